@@ -1,0 +1,276 @@
+"""Tracing: from a torch step function to an elementwise program.
+
+The function runs once, on five-element tensors, under a dispatch mode that writes down every aten operation. The
+reverse program is the same run followed by ``torch.autograd.grad``, whose operations pass through the same mode: so a
+surrogate gradient comes along whichever way the user wrote it. Values are known by the address of their storage:
+aliases are the same value, and an in-place operation gives the address a new one, which is SSA.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import linecache
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from snncompile.ir.errors import Location, ModelError
+from snncompile.ir.lower_aten import Lowering, NotElementwise
+from snncompile.ir.program import Arg, Op, Program, simplify, verify_program
+
+_EXAMPLE_SIZE = 5
+_TORCH_DIR = os.path.dirname(os.path.abspath(torch.__file__))
+_OWN_DIR = os.path.dirname(os.path.abspath(__file__))
+_TRACING_FILES = {os.path.join(_OWN_DIR, name) for name in ("trace.py", "lower_aten.py")}
+_ASSIGNED = re.compile(r"\s*([A-Za-z]\w*)\s*[-+*/]?=(?!=)")
+
+_active: list[_Recorder] = []
+
+
+def elementary(op: str, x: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    """``compute(x)``, which a trace in progress records as the single operation ``op``."""
+    if not _active:
+        return compute(x)
+    return _active[-1].custom(op, x, compute)
+
+
+def trace(step: Callable[..., Mapping[str, Any]], inputs: Sequence[str], *, what: str) -> Program:
+    """The program of ``step``, a function of one tensor per name in ``inputs`` that returns named results.
+
+    Args:
+        step: a pure function of elementwise torch operations.
+        inputs: names of its positional arguments.
+        what: how to call the function in an error.
+
+    Raises:
+        ModelError: for what is not elementwise, depends on data, captures a tensor, or is no known operation, with
+            the file and line of the source.
+    """
+    recorder = _Recorder(what)
+    leaves = [recorder.input(name) for name in inputs]
+    with recorder.running(), torch.no_grad():
+        results = step(*[leaf.clone() for leaf in leaves])
+    return recorder.finish(inputs, results)
+
+
+def trace_reverse(
+    step: Callable[..., Mapping[str, Any]], inputs: Sequence[str], outputs: Sequence[str], *, what: str
+) -> Program:
+    """The program of the gradient of ``step``: inputs and ``grad_<output>`` to ``grad_<input>``.
+
+    The forward operations it needs are in it (recomputed). An input without a gradient has the constant 0.
+
+    Raises:
+        ModelError: as :func:`trace` does.
+    """
+    recorder = _Recorder(what)
+    leaves = [recorder.input(name).requires_grad_() for name in inputs]
+    grads_in = {name: recorder.input(f"grad_{name}") for name in outputs}
+    with recorder.running(), torch.enable_grad():
+        results = step(*[leaf.clone() for leaf in leaves])
+        diffable = [n for n in outputs if isinstance(results[n], Tensor) and results[n].requires_grad]
+        grads = _autograd(results, diffable, leaves, grads_in)
+    named = {f"grad_{name}": 0.0 if g is None else g for name, g in zip(inputs, grads, strict=True)}
+    return recorder.finish([*inputs, *grads_in_names(outputs)], named)
+
+
+def grads_in_names(outputs: Sequence[str]) -> list[str]:
+    """Names of the incoming gradients of a reverse program."""
+    return [f"grad_{name}" for name in outputs]
+
+
+def _autograd(results: Mapping, diffable: list[str], leaves: list[Tensor], grads_in: Mapping) -> Sequence[Any]:
+    if not diffable:
+        return [None] * len(leaves)
+    return torch.autograd.grad(
+        [results[n] for n in diffable], leaves, [grads_in[n] for n in diffable], allow_unused=True
+    )
+
+
+class _Recorder(TorchDispatchMode):
+    """Writes down what runs under it."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # the default wraps this class by importing torch._dynamo, which takes seconds
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+        self.values: dict[int, Arg] = {}
+        self.bools: set[str] = set()
+        self.ops: list[Op] = []
+        self.lines: list[str | None] = []
+        self.keep: list[Tensor] = []  # an address may be reused once its tensor is gone
+
+    def input(self, name: str) -> Tensor:
+        tensor = torch.linspace(0.31, 0.87, _EXAMPLE_SIZE)
+        self.bind(tensor, name)
+        return tensor
+
+    @contextlib.contextmanager
+    def running(self):
+        _active.append(self)
+        try:
+            with self:
+                yield
+        except (NotElementwise, ModelError):
+            raise
+        except Exception as err:  # whatever the user's function raised, said with its place
+            place = _last_user_line(err)
+            raise ModelError(f"{self.what}: {type(err).__name__}: {err}", where=place) from err
+        finally:
+            _active.pop()
+
+    # -- values ------------------------------------------------------------------------------------------------------
+
+    def bind(self, tensor: Tensor, value: Arg) -> None:
+        self.values[tensor.data_ptr()] = value
+        self.keep.append(tensor)
+
+    def value(self, arg: Any) -> Arg:
+        if isinstance(arg, Tensor):
+            known = self.values.get(arg.data_ptr())
+            if known is None:
+                raise NotElementwise(
+                    "it uses a tensor from outside the step. Make it a parameter or a Python number"
+                )
+            return known
+        if isinstance(arg, bool):
+            return arg
+        return _float32(arg)
+
+    def emit(self, op: str, *args: Arg) -> str:
+        from snncompile.ir.ops import OPS
+
+        name = f"t{len(self.ops)}"
+        frame = _user_frame()
+        self.ops.append(Op(name, op, args, _place(frame)))
+        self.lines.append(_assigned_name(frame))
+        if OPS[op].result == "bool":
+            self.bools.add(name)
+        return name
+
+    def is_bool(self, arg: Arg) -> bool:
+        return isinstance(arg, bool) or (isinstance(arg, str) and arg in self.bools)
+
+    def as_float(self, arg: Arg) -> Arg:
+        if isinstance(arg, bool):
+            return float(arg)
+        return self.emit("float", arg) if self.is_bool(arg) else arg
+
+    def custom(self, op: str, x: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        with torch.utils._python_dispatch._disable_current_modes(), torch.no_grad():
+            result = compute(x).clone()
+        self.bind(result, self.emit(op, self.value(x)))
+        return result
+
+    # -- dispatch ----------------------------------------------------------------------------------------------------
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        try:
+            return Lowering(self).run(func, args, kwargs)
+        except NotElementwise as err:
+            raise ModelError(f"{self.what}: {err}", where=_where(_user_frame())) from None
+
+    # -- result ------------------------------------------------------------------------------------------------------
+
+    def finish(self, inputs: Sequence[str], results: Mapping[str, Any]) -> Program:
+        try:
+            outputs = tuple((name, self.as_float(self._result(name, value))) for name, value in results.items())
+        except NotElementwise as err:
+            raise ModelError(f"{self.what}: {err}") from None
+        program = Program(tuple(inputs), tuple(self.ops), outputs)
+        program = simplify(_named_after_source(program, dict(zip([o.name for o in self.ops], self.lines, strict=False))))
+        verify_program(program)
+        return program
+
+    def _result(self, name: str, value: Any) -> Arg:
+        if isinstance(value, Tensor) and value.shape not in ((_EXAMPLE_SIZE,), ()):
+            raise NotElementwise(f"the result {name!r} is not elementwise: it has another shape than the inputs")
+        if not isinstance(value, (Tensor, float, int)):
+            raise NotElementwise(f"the result {name!r} is a {type(value).__name__}, not a tensor")
+        return self.value(value)
+
+
+def _named_after_source(program: Program, assigned: Mapping[str, str | None]) -> Program:
+    """The last operation of a line ``v = ...`` gets the name ``v`` (``v_1``, ... when taken)."""
+    last: dict[tuple[str, str], str] = {}
+    for op in program.ops:
+        target = assigned.get(op.name)
+        if target:
+            last[op.where, target] = op.name
+    wanted = {name: target for (_, target), name in last.items()}
+    taken = set(program.inputs)
+    table: dict[str, str] = {}
+    count = 0
+    for op in program.ops:
+        base = wanted.get(op.name)
+        if base is None:
+            base, count = f"t{count}", count + 1
+        name, k = base, 0
+        while name in taken:
+            k += 1
+            name = f"{base}_{k}"
+        taken.add(name)
+        table[op.name] = name
+    return program.renamed(lambda n: table.get(n, n))
+
+
+def _float32(number: Any) -> float:
+    if not isinstance(number, (int, float)):
+        raise NotElementwise(f"operand {number!r} is not a number")
+    return torch.tensor(float(number), dtype=torch.float32).item()
+
+
+def _user_frame():
+    frame = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        inside_torch = file.startswith(_TORCH_DIR) or file.startswith("<")
+        if not inside_torch and file not in _TRACING_FILES and "contextlib" not in file:
+            return frame
+        if file in _TRACING_FILES and frame.f_code.co_name in ("trace", "trace_reverse"):
+            return None  # autograd's own operations: no line of the source is theirs
+        frame = frame.f_back
+    return None
+
+
+def _where(frame) -> Location | None:
+    return None if frame is None else Location(frame.f_code.co_filename, frame.f_lineno)
+
+
+def _last_user_line(err: BaseException) -> Location | None:
+    place, tb = None, err.__traceback__
+    while tb is not None:
+        file = tb.tb_frame.f_code.co_filename
+        if file not in _TRACING_FILES and not file.startswith((_TORCH_DIR, "<")) and "contextlib" not in file:
+            place = Location(file, tb.tb_lineno)
+        tb = tb.tb_next
+    return place
+
+
+def _place(frame) -> str:
+    """File and line in a form that is the same on every machine."""
+    if frame is None:
+        return ""
+    file = frame.f_code.co_filename
+    if file.startswith(_OWN_DIR):
+        file = "snncompile/ir/" + os.path.relpath(file, _OWN_DIR).replace(os.sep, "/")
+    else:
+        file = os.path.basename(file)
+    return f"{file}:{frame.f_lineno}"
+
+
+def _assigned_name(frame) -> str | None:
+    if frame is None:
+        return None
+    match = _ASSIGNED.match(linecache.getline(frame.f_code.co_filename, frame.f_lineno))
+    return match.group(1) if match else None

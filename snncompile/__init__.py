@@ -1,0 +1,1 @@
+"""snncompile: a graph compiler for spiking neural networks."""

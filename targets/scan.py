@@ -1,0 +1,188 @@
+"""The contract between the executor and a target: what a scan over time is given, and what it gives back.
+
+A scan maps an elementwise node's step over T steps, B sequences and N neurons, states in place. A target implements
+:class:`ScanTarget`; everything around it (derived parameters, gradients of parameters, shapes) is the executor's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from snncompile.ir.elementwise import Elementwise
+from snncompile.ir.hoist import hoist, sink
+from snncompile.ir.program import Program
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """An elementwise node split for execution.
+
+    ``forward`` takes states, inputs and ``coefs`` and gives the results (new states and outputs, under their names).
+    ``reverse`` takes states, inputs, ``reverse_coefs`` and ``grad_<result>``; it gives ``grad_<state>``,
+    ``grad_<input>`` and the accumulators, which the target sums over time. States here are the values *before* the
+    step. Every value not listed as an input in a program's ``inputs`` is not used by it.
+
+    Attributes:
+        name: a valid identifier, for kernel names.
+        states: state names.
+        inputs: input names.
+        results: what forward gives: states first, then outputs that are no states.
+        params: parameter names.
+        coefs: coefficients forward reads: parameters and derived values.
+        derived: program parameters -> the derived values among ``coefs``.
+        forward: the step.
+        reverse_coefs: coefficients reverse reads.
+        reverse_derived: program parameters -> the derived values among ``reverse_coefs``.
+        reverse: the step's gradient.
+        accumulators: reverse's outputs to be summed over time.
+        epilogue: program accumulators (summed) and ``reverse_coefs`` -> ``grad_<parameter>``; linear in the sums.
+        members: source node of each program line's origin, for comments.
+    """
+
+    name: str
+    states: tuple[str, ...]
+    inputs: tuple[str, ...]
+    results: tuple[str, ...]
+    params: tuple[str, ...]
+    coefs: tuple[str, ...]
+    derived: Program
+    forward: Program
+    reverse_coefs: tuple[str, ...]
+    reverse_derived: Program
+    reverse: Program
+    accumulators: tuple[str, ...]
+    epilogue: Program
+    members: tuple[str, ...] = ()
+
+
+def make_scan(name: str, node: Elementwise) -> Scan:
+    """Split ``node`` into what is computed once and what is computed at every step."""
+    params = tuple(node.params)
+    front = hoist(node.forward, params)
+    back = hoist(node.reverse, params)
+    sunk = sink(back.body, params, back.coefs)
+    # coefficients the epilogue alone needs are computed too, but do not enter the kernel
+    in_body = {a for op in sunk.body.ops for a in op.args} | {a for _, a in sunk.body.outputs}
+    kernel_coefs = tuple(c for c in back.coefs if c in in_body)
+    body = Program(
+        tuple(n for n in sunk.body.inputs if n not in back.coefs or n in kernel_coefs), sunk.body.ops, sunk.body.outputs
+    )
+    return Scan(
+        name=name,
+        states=tuple(s.local for s in node.states),
+        inputs=node.inputs,
+        results=node.results,
+        params=params,
+        coefs=front.coefs,
+        derived=front.derived,
+        forward=front.body,
+        reverse_coefs=kernel_coefs,
+        reverse_derived=back.derived,
+        reverse=body,
+        accumulators=sunk.accumulators,
+        epilogue=sunk.epilogue,
+        members=node.members,
+    )
+
+
+@dataclass(frozen=True)
+class ForwardCall:
+    """Everything a forward scan reads.
+
+    Attributes:
+        inputs: one tensor per input, ``(T, B, N)`` float32, any strides (also 0).
+        coefs: one tensor per coefficient, ``()`` or ``(N,)``, contiguous.
+        states: one tensor per state, ``(B, N)`` contiguous: the values before the first step. Not to be written to.
+        shape: T, B, N. Any of T and B may be 0.
+        store: results whose whole course is wanted.
+        sums: results whose sum over time is wanted.
+        checkpoint: 0 saves nothing; K >= 1 saves the states before steps 0, K, 2K, ... (1: all).
+    """
+
+    inputs: tuple[Tensor, ...]
+    coefs: tuple[Tensor, ...]
+    states: tuple[Tensor, ...]
+    shape: tuple[int, int, int]
+    store: tuple[str, ...]
+    sums: tuple[str, ...] = ()
+    checkpoint: int = 0
+
+
+@dataclass(frozen=True)
+class ForwardResult:
+    """What a forward scan gives.
+
+    Attributes:
+        stored: result name -> ``(T, B, N)``.
+        sums: result name -> ``(B, N)``.
+        finals: one ``(B, N)`` tensor per state, after the last step.
+        saved: one ``(ceil(T / checkpoint), B, N)`` tensor per state, or empty.
+    """
+
+    stored: dict[str, Tensor]
+    sums: dict[str, Tensor]
+    finals: tuple[Tensor, ...]
+    saved: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class BackwardCall:
+    """Everything a backward scan reads.
+
+    Attributes:
+        inputs: as in the forward call.
+        coefs: one tensor per *reverse* coefficient.
+        forward_coefs: the forward call's coefficients (a checkpointed backward replays the forward steps).
+        saved: as the forward scan gave them, with its ``checkpoint``.
+        shape: T, B, N.
+        checkpoint: K of the forward call, at least 1.
+        grads: result name -> gradient of its whole course, ``(T, B, N)``, any strides (a gradient of a sum over time
+            comes as a tensor with time stride 0). A result not named has no gradient.
+        grad_finals: one gradient per final state, ``(B, N)`` contiguous, or None.
+        need_inputs: which input gradients are wanted.
+        need_accumulators: whether parameter gradients are wanted.
+    """
+
+    inputs: tuple[Tensor, ...]
+    coefs: tuple[Tensor, ...]
+    forward_coefs: tuple[Tensor, ...]
+    saved: tuple[Tensor, ...]
+    shape: tuple[int, int, int]
+    checkpoint: int
+    grads: Mapping[str, Tensor]
+    grad_finals: tuple[Tensor | None, ...]
+    need_inputs: tuple[bool, ...]
+    need_accumulators: bool
+
+
+@dataclass(frozen=True)
+class BackwardResult:
+    """What a backward scan gives.
+
+    Attributes:
+        inputs: one ``(T, B, N)`` gradient per input, None where not wanted.
+        states: one ``(B, N)`` gradient per initial state.
+        accumulators: accumulator name -> ``(B, N)`` sum over time, empty where not wanted.
+    """
+
+    inputs: tuple[Tensor | None, ...]
+    states: tuple[Tensor, ...]
+    accumulators: dict[str, Tensor] = field(default_factory=dict)
+
+
+class ScanTarget(Protocol):
+    """Runs scans. One object serves all nodes; it may cache by the identity of the scan."""
+
+    name: str
+
+    def forward(self, scan: Scan, call: ForwardCall) -> ForwardResult:
+        """Run ``scan`` from the first step to the last."""
+        ...
+
+    def backward(self, scan: Scan, call: BackwardCall) -> BackwardResult:
+        """Run the gradient of ``scan`` from the last step to the first."""
+        ...
