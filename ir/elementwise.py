@@ -60,6 +60,7 @@ class Elementwise:
         forward: the step.
         reverse: its gradient.
         members: source nodes this one computes.
+        ordered: pairs of parameters of which the first must stay below the second.
         attrs: settings for a reader (surrogate, reset, ...); they change nothing.
     """
 
@@ -72,6 +73,7 @@ class Elementwise:
     forward: Program
     reverse: Program
     members: tuple[str, ...]
+    ordered: tuple[tuple[str, str], ...] = ()
     attrs: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property

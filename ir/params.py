@@ -89,6 +89,12 @@ class Init:
         if self.kind not in INITS:
             raise ModelError(f"unknown initialisation {self.kind!r}")
 
+    def value_or_constant(self) -> np.ndarray:
+        """The first value where it is known without drawing: an array, or one number for all."""
+        if self.value is not None:
+            return self.value
+        return np.asarray(self.args[0] if self.kind == "constant" else np.nan, dtype=np.float32)
+
 
 @dataclass(frozen=True)
 class Parameter:
