@@ -1,0 +1,55 @@
+# Development tasks. `make help` lists them; a machine needs python3 (3.11 or newer), a C compiler and make.
+# Everything runs in a virtual environment that the first task builds: .venv, or `make VENV=elsewhere ...`.
+
+SHELL   := /bin/bash
+PYTHON  ?= python3
+VENV    ?= .venv
+WORKERS ?= 2
+DEMO    ?= examples/demo.py
+
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.snncompile-installed
+PIP   := $(BIN)/python -m pip --disable-pip-version-check
+# --no-build-isolation: build with the pinned setuptools in the environment, not with one fetched for the occasion.
+INSTALL := $(PIP) install --quiet --no-build-isolation --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types pytest bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP)  ## build the virtual environment and install the package into it, editable
+
+$(STAMP): constraints.txt pyproject.toml tests/oracles.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "snncompile needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) setuptools wheel
+	$(INSTALL) --editable '.[test,examples]'
+	$(INSTALL) --use-pep517 --no-deps --requirement tests/oracles.txt
+	@touch $@
+
+demo: $(STAMP)  ## run the demonstration (DEMO=examples/demo.py)
+	$(BIN)/python $(DEMO)
+
+# Every check runs even when an earlier one failed, so that one run tells everything; pytest's summary comes last.
+test: $(STAMP)  ## lint, type check and tests: what CI runs
+	@status=0; \
+	for check in lint types pytest; do $(MAKE) --no-print-directory $$check || status=1; done; \
+	exit $$status
+
+lint: $(STAMP)  ## ruff
+	$(BIN)/ruff check .
+
+types: $(STAMP)  ## mypy on the installed layout
+	$(BIN)/python tools/typecheck.py
+
+pytest: $(STAMP)  ## the tests alone (WORKERS=2)
+	$(BIN)/python -m pytest -n $(WORKERS) tests
+
+bench: $(STAMP)  ## run every benchmark in benchmarks/
+	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+clean:  ## remove caches, build outputs and the virtual environment .venv
+	rm -rf .venv build dist demo-out .pytest_cache .hypothesis .ruff_cache .mypy_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
