@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 from typing import Any
 
 from snncompile.ir.params import Parameter
@@ -88,6 +89,11 @@ class Elementwise:
         table = {o.name: o.local for o in self.outputs}
         table.update((s.name, s.local) for s in self.states)
         return table
+
+    @property
+    def size(self) -> int:
+        """Number of neurons."""
+        return prod(self.shape)
 
     @property
     def stateless(self) -> bool:

@@ -1,0 +1,40 @@
+"""Regions: which nodes run together, derived from the cycles of the graph."""
+
+from __future__ import annotations
+
+import networkx as nx
+
+from snncompile.ir.connection import Connection
+from snncompile.ir.elementwise import Elementwise
+from snncompile.ir.graph import Graph, Input, Region
+
+
+def choose_regions(graph: Graph) -> tuple[Region, ...]:
+    """The schedule: each cycle runs step by step, everything else over all steps at once, in dependency order."""
+    position = {name: i for i, name in enumerate(graph.order())}
+    components = nx.condensation(nx.DiGraph(graph.nx))
+    members = components.nodes(data="members")
+    first = {c: min(position[n] for n in names) for c, names in members}
+    regions = []
+    for component in nx.lexicographical_topological_sort(components, key=first.__getitem__):
+        names = sorted(components.nodes[component]["members"], key=position.__getitem__)
+        if len(names) > 1 or graph.nx.has_edge(names[0], names[0]):
+            regions.append(_recurrent(graph, names))
+        elif not isinstance(graph.op(names[0]), Input):
+            regions.append(_single(graph, names[0]))
+    return tuple(regions)
+
+
+def _recurrent(graph: Graph, names: list[str]) -> Region:
+    held = sorted({e.feedback for n in names for e in graph.inputs_of(n).values() if e.delay})
+    return Region("recurrent", tuple(names), f"a cycle through {', '.join(held)}: step t needs step t-1")
+
+
+def _single(graph: Graph, name: str) -> Region:
+    op = graph.op(name)
+    if isinstance(op, Connection):
+        return Region("product", (name,), "no state: one call covers all steps")
+    assert isinstance(op, Elementwise)
+    if op.stateless:
+        return Region("scan", (name,), "no state, elementwise: one kernel over all steps")
+    return Region("scan", (name,), f"state {', '.join(s.name for s in op.states)} stays on chip from step to step")

@@ -1,0 +1,38 @@
+"""``compile``: from a model to a network that runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from snncompile.dsl.locations import caller
+from snncompile.dsl.model import Model
+from snncompile.ir.errors import ModelError
+from snncompile.ir.graph import Graph
+from snncompile.network import Network
+
+
+def compile(model: Model | Graph, *, target: str = "auto", checkpoint: int = 1, **hyperparameters: Any) -> Network:
+    """Compile a model.
+
+    Args:
+        model: a function decorated with ``@snn.model``, or a graph.
+        target: ``"torch"`` (the reference), ``"triton"`` (NVIDIA and AMD GPUs) or ``"auto"``.
+        checkpoint: keep states every so many steps for the backward pass and recompute between; 1 keeps all.
+        **hyperparameters: values for the model's keyword-only arguments.
+
+    Returns:
+        a ``torch.nn.Module``; random weights come from torch's global generator.
+
+    Raises:
+        ModelError: where the model cannot mean anything.
+        UnsupportedError: where there is no such target.
+    """
+    if isinstance(model, Model):
+        graph = model.build(**hyperparameters)
+    elif isinstance(model, Graph) and not hyperparameters:
+        graph = model
+    else:
+        raise ModelError(f"compile takes a function decorated with @snn.model, not {model!r}", where=caller())
+    network = Network(graph, target, checkpoint=checkpoint)
+    network.check_parameters()
+    return network

@@ -1,0 +1,183 @@
+"""The builder: turns applications of nodes into a graph, as the model function runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from snncompile.dsl.signals import Signal
+from snncompile.ir.errors import Location, ModelError
+from snncompile.ir.graph import Edge, Graph, Input, Ref
+from snncompile.ir.nodes.base import Node
+from snncompile.ir.types import SignalType
+
+
+@dataclass
+class _Open:
+    """A feedback signal: declared, and closed later."""
+
+    type: SignalType
+    where: Location | None
+    closed_by: Ref | None = None
+
+
+class Builder:
+    """Holds the graph of one model while it is being built."""
+
+    def __init__(self, name: str, dt: float) -> None:
+        self.graph = Graph(name, dt)
+        self._owners: dict[int, str] = {}
+        self._nodes: list[Node] = []  # keeps ids of applied nodes unique
+        self._explicit: dict[str, Node] = {}
+        self._open: dict[str, _Open] = {}
+
+    # -- signals -----------------------------------------------------------------------------------------------------
+
+    def input(self, name: str, type: SignalType, where: Location | None = None) -> Signal:
+        """Declare an input."""
+        self.graph.add(name, Input(type), where=where)
+        return Signal(self, Ref(name))
+
+    def type_of(self, ref: Ref) -> SignalType:
+        """The type of a signal."""
+        return self.graph.type_of(ref)
+
+    def port(self, node: str, name: str, where: Location | None) -> Signal:
+        """The signal on port ``name`` of a node."""
+        op = self.graph.op(node)
+        ports = [*(o.local for o in getattr(op, "outputs", ())), *(s.local for s in getattr(op, "states", ()))]
+        if name not in ports:
+            known = ", ".join(dict.fromkeys(ports)) or "none"
+            raise ModelError(f"it has no state or output {name!r}; it has: {known}", node=node, where=where)
+        return Signal(self, Ref(node, name))
+
+    def sum(self, left: Signal, right: Any, where: Location | None) -> Signal:
+        """``left + right``."""
+        from snncompile.ir.nodes import Add
+
+        if not isinstance(right, Signal):
+            raise ModelError(f"a signal can be added to a signal, not to {right!r}", where=where)
+        return self.apply(Add(), (left, right), {}, where)
+
+    # -- nodes -------------------------------------------------------------------------------------------------------
+
+    def apply(
+        self, node: Node, signals: Sequence[Any], ports: Mapping[str, Any], where: Location | None
+    ) -> Signal:
+        """Add ``node`` to the graph, fed by the given signals."""
+        node = node.for_inputs(len(signals)) if hasattr(node, "for_inputs") else node
+        name, owner = self._name(node, where)
+        sources = self._sources(node, name, signals, ports, where)
+        types = {port: self.type_of(ref) for port, ref in sources.items()}
+        op = node.lower(name, types, self.graph.dt, where, owner)  # type: ignore[attr-defined]
+        self._agree(name, owner, op, where)
+        self.graph.add(name, op, sources, where)
+        default = op.outputs[0].local if hasattr(op, "outputs") else "out"
+        return Signal(self, Ref(name, default))
+
+    def _name(self, node: Node, where: Location | None) -> tuple[str, str | None]:
+        owner = self._owners.get(id(node))
+        wanted = owner or node.name or node.default_name()
+        if node.name is not None and owner is None and node.name in self.graph.nx:
+            raise ModelError("two nodes have this name", node=node.name, where=where)
+        name = self.free(wanted)
+        if owner is None:
+            self._owners[id(node)] = name
+            self._nodes.append(node)
+        return name, owner
+
+    def free(self, wanted: str) -> str:
+        """``wanted``, or ``wanted_1``, ... when taken."""
+        name, k = wanted, 0
+        while name in self.graph.nx:
+            k += 1
+            name = f"{wanted}_{k}"
+        return name
+
+    def _sources(
+        self, node: Any, name: str, signals: Sequence[Any], ports: Mapping[str, Any], where: Location | None
+    ) -> dict[str, Ref]:
+        known = tuple(node.inputs)
+        if len(signals) > len(known):
+            raise ModelError(f"it has {len(known)} input port(s), not {len(signals)}", node=name, where=where)
+        given = dict(zip(known, signals, strict=False))
+        for port, signal in ports.items():
+            if port not in known:
+                raise ModelError(f"it has no port {port!r}; its ports: {', '.join(known)}", node=name, where=where)
+            if port in given:
+                raise ModelError(f"port {port!r} is fed twice", node=name, where=where)
+            given[port] = signal
+        missing = [port for port in known if port not in given]
+        if missing:
+            by_name = ", ".join(f"{p}=..." for p in known)
+            raise ModelError(
+                f"nothing is given for port {', '.join(missing)}; apply it by name: node({by_name})",
+                node=name,
+                where=where,
+            )
+        for port, signal in given.items():
+            if not isinstance(signal, Signal):
+                raise ModelError(f"port {port!r} takes a signal, not {signal!r}", node=name, where=where)
+            if signal._builder is not self:
+                raise ModelError(f"the signal on port {port!r} belongs to another model", node=name, where=where)
+        return {port: signal._ref for port, signal in given.items()}
+
+    def _agree(self, name: str, owner: str | None, op: Any, where: Location | None) -> None:
+        """Parameters shared with an earlier application must have the same shapes."""
+        if owner is None:
+            return
+        first = self.graph.op(owner)
+        for role, p in op.params.items():
+            if first.params[role].shape != p.shape:
+                raise ModelError(
+                    f"it shares {p.name} with '{owner}', where it has shape {first.params[role].shape}; here it would"
+                    f" need {p.shape}. Use a second node object",
+                    node=name,
+                    where=where,
+                )
+
+    # -- feedback ----------------------------------------------------------------------------------------------------
+
+    def open(self, name: str, type: SignalType, where: Location | None) -> Signal:
+        """A signal that will be closed later; until then a placeholder stands in the graph."""
+        name = self.free(name)
+        self.graph.add(name, Input(type), where=where)
+        self._open[name] = _Open(type, where)
+        return Signal(self, Ref(name))
+
+    def close(self, name: str, signal: Any, where: Location | None) -> None:
+        """Say whose previous value the feedback ``name`` is."""
+        held = self._open[name]
+        if held.closed_by is not None:
+            raise ModelError("this feedback is closed already", node=name, where=where)
+        if not isinstance(signal, Signal):
+            raise ModelError(f"a feedback is closed with a signal, not {signal!r}", node=name, where=where)
+        if signal.shape != held.type.shape:
+            raise ModelError(
+                f"this feedback was declared with features {held.type.shape}, but closed with {signal.shape}",
+                node=name,
+                where=where,
+            )
+        if signal._ref.node in self._open:
+            raise ModelError("a feedback cannot be closed with a feedback", node=name, where=where)
+        held.closed_by = signal._ref
+
+    def finish(self, outputs: Sequence[tuple[str, Signal]]) -> Graph:
+        """The graph, with the placeholders of feedbacks replaced by late edges."""
+        graph = self.graph
+        for key, signal in outputs:
+            if signal._ref.node in self._open:
+                raise ModelError(
+                    "a feedback cannot be an output; return the signal that closes it", node=signal._ref.node
+                )
+            del key
+        for name, held in self._open.items():
+            if held.closed_by is None:
+                raise ModelError(
+                    f"this feedback is never closed: call {name}.close(signal)", node=name, where=held.where
+                )
+            for consumer, port, _ in graph.consumers(name):
+                graph.connect(consumer, port, Edge(held.closed_by, 1, name))
+            graph.nx.remove_node(name)
+        return replace(graph, outputs=tuple((key, signal._ref) for key, signal in outputs))

@@ -1,0 +1,118 @@
+"""Signals: what a model function passes from node to node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from snncompile.dsl.locations import caller
+from snncompile.ir.errors import ModelError
+from snncompile.ir.graph import Ref
+from snncompile.ir.nodes.base import Block, Node
+from snncompile.ir.types import DEFAULT_MAX_SPIKES, SignalType, as_shape
+
+if TYPE_CHECKING:
+    from snncompile.dsl.builder import Builder
+
+
+class Signal:
+    """The output of a node (or an input) inside a model function.
+
+    ``signal >> node`` applies a node, ``a + b`` adds, ``2 * a`` scales, ``signal.state("v")`` is a state of the node
+    it comes from, ``signal["name"]`` another of its outputs.
+    """
+
+    __hash__ = object.__hash__
+
+    def __init__(self, builder: Builder, ref: Ref) -> None:
+        self._builder = builder
+        self._ref = ref
+
+    @property
+    def type(self) -> SignalType:
+        """Kind and feature shape."""
+        return self._builder.type_of(self._ref)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The feature shape, without batch and time."""
+        return self.type.shape
+
+    def __rshift__(self, node: Any) -> Signal:
+        if isinstance(node, Block):
+            signal = self
+            for member in node.nodes:
+                signal = signal >> member
+            return signal
+        if hasattr(node, "apply_to"):
+            return node.apply_to(self)
+        if isinstance(node, type) and issubclass(node, Node):
+            raise ModelError(f"`>> {node.__name__}` needs an object: write `>> {node.__name__}(...)`", where=caller())
+        if not isinstance(node, Node):
+            raise ModelError(f"`>>` leads to a node or a block, not to {node!r}", where=caller())
+        return self.apply_node(node, (self,), {})
+
+    def apply_node(self, node: Node, signals: Sequence[Any], ports: Mapping[str, Any]) -> Signal:
+        """Apply ``node`` to positional signals and signals by port."""
+        return self._builder.apply(node, signals, ports, caller())
+
+    def __add__(self, other: Any) -> Signal:
+        if isinstance(other, (Node, Block)):
+            return other + self  # raises, with the parenthesised form
+        return self._builder.sum(self, other, caller())
+
+    __radd__ = __add__
+
+    def __mul__(self, factor: Any) -> Signal:
+        from snncompile.ir.nodes import Scale
+
+        if isinstance(factor, Signal):
+            raise ModelError("signals can be added, not multiplied; a product belongs in a node of your own",
+                             where=caller())  # fmt: skip
+        return self >> Scale(factor)
+
+    __rmul__ = __mul__
+
+    def state(self, name: str) -> Signal:
+        """A state of the node this signal comes from (its value after the step), as a signal."""
+        return self._builder.port(self._ref.node, name, caller())
+
+    def __getitem__(self, name: str) -> Signal:
+        return self._builder.port(self._ref.node, name, caller())
+
+    def __iter__(self) -> Any:
+        raise ModelError("a signal cannot be unpacked; several outputs are reached by name, signal['name']",
+                         where=caller())  # fmt: skip
+
+    def __bool__(self) -> bool:
+        raise ModelError("a signal has no truth value: a model is built once, before any data is there", where=caller())
+
+    def __repr__(self) -> str:
+        return f"<signal {self._ref}: {self.type}>"
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """An input of a model: the default value of a parameter of the model function."""
+
+    type: SignalType
+
+
+def Spikes(shape: int | tuple[int, ...], max: int = DEFAULT_MAX_SPIKES) -> Any:
+    """An input of spike counts.
+
+    Args:
+        shape: feature shape, ``64`` or ``(2, 34, 34)``; data is ``(batch, time, *shape)`` or ``(time, *shape)``.
+        max: the most spikes in one step; 1 for binary spikes.
+    """
+    return InputSpec(SignalType("spikes", as_shape(shape), max))
+
+
+def Current(shape: int | tuple[int, ...]) -> Any:
+    """An input of real values.
+
+    Args:
+        shape: feature shape; data is ``(batch, time, *shape)`` or ``(time, *shape)``.
+    """
+    return InputSpec(SignalType("current", as_shape(shape)))

@@ -1,0 +1,269 @@
+"""Compiled networks: torch modules that run a graph on a target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snncompile.ir.errors import InputError, ModelError, UnsupportedError
+from snncompile.ir.elementwise import Elementwise
+from snncompile.ir.graph import Graph
+from snncompile.ir.nodes.base import check_order
+from snncompile.ir.params import check_constraint
+from snncompile.passes.pipeline import Request, compile_graph
+from snncompile.records import RecordRequest, read_request
+from snncompile.signals_io import Sequences, batch_first, check_state, read_inputs
+from snncompile.targets.executor import Executor, Run, RunResult
+from snncompile.targets.registry import checked_name, make_target
+from snncompile.values import build_module_tree, clamp
+
+State = dict[str, Tensor]
+"""State name -> ``(batch, *features)``."""
+
+
+class Network(nn.Module):
+    """A compiled network. Calling it is pure: no state is kept between calls.
+
+    Parameters live under the names of the source graph (``state_dict()["lif.tau_mem"]``) on every target.
+
+    Args:
+        graph: the network as written.
+        target: ``"torch"``, ``"triton"`` or ``"auto"`` (chosen by the device of each input).
+        checkpoint: save states every ``checkpoint`` steps for the backward pass and recompute between; 1 saves all.
+    """
+
+    def __init__(self, graph: Graph, target: str = "auto", *, checkpoint: int = 1) -> None:
+        super().__init__()
+        if isinstance(checkpoint, bool) or not isinstance(checkpoint, int) or checkpoint < 1:
+            raise ModelError(f"checkpoint is a whole number of steps of at least 1, not {checkpoint!r}")
+        self.graph = graph
+        self.target = checked_name(target)
+        self.checkpoint = checkpoint
+        self._executors: dict[tuple[str, Request], Executor] = {}
+        build_module_tree(self, graph.parameters())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_executors": {}}  # compiled kernels are made again where they are needed
+
+    def extra_repr(self) -> str:
+        """The model's name and target."""
+        return f"{self.graph.name}, target={self.target!r}, dt={self.graph.dt:g} s"
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    def forward(self, *inputs: Any, steps: int | None = None, batch: int | None = None, **named: Any) -> Any:
+        """Run from the initial state.
+
+        Args:
+            *inputs: one tensor per input, ``(batch, time, *features)`` or ``(time, *features)``; by name, too.
+            steps: length of the run, for a network without inputs.
+            batch: its batch, likewise.
+
+        Returns:
+            the output, shaped like the input; a tuple or dict of them where the model returns several.
+
+        Raises:
+            InputError: for data of the wrong shape or dtype.
+        """
+        return self.evolve(*inputs, steps=steps, batch=batch, **named)[0]
+
+    def evolve(
+        self,
+        *inputs: Any,
+        state: Mapping[str, Tensor] | None = None,
+        record: bool | str | Sequence[str] | None = None,
+        steps: int | None = None,
+        batch: int | None = None,
+        **named: Any,
+    ) -> tuple[Any, State, dict[str, Tensor]]:
+        """Run from ``state`` and return where it led. Pure: to go on, pass the state back.
+
+        Args:
+            *inputs: as for a call.
+            state: from :meth:`initial_state` or an earlier run; None starts afresh.
+            record: names to keep, e.g. ``["lif.v", "lif.spikes:sum"]``; True keeps everything.
+            steps: as for a call.
+            batch: as for a call.
+
+        Returns:
+            the output, the new state, and the record: name -> ``(batch, time, *features)``, without time where
+            reduced. All of them are differentiable.
+        """
+        asked = read_request(record, self.graph.recordable())
+        data = read_inputs(
+            self.graph.input_types(), inputs, named, steps=steps, batch=batch, device=self._device()
+        )
+        infos = self.graph.states()
+        if state is None:
+            held = self._initial(data.batch, data.device)
+        else:
+            held = check_state(state, infos, data.batch)
+        result = self._run(data, held, asked)
+        ordered = {name: result.state.get(name, held[name]) for name in infos}
+        return self._pack(result, data.batched), ordered, self._recorded(result, asked, data)
+
+    def step(self, *inputs: Any, state: Mapping[str, Tensor] | None = None, **named: Any) -> tuple[Any, State]:
+        """One time step, for streaming: ``y, state = net.step(x, state=state)``.
+
+        Args:
+            *inputs: one tensor per input, ``(batch, *features)`` or ``(*features)``. A trailing positional mapping
+                is taken as the state: ``net.step(x, state)``.
+            state: the state before the step; None for the initial one.
+
+        Returns:
+            the output of this step and the new state.
+        """
+        if inputs and (inputs[-1] is None or isinstance(inputs[-1], Mapping)):
+            if state is not None:
+                raise InputError("the state is given twice")
+            *rest, state = inputs
+            inputs = tuple(rest)
+        types = self.graph.input_types()
+        if not types:
+            batch = next(iter(state.values())).shape[0] if state else 1
+            out, new_state, _ = self.evolve(state=state, steps=1, batch=batch)
+            return _map(out, lambda y: y[:, 0]), new_state
+        given = {**dict(zip(types, inputs, strict=False)), **named}
+        if len(inputs) > len(types):
+            raise InputError(f"the network has {len(types)} input(s), but {len(inputs)} were given")
+        late = {n: torch.as_tensor(x) for n, x in given.items()}
+        axis = {n: x.dim() - len(types[n].shape) for n, x in late.items() if n in types}
+        timed = {n: x.unsqueeze(axis.get(n, 0)) if axis.get(n, 0) in (0, 1) else x for n, x in late.items()}
+        batched = any(a == 1 for a in axis.values())
+        out, new_state, _ = self.evolve(state=state, **timed)
+        return _map(out, lambda y: y[:, 0] if batched else y[0]), new_state
+
+    def initial_state(self, batch: int = 1) -> State:
+        """The state before the first step: state name -> ``(batch, *features)``."""
+        return self._initial(batch, self._device())
+
+    def _initial(self, batch: int, device: torch.device) -> State:
+        return {
+            name: torch.full((batch, *info.shape), info.init, device=device)
+            for name, info in self.graph.states().items()
+        }
+
+    def _run(self, data: Sequences, state: State, asked: RecordRequest) -> RunResult:
+        executor = self.executor(data.device, frozenset((*asked.courses, *asked.sums)))
+        values = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        where = next(iter(values.values())).device if values else data.device
+        if where != data.device:
+            raise InputError(f"the input is on {data.device}, the network on {where}: move one, net.to(...)")
+        return executor.run(
+            Run(
+                values, data.inputs, state, data.steps, data.batch, data.device, self.training,
+                asked.courses, asked.sums, self.checkpoint,
+            )
+        )  # fmt: skip
+
+    def executor(self, device: torch.device, keep: frozenset[str] = frozenset()) -> Executor:
+        """The graph after all passes, ready to run on ``device``, with the record names ``keep`` available."""
+        target = self.resolve(device)
+        request = Request(self.training, self._eliminated(keep))
+        key = (target, request)
+        if key not in self._executors:
+            self._executors[key] = Executor(compile_graph(self.graph, request), make_target(target))
+        return self._executors[key]
+
+    def _eliminated(self, keep: frozenset[str]) -> frozenset[str]:
+        """Those of ``keep`` that the passes would remove if nobody asked for them."""
+        if not keep:
+            return keep
+        plain = compile_graph(self.graph, Request(self.training)) if not self._executors else None
+        known = set((plain or next(iter(self._executors.values())).graph).recordable())
+        return frozenset(name for name in keep if name not in known)
+
+    def resolve(self, device: torch.device) -> str:
+        """The target that serves inputs on ``device``."""
+        if self.target != "auto":
+            return self.target
+        return "triton" if device.type == "cuda" else "torch"
+
+    def _device(self) -> torch.device:
+        for value in (*self.parameters(), *self.buffers()):
+            return value.device
+        return torch.device("cpu")
+
+    def _pack(self, result: RunResult, batched: bool) -> Any:
+        named = {key: batch_first(y, batched) for key, y in result.outputs.items()}
+        keys = list(named)
+        if keys == ["out"]:
+            return named["out"]
+        if keys == [f"out_{i}" for i in range(len(keys))]:
+            return tuple(named.values())
+        return named
+
+    def _recorded(self, result: RunResult, asked: RecordRequest, data: Sequences) -> dict[str, Tensor]:
+        record = {}
+        for name, signal in asked.asked:
+            if name == signal:
+                record[name] = batch_first(result.courses[signal], data.batched)
+            else:
+                total = result.sums[signal] if data.batched else result.sums[signal].squeeze(0)
+                record[name] = total / data.steps if name.endswith(":mean") else total
+        return record
+
+    # -- parameters --------------------------------------------------------------------------------------------------
+
+    def family(self, family: str) -> dict[str, Tensor]:
+        """Parameters of a family (``"taus"``, ``"thresholds"``, ``"weights"``, ...) by name.
+
+        Raises:
+            ModelError: where no parameter is of that family, listing those there are.
+        """
+        declared = self.graph.parameters()
+        families = sorted({p.family for p in declared.values()})
+        if family not in families:
+            raise ModelError(f"no parameter is of family {family!r}; families here: {', '.join(families) or 'none'}")
+        values = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        return {name: values[name] for name, p in declared.items() if p.family == family}
+
+    def check_parameters(self) -> None:
+        """Raise :class:`ModelError` where a parameter is not finite or breaks its constraint."""
+        values = {n: v.detach().cpu().numpy() for n, v in self.state_dict().items()}
+        for name, p in self.graph.parameters().items():
+            node, role = name.split(".")
+            hint = ". net.clamp_() restores all constraints" if p.constraint else ""
+            try:
+                check_constraint(values[name], p.constraint, role, node)
+            except ModelError as err:
+                raise ModelError(err.message + hint, node=node, where=self.graph.where(node)) from None
+        for name, op in self.graph.of_type(Elementwise):
+            by_role = {role: values[p.name] for role, p in op.params.items()}
+            check_order(op.ordered, by_role, name, self.graph.where(name))
+
+    @torch.no_grad()
+    def clamp_(self) -> Network:
+        """Move every parameter, in place, to where its constraint holds; call it after an optimiser's step."""
+        values = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        for name, p in self.graph.parameters().items():
+            clamp(values[name], p.constraint)
+        for _, op in self.graph.of_type(Elementwise):
+            for low, high in op.ordered:
+                below = values[op.params[low].name]
+                limit = values[op.params[high].name] * (1 - 1e-3)
+                below.copy_(torch.minimum(below, limit.expand_as(below) if below.dim() else limit.min()))
+        return self
+
+    # -- artifacts ---------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> Path:
+        """Write the network as an artifact directory; see :func:`snncompile.load`."""
+        from snncompile.artifact import save_network
+
+        return save_network(self, Path(path))
+
+
+def _map(out: Any, fn: Any) -> Any:
+    if isinstance(out, tuple):
+        return tuple(fn(y) for y in out)
+    if isinstance(out, dict):
+        return {k: fn(y) for k, y in out.items()}
+    return fn(out)
+
+
+__all__ = ["Network", "State", "UnsupportedError"]

@@ -1,0 +1,53 @@
+"""Parameter values: where the first ones come from, and how broken ones are mended."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from snncompile.ir.errors import ModelError
+from snncompile.ir.params import Parameter
+
+
+def initial_value(p: Parameter) -> Tensor:
+    """The first value of ``p``; random ones come from torch's global generator."""
+    value = torch.empty(p.shape)
+    if p.init.kind == "constant":
+        return value.fill_(p.init.args[0])
+    if p.init.kind == "given":
+        if p.init.value is None:
+            raise ModelError(f"{p.name} has no first value: load weights that hold it")
+        return torch.from_numpy(p.init.value.copy()).reshape(p.shape)
+    bound = 1.0 / math.sqrt(p.init.args[0])  # torch's Linear and Conv: kaiming_uniform_(a=sqrt(5)) is this bound
+    return value.uniform_(-bound, bound)
+
+
+def build_module_tree(root: nn.Module, parameters: dict[str, Parameter]) -> None:
+    """Register every parameter on ``root`` as ``<node>.<role>``, so that ``state_dict`` has their names."""
+    for name, p in parameters.items():
+        node, role = name.split(".")
+        if node not in root._modules:
+            if hasattr(root, node):
+                raise ModelError(f"{node!r} cannot name a node: it is an attribute of every network. Give name=...")
+            root.add_module(node, nn.Module())
+        holder = root._modules[node]
+        assert holder is not None
+        value = initial_value(p)
+        if p.trainable:
+            holder.register_parameter(role, nn.Parameter(value))
+        else:
+            holder.register_buffer(role, value)
+
+
+@torch.no_grad()
+def clamp(value: Tensor, constraint: str | None) -> None:
+    """Move ``value`` in place to where ``constraint`` holds."""
+    tiny = 1e-6
+    if constraint == "positive":
+        value.clamp_(min=tiny)
+    elif constraint == "nonnegative":
+        value.clamp_(min=0.0)
+    elif constraint == "nonzero":
+        value[value == 0] = tiny

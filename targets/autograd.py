@@ -1,0 +1,209 @@
+"""Scans under torch's autograd: coefficients from parameters, one node for the whole sequence.
+
+Parameters enter once per sequence, through :class:`_Coefficients`, which hands out one *token* per sum over time that
+their gradients need. A scan reads the tokens and ignores their values; its backward returns the sums as the tokens'
+gradients, autograd adds those of several scans (a recurrent layer has one per step), and the backward of the tokens
+applies the rest of the chain rule, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from snncompile.ir.elementwise import Elementwise
+from snncompile.ir.interp import Interpreter
+from snncompile.targets.scan import BackwardCall, ForwardCall, Scan, ScanTarget, make_scan
+
+
+class PreparedScan:
+    """A node made ready to run on a target: its scan, and how its parameters become coefficients."""
+
+    def __init__(self, name: str, node: Elementwise, target: ScanTarget) -> None:
+        self.node = node
+        self.scan = make_scan(name, node)
+        self.target = target
+        self._derived = Interpreter(self.scan.derived, host=True)
+        self._reverse_derived = Interpreter(self.scan.reverse_derived, host=True)
+        self._epilogue = Interpreter(self.scan.epilogue, host=True)
+
+    def bind(self, values: Mapping[str, Tensor], device: torch.device, training: bool) -> BoundScan:
+        """The scan with parameter values (by ``state_dict`` name) for one sequence on ``device``.
+
+        Args:
+            values: parameter name -> tensor.
+            device: where the sequence lives.
+            training: whether a backward pass may follow.
+        """
+        raw = {role: values[p.name] for role, p in self.node.params.items()}
+        size = 1
+        for n in self.node.shape:
+            size *= n
+        with torch.no_grad():
+            # exp(-dt/tau) comes from torch's exp on the CPU, whatever the device: every target starts from equal bits
+            flat = {role: _flat(v.detach().float().cpu(), self.node.shape, size) for role, v in raw.items()}
+            cpu = torch.device("cpu")
+            table = {**flat, **{n: _value(v) for n, v in self._derived.named(flat, cpu).items()}}
+            coefs = tuple(table[c].to(device) for c in self.scan.coefs)
+            reverse: dict[str, Tensor] = {}
+            if training:
+                reverse = {**flat, **{n: _value(v) for n, v in self._reverse_derived.named(flat, cpu).items()}}
+                reverse = {n: v.to(device) for n, v in reverse.items()}
+        trained = [v for v in raw.values()]
+        tokens: tuple[Tensor, ...] = ()
+        if training and self.scan.accumulators and any(v.requires_grad for v in trained):
+            tokens = _Coefficients.apply(self, reverse, device, *trained)
+        return BoundScan(self, coefs, tuple(reverse[c] for c in self.scan.reverse_coefs) if training else (), tokens)
+
+    def parameter_gradients(
+        self, sums: Sequence[Tensor | None], reverse: Mapping[str, Tensor], shapes: Sequence[torch.Size]
+    ) -> list[Tensor]:
+        """Gradients of the parameters from the accumulators' sums over time, ``(B, N)`` each, in a fixed order."""
+        device = next((s.device for s in sums if s is not None), torch.device("cpu"))
+        zero = torch.zeros((), device=device)
+        over_batch = [zero if s is None else s.sum(0) for s in sums]
+        values = {**reverse, **dict(zip(self.scan.accumulators, over_batch, strict=True))}
+        grads = self._epilogue.named(values, device)
+        features = self.node.shape
+        return [
+            _sum_to(grads[f"grad_{role}"], features, shape) for role, shape in zip(self.scan.params, shapes, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class BoundScan:
+    """A prepared scan with the coefficients of one sequence."""
+
+    prepared: PreparedScan
+    coefs: tuple[Tensor, ...]
+    reverse_coefs: tuple[Tensor, ...]
+    tokens: tuple[Tensor, ...]
+
+    def run(
+        self,
+        inputs: Sequence[Tensor],
+        states: Sequence[Tensor],
+        shape: tuple[int, int, int],
+        store: Sequence[str],
+        sums: Sequence[str] = (),
+        checkpoint: int = 1,
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Tensor]]:
+        """Stored courses and sums by result name, and final states; differentiable.
+
+        Args:
+            inputs: ``(T, B, N)`` each, any strides.
+            states: ``(B, N)`` each.
+            shape: T, B, N.
+            store: results whose course is wanted.
+            sums: results whose sum over time is wanted.
+            checkpoint: K: how often states are saved where a backward pass may follow.
+        """
+        scan, target = self.prepared.scan, self.prepared.target
+        call = ForwardCall(
+            tuple(x.float() for x in inputs),
+            self.coefs,
+            tuple(s.float().contiguous() for s in states),
+            shape,
+            tuple(store),
+            tuple(sums),
+        )
+        wants_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (*inputs, *states, *self.tokens))
+        if not wants_grad:
+            result = target.forward(scan, call)
+            return result.stored, result.sums, list(result.finals)
+        call = replace(call, checkpoint=checkpoint)
+        flat = _Scan.apply(self, call, *self.tokens, *call.inputs, *call.states)
+        n, m = len(store), len(sums)
+        stored = dict(zip(store, flat[:n], strict=True))
+        return stored, dict(zip(sums, flat[n : n + m], strict=True)), list(flat[n + m :])
+
+
+class _Coefficients(torch.autograd.Function):
+    """Tokens for the accumulators; backward turns their gradients into those of the parameters."""
+
+    @staticmethod
+    def forward(ctx: Any, prepared: PreparedScan, reverse: dict[str, Tensor], device: torch.device, *params: Tensor):
+        ctx.prepared, ctx.reverse = prepared, reverse
+        ctx.shapes = [p.shape for p in params]
+        ctx.set_materialize_grads(False)
+        return tuple(torch.zeros((), device=device) for _ in prepared.scan.accumulators)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *sums: Tensor | None) -> Any:
+        grads = ctx.prepared.parameter_gradients(sums, ctx.reverse, ctx.shapes)
+        return None, None, None, *grads
+
+
+class _Scan(torch.autograd.Function):
+    """One scan over a whole sequence."""
+
+    @staticmethod
+    def forward(ctx: Any, bound: BoundScan, call: ForwardCall, *tensors: Tensor) -> tuple[Tensor, ...]:
+        result = bound.prepared.target.forward(bound.prepared.scan, call)
+        ctx.bound = bound
+        ctx.call = replace(call, inputs=(), states=())
+        ctx.counts = (len(bound.tokens), len(call.inputs), len(call.states))
+        ctx.save_for_backward(*call.inputs, *result.saved)
+        ctx.set_materialize_grads(False)
+        return (*result.stored.values(), *result.sums.values(), *_fresh(result.finals, call.states))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        bound, call = ctx.bound, ctx.call
+        scan, target = bound.prepared.scan, bound.prepared.target
+        n_tokens, n_inputs, n_states = ctx.counts
+        n, m = len(call.store), len(call.sums)
+        steps = call.shape[0]
+        courses: dict[str, Tensor] = {k: g for k, g in zip(call.store, grads[:n], strict=True) if g is not None}
+        for name, grad in zip(call.sums, grads[n : n + m], strict=True):
+            if grad is not None:  # each step's share of a sum's gradient is that gradient
+                wide = grad.unsqueeze(0).expand(steps, *grad.shape)
+                courses[name] = courses[name] + wide if name in courses else wide
+        needs = ctx.needs_input_grad[2:]
+        result = target.backward(
+            scan,
+            BackwardCall(
+                inputs=ctx.saved_tensors[:n_inputs],
+                coefs=bound.reverse_coefs,
+                forward_coefs=bound.coefs,
+                saved=ctx.saved_tensors[n_inputs:],
+                shape=call.shape,
+                checkpoint=call.checkpoint,
+                grads=courses,
+                grad_finals=tuple(None if g is None else g.contiguous() for g in grads[n + m :]),
+                need_inputs=tuple(needs[n_tokens : n_tokens + n_inputs]),
+                need_accumulators=any(needs[:n_tokens]),
+            ),
+        )
+        sums = [result.accumulators.get(a) for a in scan.accumulators] if n_tokens else []
+        return None, None, *sums, *result.inputs, *result.states
+
+
+def _fresh(finals: Sequence[Tensor], states: Sequence[Tensor]) -> list[Tensor]:
+    """Final states that are the initial ones (no step was taken) as tensors of their own, which autograd asks for."""
+    given = {s.data_ptr() for s in states}
+    return [f.clone() if f.data_ptr() in given else f for f in finals]
+
+
+def _flat(value: Tensor, features: tuple[int, ...], size: int) -> Tensor:
+    """A parameter as a scalar or one value per neuron."""
+    return value if value.dim() == 0 else value.expand(features).reshape(size).contiguous()
+
+
+def _value(value: Tensor) -> Tensor:
+    return value.contiguous()
+
+
+def _sum_to(grad: Tensor, features: tuple[int, ...], shape: torch.Size) -> Tensor:
+    """The gradient of a broadcast: sums over the axes along which the parameter was repeated."""
+    size = 1
+    for n in features:
+        size *= n
+    return grad.expand(size).reshape(features).sum_to_size(shape) if shape else grad.expand(size).sum()

@@ -1,0 +1,132 @@
+"""Connections in torch: what each kind computes, on every target that runs inside torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from snncompile.ir.connection import Connection
+
+
+def apply_connection(op: Connection, params: Mapping[str, Tensor], x: Tensor, training: bool) -> Tensor:
+    """``op`` on a signal.
+
+    Args:
+        op: the connection.
+        params: role -> value.
+        x: ``(time, batch, *features)``.
+        training: whether Dropout drops and BatchNorm uses (and updates) batch statistics.
+
+    Returns:
+        ``(time, batch, *features)`` of the output type.
+    """
+    return _LOWERINGS[op.kind](op, params, x, training)
+
+
+def effective_weight(params: Mapping[str, Tensor]) -> Tensor:
+    """The weight that acts: masked where a mask is given."""
+    return params["weight"] * params["mask"] if "mask" in params else params["weight"]
+
+
+def folded(op: Connection, params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of a product, with a BatchNorm behind it folded in where a pass said so."""
+    weight, bias = effective_weight(params), params.get("bias")
+    if "norm_running_var" not in params:
+        return weight, bias
+    scale = torch.rsqrt(params["norm_running_var"] + op.attrs["norm_eps"])
+    if "norm_weight" in params:
+        scale = scale * params["norm_weight"]
+    shift = -params["norm_running_mean"] if bias is None else bias - params["norm_running_mean"]
+    shift = shift * scale
+    if "norm_bias" in params:
+        shift = shift + params["norm_bias"]
+    return weight * scale.reshape(-1, *(1,) * (weight.dim() - 1)), shift
+
+
+def _linear(op: Connection, params: Mapping[str, Tensor], x: Tensor, training: bool) -> Tensor:
+    weight, bias = folded(op, params)
+    if not x.is_contiguous() and x.transpose(0, 1).is_contiguous():  # batch-first memory: keep it, do not copy
+        return F.linear(x.transpose(0, 1), weight, bias).transpose(0, 1)
+    return F.linear(x, weight, bias)
+
+
+def _conv(fn: Callable[..., Tensor]) -> Callable[[Connection, Mapping[str, Tensor], Tensor, bool], Tensor]:
+    def lower(op: Connection, params: Mapping[str, Tensor], x: Tensor, training: bool) -> Tensor:
+        weight, bias = folded(op, params)
+        a = op.attrs
+        return _over_time(
+            x, lambda y: fn(y, weight, bias, a["stride"], a["padding"], a["dilation"], a["groups"]), op.output.shape
+        )
+
+    return lower
+
+
+def _pool(fn: Callable[..., Tensor]) -> Callable[[Connection, Mapping[str, Tensor], Tensor, bool], Tensor]:
+    def lower(op: Connection, params: Mapping[str, Tensor], x: Tensor, training: bool) -> Tensor:
+        a = op.attrs
+        return _over_time(x, lambda y: fn(y, a["kernel_size"], a["stride"], a["padding"]), op.output.shape)
+
+    return lower
+
+
+def _sum_pool(x: Tensor, kernel: Any, stride: Any, padding: Any) -> Tensor:
+    return F.avg_pool2d(x, kernel, stride, padding, divisor_override=1)
+
+
+def _flatten(op: Connection, params: Mapping[str, Tensor], x: Tensor, training: bool) -> Tensor:
+    return x.flatten(2)
+
+
+def _dropout(op: Connection, params: Mapping[str, Tensor], x: Tensor, training: bool) -> Tensor:
+    if not training or op.attrs["p"] == 0:
+        return x
+    return x * dropout_mask(op, x[:1] if x.shape[0] else x.new_zeros(1, *x.shape[1:]))
+
+
+def dropout_mask(op: Connection, like: Tensor) -> Tensor:
+    """One mask for a whole sequence, ``(1, batch, *features)``."""
+    return F.dropout(torch.ones_like(like), op.attrs["p"], training=True)
+
+
+def _batch_norm(op: Connection, params: Mapping[str, Tensor], x: Tensor, training: bool) -> Tensor:
+    return _over_time(
+        x,
+        lambda y: F.batch_norm(
+            y,
+            params["running_mean"],
+            params["running_var"],
+            params.get("weight"),
+            params.get("bias"),
+            training and y.shape[0] > 0,
+            op.attrs["momentum"],
+            op.attrs["eps"],
+        ),
+        op.output.shape,
+    )
+
+
+def _over_time(x: Tensor, fn: Callable[[Tensor], Tensor], features: tuple[int, ...]) -> Tensor:
+    """``fn``, which knows one batch axis, on time and batch together."""
+    if x.shape[0] == 0 or x.shape[1] == 0:
+        return x.new_zeros(*x.shape[:2], *features)
+    batch_first = not x.is_contiguous() and x.transpose(0, 1).is_contiguous()
+    y = x.transpose(0, 1) if batch_first else x
+    result = fn(y.flatten(0, 1)).unflatten(0, y.shape[:2])
+    return result.transpose(0, 1) if batch_first else result
+
+
+_LOWERINGS: dict[str, Callable[[Connection, Mapping[str, Tensor], Tensor, bool], Tensor]] = {
+    "Linear": _linear,
+    "Conv1d": _conv(F.conv1d),
+    "Conv2d": _conv(F.conv2d),
+    "SumPool2d": _pool(_sum_pool),
+    "AvgPool2d": _pool(F.avg_pool2d),
+    "MaxPool2d": _pool(F.max_pool2d),
+    "Flatten": _flatten,
+    "Dropout": _dropout,
+    "BatchNorm": _batch_norm,
+}
