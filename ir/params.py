@@ -59,13 +59,16 @@ class Param:
 
 
 def param(
-    value: float,
+    value: float | None,
     family: str,
     *,
     layout: str = "channel",
     constraint: str | None = None,
 ) -> Any:
-    """A dataclass field that declares a trainable parameter of a node class."""
+    """A dataclass field that declares a trainable parameter of a node class.
+
+    With a default of None the parameter is optional: a node that is given none does not have it.
+    """
     declared = Param(value, layout, family, True, constraint)
     return field(default=value, metadata={"param": declared})
 
@@ -79,11 +82,14 @@ class Init:
             ``"fan_in_uniform"`` (uniform within ``1/sqrt(args[0])``, torch's default for biases), or ``"given"``.
         args: numbers the kind needs.
         value: the array of ``"given"``; absent after reading a file, where weights come from beside it.
+        sign: where not None, an array of +1 and -1 that broadcasts against the shape: what was drawn is given this
+            sign.
     """
 
     kind: str
     args: tuple[float, ...] = ()
     value: np.ndarray | None = field(default=None, compare=False, repr=False)
+    sign: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.kind not in INITS:

@@ -118,8 +118,11 @@ class ElementwiseNode(Node):
 
     def declared(self) -> dict[str, Param]:
         """The parameters with the values this object was given."""
+        given = {f.name: getattr(self, f.name) for f in fields(self) if "param" in f.metadata}
         return {
-            f.name: f.metadata["param"].overridden(getattr(self, f.name)) for f in fields(self) if "param" in f.metadata
+            f.name: f.metadata["param"].overridden(given[f.name])
+            for f in fields(self)
+            if f.name in given and not (given[f.name] is None and f.default is None)
         }
 
     def settings(self) -> dict[str, Any]:
@@ -127,7 +130,7 @@ class ElementwiseNode(Node):
         shown = {}
         for f in fields(self):
             value = getattr(self, f.name)
-            if "param" not in f.metadata and f.name != "name" and value != f.default:
+            if "param" not in f.metadata and f.name != "name" and not _same(value, f.default):
                 shown[f.name] = value if isinstance(value, (int, float, str, bool)) else repr(value)
         return shown
 
@@ -226,6 +229,10 @@ class ElementwiseNode(Node):
             return {r: out[r] for r in results}
 
         return run
+
+
+def _same(value: Any, default: Any) -> bool:
+    return value is default or bool(type(value) is type(default) and np.all(value == default))
 
 
 def _split(args: Sequence[Any], groups: Sequence[Sequence[str]]) -> list[SimpleNamespace]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snncompile.ir.nodes.surrogates import Surrogate
+from snncompile.ir.nodes.surrogates import StepPWL, Surrogate
 
 
 class _Spike(torch.autograd.Function):
@@ -30,7 +30,13 @@ class _Spike(torch.autograd.Function):
         return grad_v, grad_threshold, None, None, None
 
 
-def spike(v: Tensor, threshold: Tensor, surrogate: Surrogate, max_spikes: int = 1, strict: bool = False) -> Tensor:
+def spike(
+    v: Tensor,
+    threshold: Tensor | float,
+    surrogate: Surrogate | None = None,
+    max_spikes: int = 1,
+    strict: bool = False,
+) -> Tensor:
     """Number of spikes: ``floor(v/threshold)`` where ``v >= threshold``, else 0, and at most ``max_spikes``.
 
     Use it in a step function of your own; the gradient is the surrogate's.
@@ -38,8 +44,10 @@ def spike(v: Tensor, threshold: Tensor, surrogate: Surrogate, max_spikes: int = 
     Args:
         v: membrane before the reset.
         threshold: firing threshold, greater than 0 where ``max_spikes`` is more than 1.
-        surrogate: what stands for the derivative.
+        surrogate: what stands for the derivative; ``StepPWL()`` by default.
         max_spikes: cap per step; 1 makes spikes binary.
         strict: fire where ``v > threshold`` instead of ``>=``.
     """
-    return _Spike.apply(v, threshold, surrogate, float(max_spikes), strict)
+    if not isinstance(threshold, Tensor):
+        threshold = torch.full_like(v, threshold)
+    return _Spike.apply(v, threshold, surrogate or StepPWL(), float(max_spikes), strict)
