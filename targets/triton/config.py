@@ -1,0 +1,41 @@
+"""How many elements a program owns, and how many steps it loads ahead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Config:
+    """Launch settings of a scan kernel.
+
+    Attributes:
+        block: elements per program: one per thread.
+        warps: warps per program.
+        ahead: time steps loaded ahead.
+    """
+
+    block: int
+    warps: int
+    ahead: int
+
+
+#: Below this many elements a device is not full: small blocks spread over it, and more loads per thread hide latency.
+FULL = 65_536
+
+
+def choose(count: int, streams: int, warp: int = 32) -> Config:
+    """Settings for ``count`` elements and a kernel that loads ``streams`` courses.
+
+    Args:
+        count: elements of a time step.
+        streams: courses loaded ahead at the same time; each costs two registers a step loaded ahead.
+        warp: threads of a warp.
+    """
+    small = count < FULL
+    budget = 16 if small else 8
+    ahead = budget
+    while ahead > 2 and ahead * streams > budget:
+        ahead //= 2
+    warps = 1 if small else 4
+    return Config(warps * warp, warps, ahead)

@@ -1,0 +1,237 @@
+"""What the forward and the backward kernel have in common: arguments, loads ahead of time, and the module around them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from snncompile.targets.printing import Names, comment
+from snncompile.targets.triton.printer import FUNCTION_NAMES, RESERVED, Function, literal, print_called
+
+#: Version of the generated code; part of every cache key.
+CODEGEN = 1
+
+LINE = 118
+
+LOAD_AHEAD = '''@triton.jit
+def snn_load_ahead(pointer, at, stride, first, end, active, AHEAD: tl.constexpr):
+    """Steps first, first + 1, ... of a course: the loads are in flight together. Nothing is read from `end` on."""
+    values = ()
+    for u in tl.static_range(AHEAD):
+        t = first + u
+        values = values + (tl.load(pointer + t * stride + at, mask=active & (t < end), other=0.0),)
+    return values
+'''
+
+LOAD_BEHIND = '''@triton.jit
+def snn_load_behind(pointer, at, stride, last, begin, active, AHEAD: tl.constexpr):
+    """Steps last, last - 1, ... of a course: the loads are in flight together. Nothing is read before `begin`."""
+    values = ()
+    for u in tl.static_range(AHEAD):
+        t = last - u
+        values = values + (tl.load(pointer + t * stride + at, mask=active & (t >= begin), other=0.0),)
+    return values
+'''
+
+_LOCALS = (
+    "T K N BLOCK AHEAD count cells at n b t u active start now begin end chunk chunks done last slot since saves "
+    "snn_load_ahead snn_load_behind"
+)
+
+
+@dataclass(frozen=True)
+class Param:
+    """One kernel argument.
+
+    Attributes:
+        name: its name.
+        type: Triton's type: ``"*fp32"`` or ``"i32"``.
+        about: what it is, for the header.
+    """
+
+    name: str
+    type: str
+    about: str
+
+
+@dataclass(frozen=True)
+class KernelSource:
+    """A printed kernel module.
+
+    Attributes:
+        name: name of the kernel function in it.
+        text: the module's source.
+        params: the kernel's arguments without the constexprs ``BLOCK`` and ``AHEAD``, which come last.
+        inputs: positions of the inputs that it reads.
+        coefs: positions of the coefficients that it reads.
+        forward_coefs: positions of the forward coefficients that a replaying backward reads.
+        states: positions of the states whose saved values (backward) or initial values (forward) it reads.
+        grads: results whose gradient's course it reads.
+        carried: states whose gradient it carries from step to step.
+        scratch: states that a replaying backward keeps in scratch memory.
+        by_chunk: whether it takes K.
+        by_neuron: whether it takes N.
+        streams: courses that are loaded ahead at the same time: what AHEAD costs registers for.
+    """
+
+    name: str
+    text: str
+    params: tuple[Param, ...]
+    inputs: tuple[int, ...]
+    coefs: tuple[int, ...]
+    forward_coefs: tuple[int, ...]
+    states: tuple[int, ...]
+    grads: tuple[str, ...]
+    carried: tuple[str, ...]
+    scratch: tuple[str, ...]
+    by_chunk: bool
+    by_neuron: bool
+    streams: int
+
+
+@dataclass
+class Writer:
+    """A kernel being printed: its parameters and its lines."""
+
+    names: Names = field(init=False)
+    params: list[Param] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.names = Names([*RESERVED, *_LOCALS.split(), *FUNCTION_NAMES])
+
+    def line(self, depth: int, text: str) -> None:
+        """Add a line, indented by ``depth`` levels."""
+        self.lines.append("    " * depth + text)
+
+    def pointer(self, wanted: str, about: str) -> str:
+        """Add a pointer argument; its name."""
+        name = self.names.new(f"{wanted}_ptr")
+        self.params.append(Param(name, "*fp32", about))
+        return name
+
+    def number(self, name: str, about: str) -> str:
+        """Add an integer argument; its name."""
+        self.params.append(Param(name, "i32", about))
+        return name
+
+    def course(self, wanted: str, contiguous: bool, about: str) -> Course:
+        """Add the arguments of an operand ``(T, B, N)``."""
+        base = self.names.new(wanted)
+        pointer = self.pointer(wanted, f"{about}, (T, B, N)")
+        step = self.number(self.names.new(f"{base}_t"), f"stride of {wanted} over time")
+        if contiguous:
+            return Course(base, pointer, step, None, None)
+        row = self.number(self.names.new(f"{base}_b"), f"stride of {wanted} over the batch")
+        column = self.number(self.names.new(f"{base}_n"), f"stride of {wanted} over neurons")
+        return Course(base, pointer, step, row, column)
+
+    def elements(self, need_neuron: bool) -> None:
+        """Compute which elements this program owns."""
+        self.line(1, "at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)  # element b * N + n of a time step")
+        self.line(1, "active = at < count")
+        if need_neuron:
+            self.line(1, "n = at % N")
+        self.line(1, "cells = count.to(tl.int64)  # time offsets exceed 32 bits")
+
+    def strides(self, course: Course) -> str:
+        """Compute a course's offsets inside a time step; the name of them."""
+        self.line(1, f"{course.step} = {course.step}.to(tl.int64)")
+        if course.row is None:
+            return "at"
+        name = self.names.new(f"{course.base}_at")
+        self.line(1, f"{name} = (at // N) * {course.row}.to(tl.int64) + n * {course.column}.to(tl.int64)")
+        return name
+
+    def coefficient(self, local: str, pointer: str, scalar: bool) -> None:
+        """Load a coefficient, before the loop."""
+        where = "" if scalar else " + n, mask=active, other=1.0"
+        self.line(1, f"{local} = tl.load({pointer}{where})")
+
+
+@dataclass(frozen=True)
+class Course:
+    """Names of the arguments of an operand ``(T, B, N)``: without row and column strides, a time step is contiguous."""
+
+    base: str
+    pointer: str
+    step: str
+    row: str | None
+    column: str | None
+
+
+def block_of(value: float) -> str:
+    """Source of a block that holds ``value`` everywhere."""
+    inner = repr(value) if value == value and abs(value) != float("inf") else literal(value)
+    return f"tl.full((BLOCK,), {inner}, tl.float32)"
+
+
+def assign(writer: Writer, depth: int, function: Function, values: dict[str, str], targets: dict[str, str]) -> None:
+    """Print ``targets = function(values)``, constants and numbers for all neurons made into blocks.
+
+    Args:
+        writer: the kernel.
+        depth: indentation.
+        function: the device function.
+        values: source of each of its arguments.
+        targets: names of its outputs' values; an output not in it is dropped.
+    """
+    left = [targets.get(r, "_") for r in function.results]
+    call = f"{function.name}({', '.join(values[a] for a in function.args)})"
+    if left:
+        writer.line(depth, f"{', '.join(left)}{',' if len(left) == 1 else ''} = {call}")
+    for result, target in targets.items():
+        if result in function.constants:
+            writer.line(depth, f"{target} = {block_of(function.constants[result])}")
+        elif result in function.flat:
+            writer.line(depth, f"{target} = tl.broadcast_to({target}, (BLOCK,))")
+
+
+def module_text(
+    title: str, members: Iterable[str], writer: Writer, name: str, functions: list[Function], helpers: list[str]
+) -> str:
+    """The whole module: header, device functions, kernel."""
+    width = max(len(p.name) for p in writer.params)
+    arguments = "\n".join(f"    {p.name:<{width}}  {p.about}" for p in writer.params)
+    nodes = comment(", ".join(members) or "one node")
+    header = f'''"""{comment(title)}
+
+Nodes: {nodes}.
+One program owns BLOCK elements of batch * neurons, keeps their states in registers and walks through time. Courses are
+float32 (T, B, N); those written are contiguous. AHEAD steps are loaded while the AHEAD before them are computed, since
+a step would otherwise wait for memory.
+
+{comment_block(arguments)}
+"""
+
+import triton
+import triton.language as tl
+'''
+    free = [p.name for p in writer.params]
+    head = f"@triton.jit(do_not_specialize={_wrapped(free)})\ndef {name}({_signature(free)}):"
+    called = print_called(functions)
+    parts = [header, called, *(f.text for f in functions), *helpers, "\n".join([head, *writer.lines]) + "\n"]
+    return "\n\n".join(p for p in parts if p)
+
+
+def comment_block(text: str) -> str:
+    """Several lines for a docstring, each of them safe."""
+    return "\n".join(comment(line).replace('"""', "'''") for line in text.split("\n"))
+
+
+def _wrapped(names: list[str]) -> str:
+    return "[" + _fill([f'"{n}"' for n in names]) + "]"
+
+
+def _signature(names: list[str]) -> str:
+    return _fill([*names, "BLOCK: tl.constexpr", "AHEAD: tl.constexpr"])
+
+
+def _fill(items: list[str]) -> str:
+    lines = [""]
+    for item in items:
+        if len(lines[-1]) + len(item) + 6 > LINE:
+            lines.append("")
+        lines[-1] += f"{item}, "
+    body = "\n".join(f"    {line.rstrip()}" for line in lines if line)
+    return f"\n{body}\n"

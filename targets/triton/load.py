@@ -1,0 +1,47 @@
+"""From generated source to a kernel that can be launched."""
+
+from __future__ import annotations
+
+import importlib.util
+import linecache
+import sys
+from types import ModuleType
+from typing import Any
+
+from snncompile.targets.triton.kernel import CODEGEN, KernelSource
+from snncompile.targets.triton.store import digest, directory, ensure, triton_version
+
+_loaded: dict[tuple[str, bool], ModuleType] = {}
+
+
+def load(source: KernelSource, interpret: bool) -> Any:
+    """The kernel function of ``source``, as ``@triton.jit`` made it.
+
+    The text is written to the cache directory, since Triton reads a function's source from its file; what runs is the
+    text given, whatever the file held before.
+
+    Args:
+        source: the printed kernel.
+        interpret: whether Triton's interpreter shall run it.
+    """
+    key = digest(source.text, str(CODEGEN), triton_version())
+    if (key, interpret) not in _loaded:
+        _loaded[key, interpret] = _load(source, key, interpret)
+    return getattr(_loaded[key, interpret], source.name)
+
+
+def _load(source: KernelSource, key: str, interpret: bool) -> ModuleType:
+    from triton import knobs
+
+    path = directory("sources") / f"{source.name[:60]}_{key}.py"
+    ensure(path, source.text.encode())
+    # held in memory too: neither Python nor Triton reads the file again, should somebody change it meanwhile
+    lines = source.text.splitlines(keepends=True)
+    linecache.cache[str(path)] = (len(source.text), None, lines, str(path))
+    spec = importlib.util.spec_from_file_location(f"snncompile_generated_{key}_{int(interpret)}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # inspect looks a function's module up
+    with knobs.runtime.scope():
+        knobs.runtime.interpret = interpret
+        exec(compile(source.text, str(path), "exec"), module.__dict__)
+    return module

@@ -1,0 +1,160 @@
+"""Prints elementwise programs as Triton device functions.
+
+One line an operation, in IEEE float32: no fused multiply-add (kernels are compiled with ``enable_fp_fusion=False``),
+correctly rounded division and square root, minimum and maximum that propagate NaN. Only functions of Triton's core are
+used, never its own ``@jit`` library, so that the same text runs in Triton's interpreter.
+"""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from snncompile.ir.exact import COMPOSITE
+from snncompile.ir.program import Arg, Program
+from snncompile.targets.printing import Names, check_printable, comment, fold
+
+#: Names that generated Python may not give to anything else.
+RESERVED = frozenset(keyword.kwlist) | frozenset(keyword.softkwlist) | frozenset(dir(builtins)) | {"tl", "triton"}
+
+_NAN_WINS = "propagate_nan=tl.PropagateNan.ALL"
+_LINES = {
+    "add": "{0} + {1}",
+    "sub": "{0} - {1}",
+    "mul": "{0} * {1}",
+    "div": "tl.div_rn({0}, {1})",
+    "min": f"tl.minimum({{0}}, {{1}}, {_NAN_WINS})",
+    "max": f"tl.maximum({{0}}, {{1}}, {_NAN_WINS})",
+    "neg": "-{0}",
+    "abs": "tl.abs({0})",
+    "floor": "snn_floor({0})",
+    "ceil": "-snn_floor(-{0})",
+    "sqrt": "tl.sqrt_rn({0})",
+    "exp2i": "(({0}.to(tl.int32) + 127) << 23).to(tl.float32, bitcast=True)",
+    "lt": "{0} < {1}",
+    "le": "{0} <= {1}",
+    "gt": "{0} > {1}",
+    "ge": "{0} >= {1}",
+    "eq": "{0} == {1}",
+    "ne": "{0} != {1}",
+    "and": "{0} & {1}",
+    "or": "{0} | {1}",
+    "not": "~{0}",
+    "where": "tl.where({0}, {1}, {2})",
+    "float": "{0}.to(tl.float32)",
+}
+# tl.floor becomes NVIDIA's library function, which Triton compiles to flush subnormal numbers: floor(-1e-40) would be 0
+_FLOOR = '''@triton.jit
+def snn_floor(x):
+    """The largest whole number not above x, subnormal numbers not flushed."""
+    cut = x.to(tl.int32).to(tl.float32)
+    below = tl.where(cut > x, cut - 1.0, cut)
+    # from 2**23 on every float is whole; NaN and -0.0 stay what they are
+    return tl.where((tl.abs(x) < 8388608.0) & (cut != x), below, x)
+'''
+_SMALLEST_NORMAL = 2.0**-126
+_CALLED = {*COMPOSITE, "floor", "ceil"}
+
+#: Names of the device functions that stand for operations.
+FUNCTION_NAMES = frozenset(f"snn_{op}" for op in (*COMPOSITE, "floor"))
+
+
+@dataclass(frozen=True)
+class Function:
+    """A printed device function.
+
+    Attributes:
+        name: its name.
+        args: the program's inputs it takes, in order: those that it uses.
+        results: the program's outputs it returns, in order.
+        constants: outputs that are constants; the function does not return them.
+        flat: outputs that are one number for all neurons (made of scalar coefficients alone).
+        text: its source.
+        calls: operations that are functions of their own.
+    """
+
+    name: str
+    args: tuple[str, ...]
+    results: tuple[str, ...]
+    constants: dict[str, float]
+    flat: frozenset[str]
+    text: str
+    calls: tuple[str, ...]
+
+
+def literal(value: float) -> str:
+    """Python source of a float32 constant, exact."""
+    if math.isnan(value) or math.isinf(value):
+        return f'float("{value}")'
+    if 0.0 < abs(value) < _SMALLEST_NORMAL:
+        return f"tl.full((), {value!r}, tl.float32)"  # Triton would make a bare subnormal number a float64
+    return repr(value)
+
+
+def print_function(
+    name: str, program: Program, about: str, scalars: Iterable[str] = (), bare: bool = False
+) -> Function:
+    """Print ``program`` as the device function ``name``.
+
+    Args:
+        name: its name, a valid identifier.
+        program: what it computes.
+        about: its docstring, one line.
+        scalars: inputs that are one number for all neurons.
+        bare: return the only result itself rather than a tuple.
+    """
+    check_printable(program, name)
+    program = fold(program)
+    used = {a for op in program.ops for a in op.args} | {a for _, a in program.outputs}
+    args = tuple(n for n in program.inputs if n in used)
+    constants = {n: a for n, a in program.outputs if isinstance(a, float)}
+    results = tuple(n for n, a in program.outputs if isinstance(a, str))
+    names = Names([*RESERVED, *FUNCTION_NAMES, name])
+    table: dict[Arg, str] = {n: names.new(n) for n in args}
+    flat = {n for n in args if n in set(scalars)}
+    lines = ["@triton.jit", f"def {name}({', '.join(table[n] for n in args)}):", f'    """{comment(about)}"""']
+    where = ""
+    for op in program.ops:
+        if op.where != where:
+            lines.append(f"    # {comment(op.where) or 'the gradient of the lines above'}")
+            where = op.where
+        operands = [table[a] if isinstance(a, str) else _constant(a) for a in op.args]
+        table[op.name] = names.new(op.name)
+        lines.append(f"    {table[op.name]} = {_expression(op.op, operands)}")
+        if all(a in flat for a in op.args if isinstance(a, str)):
+            flat.add(op.name)
+    values = [table[a] for _, a in program.outputs if isinstance(a, str)]
+    tail = "," if len(values) == 1 else ""
+    lines.append(f"    return {values[0]}" if bare else f"    return ({', '.join(values)}{tail})")
+    calls = tuple(sorted({op.op for op in program.ops if op.op in _CALLED}))
+    uniform = frozenset(n for n, a in program.outputs if a in flat)
+    return Function(name, args, results, constants, uniform, "\n".join(lines) + "\n", calls)
+
+
+def print_called(functions: Iterable[Function]) -> str:
+    """The device functions of all operations that ``functions`` call."""
+    from snncompile.ir.ops import definition
+
+    called = {call for function in functions for call in function.calls}
+    composites = [
+        print_function(f"snn_{op}", definition(op), f"{op}, the same bits on every target.", bare=True)
+        for op in sorted(called & COMPOSITE.keys())
+    ]
+    needs_floor = called | {call for function in composites for call in function.calls}
+    floor = [_FLOOR] if needs_floor & {"floor", "ceil"} else []
+    return "\n\n".join([*floor, *(function.text for function in composites)])
+
+
+def _constant(value: float | bool) -> str:
+    return repr(value) if isinstance(value, bool) else literal(value)
+
+
+def _expression(op: str, operands: list[str]) -> str:
+    if op in COMPOSITE:
+        return f"snn_{op}({operands[0]})"
+    # a sign would bind to what stands before it: `--1.0`, `-1.0.to(...)`
+    operands = [f"({a})" if a.startswith("-") else a for a in operands]
+    return _LINES[op].format(*operands)
