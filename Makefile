@@ -5,7 +5,7 @@ SHELL   := /bin/bash
 PYTHON  ?= python3
 VENV    ?= .venv
 WORKERS ?= 2
-DEMO    ?= examples/demo.py
+DEMO    ?= examples/digits/train.py
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.snncompile-installed
@@ -29,7 +29,7 @@ $(STAMP): constraints.txt pyproject.toml tests/oracles.txt
 	$(INSTALL) --use-pep517 --no-deps --requirement tests/oracles.txt
 	@touch $@
 
-demo: $(STAMP)  ## run the demonstration (DEMO=examples/demo.py)
+demo: $(STAMP)  ## run the demonstration (DEMO=examples/digits/train.py)
 	$(BIN)/python $(DEMO)
 
 # Every check runs even when an earlier one failed, so that one run tells everything; pytest's summary comes last.

@@ -158,8 +158,8 @@ def test_packages_are_listed() -> None:
     assert not homeless, "no __init__.py beside these"
 
 
-def build_wheel(tmp: Path) -> set[str]:
-    """The names in a wheel, built from a copy so that nothing is written into the working tree."""
+def build_wheel(tmp: Path) -> tuple[set[str], set[str]]:
+    """The names in a wheel, and the modules it should hold; built from a copy, to write nothing into the tree."""
     source, out = tmp / "source", tmp / "wheel"
     source.mkdir()
     for name in {"pyproject.toml", "README.md", "LICENSE", *PACKAGE_DIRS.values()}:
@@ -171,18 +171,18 @@ def build_wheel(tmp: Path) -> set[str]:
     built = subprocess.run(pip, cwd=source, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
     (file,) = out.glob("*.whl")
-    return set(zipfile.ZipFile(file).namelist())
+    modules = {
+        f"{package.replace('.', '/')}/{path.relative_to(source / directory).as_posix()}"
+        for package, directory in PACKAGE_DIRS.items()
+        for path in (source / directory).rglob("*.py")
+    }
+    return set(zipfile.ZipFile(file).namelist()), modules
 
 
 def test_wheel(tmp_path: Path) -> None:
     """It holds every module under its installed name, the licence and py.typed, and no other top-level name."""
-
-    def installed(name: str, path: Path) -> str:
-        return name.replace(".", "/") + ("/__init__.py" if path.name == "__init__.py" else ".py")
-
-    modules = {installed(name, path) for name, path in MODULES.items()}
+    wheel, modules = build_wheel(tmp_path)
     assert {"snncompile/ir/__init__.py", "snncompile/targets/__init__.py"} <= modules
-    wheel = build_wheel(tmp_path)
     assert {name for name in wheel if name.endswith(".py")} == modules
     assert "snncompile/py.typed" in wheel
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in wheel)
