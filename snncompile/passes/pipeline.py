@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from snncompile.ir.graph import Graph
-from snncompile.ir.regions import choose_regions
+from snncompile.passes.base import Pass, run_passes
+from snncompile.passes.dead_nodes import DeadNodes
+from snncompile.passes.drop_identities import DropIdentities
+from snncompile.passes.fold_norm import FoldNorm
+from snncompile.passes.fold_scale import FoldScale
+from snncompile.passes.fuse_chains import FuseChains
+from snncompile.passes.fuse_populations import FusePopulations
+from snncompile.passes.infer_types import InferTypes
+from snncompile.passes.regions import ChooseRegions
 
 
 @dataclass(frozen=True)
@@ -21,6 +29,25 @@ class Request:
     keep: frozenset[str] = frozenset()
 
 
-def compile_graph(graph: Graph, request: Request) -> Graph:
-    """``graph`` after all passes: verified, fused and scheduled."""
-    return replace(graph, regions=choose_regions(graph))
+def pipeline(request: Request) -> tuple[Pass, ...]:
+    """The passes for ``request``, in order."""
+    return (
+        InferTypes(),
+        DeadNodes(request.keep),
+        DropIdentities(request.training, request.keep),
+        FoldNorm(request.training, request.keep),
+        FoldScale(request.keep),
+        FuseChains(),
+        FusePopulations(),
+        ChooseRegions(),
+    )
+
+
+def pass_names() -> tuple[str, ...]:
+    """Names of the passes, in order."""
+    return tuple(p.name for p in pipeline(Request()))
+
+
+def compile_graph(graph: Graph, request: Request, upto: str | None = None) -> Graph:
+    """``graph`` after all passes, or after those up to ``upto``: verified, fused and scheduled."""
+    return run_passes(graph, pipeline(request), upto)

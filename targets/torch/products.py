@@ -33,10 +33,19 @@ def effective_weight(params: Mapping[str, Tensor]) -> Tensor:
 
 
 def folded(op: Connection, params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias of a product, with a BatchNorm behind it folded in where a pass said so."""
+    """Weight and bias of a product, with the BatchNorm and the Scale behind it folded in where passes said so."""
     weight, bias = effective_weight(params), params.get("bias")
-    if "norm_running_var" not in params:
-        return weight, bias
+    if "norm_running_var" in params:
+        weight, bias = _with_norm(op, params, weight, bias)
+    if "scale_factor" in params:
+        factor = params["scale_factor"].flatten() if params["scale_factor"].dim() else params["scale_factor"]
+        weight, bias = _scaled(weight, factor), None if bias is None else bias * factor
+    return weight, bias
+
+
+def _with_norm(
+    op: Connection, params: Mapping[str, Tensor], weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
     scale = torch.rsqrt(params["norm_running_var"] + op.attrs["norm_eps"])
     if "norm_weight" in params:
         scale = scale * params["norm_weight"]
@@ -44,7 +53,12 @@ def folded(op: Connection, params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor
     shift = shift * scale
     if "norm_bias" in params:
         shift = shift + params["norm_bias"]
-    return weight * scale.reshape(-1, *(1,) * (weight.dim() - 1)), shift
+    return _scaled(weight, scale), shift
+
+
+def _scaled(weight: Tensor, factor: Tensor) -> Tensor:
+    """``weight`` with each output channel multiplied by its factor (or all by one)."""
+    return weight * (factor.reshape(-1, *(1,) * (weight.dim() - 1)) if factor.dim() else factor)
 
 
 def _linear(op: Connection, params: Mapping[str, Tensor], x: Tensor, training: bool) -> Tensor:

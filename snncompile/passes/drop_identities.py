@@ -1,0 +1,52 @@
+"""Pass ``drop-identities``: removes nodes that hand their input on unchanged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from snncompile.ir.connection import Connection
+from snncompile.ir.graph import Graph
+from snncompile.passes.base import Pass
+from snncompile.passes.rewrite import bypass
+
+
+@dataclass(frozen=True)
+class DropIdentities(Pass):
+    """Flatten of flat features, pooling over one element, and Dropout that does not drop.
+
+    Attributes:
+        training: whether Dropout drops.
+        keep: record names that must stay.
+    """
+
+    name: ClassVar[str] = "drop-identities"
+    training: bool = False
+    keep: frozenset[str] = frozenset()
+
+    def run(self, graph: Graph) -> Graph:
+        """See the class."""
+        graph = graph.copy()
+        for name, op in list(graph.of_type(Connection)):
+            if self._is_identity(op) and f"{name}.out" not in self.keep and not self._late(graph, name):
+                graph = bypass(graph, name)
+        return graph
+
+    def _is_identity(self, op: Connection) -> bool:
+        if op.kind == "Dropout":
+            return not self.training or op.attrs["p"] == 0
+        if op.kind == "Flatten":
+            return op.input.shape == op.output.shape
+        if op.kind in ("SumPool2d", "AvgPool2d", "MaxPool2d"):
+            return _is_one(op.attrs["kernel_size"]) and op.input.shape == op.output.shape
+        return False
+
+    @staticmethod
+    def _late(graph: Graph, name: str) -> bool:
+        """A delay at either side holds a state named after this node's signal: leave it."""
+        edges = [*graph.inputs_of(name).values(), *(e for _, _, e in graph.consumers(name))]
+        return any(e.delay for e in edges)
+
+
+def _is_one(size: object) -> bool:
+    return size == 1 or (isinstance(size, (tuple, list)) and all(k == 1 for k in size))

@@ -1,0 +1,75 @@
+"""What the two fusions share: replacing several elementwise nodes by one, and when that is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import networkx as nx
+
+from snncompile.ir.compose import compose
+from snncompile.ir.elementwise import Elementwise
+from snncompile.ir.graph import Graph, Ref
+from snncompile.passes.rewrite import redirect
+
+#: States beyond which a fused kernel would run out of registers, and operations beyond which it helps nobody.
+MAX_STATES = 16
+MAX_OPS = 400
+
+
+def merge(graph: Graph, names: Sequence[str]) -> tuple[Graph, str]:
+    """A copy of ``graph`` with ``names`` composed into one node, and that node's name."""
+    composite = compose(graph, names)
+    graph = graph.copy()
+    fused = _fused_name(graph, composite.node.members)
+    graph.nx.add_node(fused, op=composite.node, where=graph.where(names[0]))
+    for port, edge in composite.feeds.items():
+        graph.connect(fused, port, edge)
+    inner = [(u, v, key) for u, v, key in graph.nx.out_edges(names, keys=True) if v in set(names)]
+    graph.nx.remove_edges_from(inner)  # what flows among the members is inside the program now
+    moved = {ref: Ref(fused, local) for ref, local in composite.moved.items()}
+    graph = redirect(graph, moved)
+    graph.nx.remove_nodes_from(names)
+    return graph, fused
+
+
+def _fused_name(graph: Graph, members: Sequence[str]) -> str:
+    joined = "_".join(members)
+    wanted = joined if len(joined) <= 40 else f"{members[0]}_to_{members[-1]}"[:100]
+    name, k = wanted, 0
+    while name in graph.nx:
+        k += 1
+        name = f"{wanted}_{k}"
+    return name
+
+
+def too_large(nodes: Sequence[Elementwise]) -> str:
+    """Why these nodes together are too much for one kernel, or ""."""
+    states = sum(len(n.states) for n in nodes)
+    ops = sum(len(n.forward.ops) for n in nodes)
+    if states > MAX_STATES:
+        return f"together they have {states} states, more than the {MAX_STATES} that fit in registers"
+    if ops > MAX_OPS:
+        return f"together they have {ops} operations, more than {MAX_OPS}"
+    return ""
+
+
+def cycle_of(graph: Graph) -> dict[str, int]:
+    """Node -> number of the cycle it stands on (late edges included); -1 for none."""
+    numbers = {name: -1 for name in graph.names}
+    plain = nx.DiGraph(graph.nx)
+    for i, component in enumerate(nx.strongly_connected_components(plain)):
+        first = next(iter(component))
+        if len(component) > 1 or plain.has_edge(first, first):
+            numbers.update(dict.fromkeys(component, i))
+    return numbers
+
+
+def path_around(graph: Graph, group: Collection[str]) -> list[str]:
+    """Nodes outside ``group`` that stand between two of its members, without delay: fusing would close a cycle."""
+    instant = graph.instant()
+    after: set[str] = set()
+    before: set[str] = set()
+    for name in group:
+        after |= nx.descendants(instant, name)
+        before |= nx.ancestors(instant, name)
+    return sorted((after & before) - set(group))
