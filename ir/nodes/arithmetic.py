@@ -26,12 +26,13 @@ class Scale(ElementwiseNode):
 
     Attributes:
         factor: a number, or one value per channel or per neuron; family ``scales``. Default 1.
-        trainable: whether the factor is trained. Default True. (A Param that says so itself wins.)
+        trainable: whether the factor is trained. Default False, unlike that of other parameters: ``0.5 * signal`` is a
+            Scale too. (A Param that says so itself wins.)
     """
 
     factor: Any = param(1.0, "scales", layout="scalar")
     _: KW_ONLY
-    trainable: bool = True
+    trainable: bool = False
 
     def declared(self) -> dict[str, Param]:
         """The factor, trained or not."""
@@ -69,12 +70,9 @@ class Add(ElementwiseNode):
         """``x0``, ``x1``, ..."""
         return tuple(f"x{i}" for i in range(self.count or 2))
 
-    def __call__(self, *signals: Any, **ports: Any) -> Any:
-        """Apply to two signals or more."""
-        given = len(signals) + len(ports)
-        if self.count is None and given > 2:
-            return replace(self, count=given)(*signals, **ports)
-        return super().__call__(*signals, **ports)
+    def for_inputs(self, signals: int) -> Add:
+        """The node to apply to this many positional signals."""
+        return replace(self, count=signals) if self.count is None and signals > 2 else self
 
     def check(self) -> None:
         """Settings that make no sense."""

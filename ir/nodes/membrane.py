@@ -182,7 +182,7 @@ def whole_steps(name: str, time: float, dt: float) -> int:
         ModelError: where it is not a whole number of steps, to 1e-6 of a step.
     """
     steps = time / dt
-    if abs(steps - round(steps)) > 1e-6 or steps < 0:
+    if abs(steps - round(steps)) > 1e-6 or (time != 0 and round(steps) < 1):
         raise ModelError(
             f"{name} must be a whole number of steps, but {time:g} s is {steps:g} steps of dt = {dt:g} s"
         )
