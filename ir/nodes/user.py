@@ -152,7 +152,7 @@ def _node_class(fn: Callable[..., Any], states: dict[str, float], outputs: dict[
     positional = [a.name for a in signature if a.kind in (a.POSITIONAL_ONLY, a.POSITIONAL_OR_KEYWORD)]
     keywords = [a for a in signature if a.kind is inspect.Parameter.KEYWORD_ONLY and a.name != "dt"]
     _check_arguments(list(signature), positional, states)
-    _check_states_and_outputs(states, outputs, positional)
+    _check_states_and_outputs(states, outputs, [*positional, *(a.name for a in keywords)])
     inputs = tuple(n for n in positional if n not in states)
     _check_names([*positional, *(a.name for a in keywords), *outputs])
     declared = {a.name: _declaration(a.default) for a in keywords}
@@ -196,7 +196,8 @@ def _declaration(default: Any) -> Field:
 def _check_arguments(signature: list[inspect.Parameter], positional: list[str], states: Mapping[str, float]) -> None:
     for a in signature:
         if a.kind in (a.VAR_POSITIONAL, a.VAR_KEYWORD):
-            raise ModelError(f"*{a.name} is not possible: states, inputs and parameters are named one by one")
+            stars = "*" if a.kind is a.VAR_POSITIONAL else "**"
+            raise ModelError(f"{stars}{a.name} is not possible: states, inputs and parameters are named one by one")
         if a.name in positional and a.default is not a.empty:
             raise ModelError(f"{a.name} has a default: parameters come after a `*`, as keyword-only arguments")
         if a.name == "dt" and a.name in positional:
@@ -211,7 +212,7 @@ def _check_arguments(signature: list[inspect.Parameter], positional: list[str], 
         raise ModelError("it has no input: name one among its positional arguments, beside the states")
 
 
-def _check_states_and_outputs(states: Mapping, outputs: Mapping, positional: list[str]) -> None:
+def _check_states_and_outputs(states: Mapping, outputs: Mapping, arguments: list[str]) -> None:
     for name, start in states.items():
         if isinstance(start, bool) or not isinstance(start, (int, float)) or not math.isfinite(start):
             raise ModelError(f"the state {name} must start from a finite number, not {start!r}")
@@ -224,8 +225,8 @@ def _check_states_and_outputs(states: Mapping, outputs: Mapping, positional: lis
                 f"the output {name} must be the most spikes in one step (a whole number), 'current' or 'membrane',"
                 f" not {kind!r}"
             )
-        if name in positional and name not in states:
-            raise ModelError(f"{name} names two things: an input and an output")
+        if name in arguments and name not in states:
+            raise ModelError(f"{name} names two things: an argument and an output")
 
 
 def _check_names(names: list[str]) -> None:

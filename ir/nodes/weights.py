@@ -160,6 +160,6 @@ def _stranger(array: np.ndarray, allowed: tuple[float, float]) -> float:
 
 def _array(role: str, value: Any) -> np.ndarray:
     try:
-        return np.array(value.detach().cpu() if hasattr(value, "detach") else value, dtype=np.float32)
+        return np.array(value.detach().cpu().numpy() if hasattr(value, "detach") else value, dtype=np.float32)
     except (TypeError, ValueError):
         raise ModelError(f"{role} is {value!r}, not an array of numbers") from None
