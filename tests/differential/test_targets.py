@@ -1,0 +1,88 @@
+"""Random networks on every target, and after every pass, against the reference on the graph as written."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from ..compare import assert_close_gradients, assert_same_bits, outcome
+from ..random_models import random_model, seeds, shapes, spikes
+
+import snncompile as snn
+from snncompile.passes.pipeline import Request, compile_graph, pass_names
+from snncompile.targets.executor import Executor
+from snncompile.targets.torch.loop import LoopTarget
+
+
+def _reference(net: snn.Network) -> Executor:
+    return Executor(net.graph, LoopTarget())
+
+
+@settings(max_examples=25)
+@given(seeds, shapes)
+def test_passes_change_nothing(seed, shape):
+    """The reference on the optimised graph gives the bits that it gives on the graph as written."""
+    net = snn.compile(random_model(seed), target="torch")
+    x = spikes(seed, *shape)
+    record = list(net.graph.recordable())
+    record = [r for r in record if r != "x"]
+    want = outcome(net, x, record, _reference(net))
+    got = outcome(net, x, record)
+    assert_same_bits(want, got)
+    assert_close_gradients(want, got)
+
+
+@pytest.mark.parametrize("upto", pass_names())
+def test_each_pass_changes_nothing(upto):
+    for seed in range(8):
+        net = snn.compile(random_model(seed), target="torch")
+        x = spikes(seed, 2, 9)
+        keep = frozenset(net.graph.recordable())
+        part = Executor(compile_graph(net.graph, Request(keep=keep), upto), LoopTarget())
+        want = outcome(net, x, [], _reference(net))
+        got = outcome(net, x, [], part)
+        assert_same_bits(want, got)
+        assert_close_gradients(want, got)
+
+
+@settings(max_examples=12)
+@given(seeds, shapes)
+def test_triton_interpreter_gives_the_same_bits(seed, shape):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        torch.manual_seed(seed)
+        net = snn.compile(random_model(seed), target="triton")
+        x = spikes(seed, *shape)
+        record = [r for r in net.graph.recordable() if r != "x"][::2]
+        want = outcome(net, x, record, _reference(net))
+        got = outcome(net, x, record)
+    assert_same_bits(want, got)
+    assert_close_gradients(want, got)
+
+
+@pytest.mark.parametrize("checkpoint", [2, 5, 100])
+@pytest.mark.parametrize("target", ["torch", "triton"])
+def test_checkpoints_change_nothing(checkpoint, target, monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    for seed in range(3):
+        net = snn.compile(random_model(seed), target="torch")
+        other = snn.compile(random_model(seed), target=target, checkpoint=checkpoint)
+        x = spikes(seed, 2, 11)
+        want, got = outcome(net, x, []), outcome(other, x, [])
+        assert_same_bits(want, got)
+        assert_close_gradients(want, got)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("seed", range(20))
+def test_triton_on_a_gpu_gives_the_same_bits(seed):
+    net = snn.compile(random_model(seed), target="torch")
+    x = spikes(seed, 3, 37)
+    record = [r for r in net.graph.recordable() if r != "x"]
+    want = outcome(net, x, record, _reference(net))
+    gpu = snn.compile(random_model(seed), target="triton").cuda()
+    got = outcome(gpu, x.cuda(), record)
+    got.values = {k: v.cpu() for k, v in got.values.items()}
+    got.gradients = {k: v.cpu() for k, v in got.gradients.items()}
+    assert_same_bits(want, got)
+    assert_close_gradients(want, got)
