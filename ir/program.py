@@ -6,6 +6,7 @@ target maps the program over however many neurons there are. ``ir/ops.py`` lists
 
 from __future__ import annotations
 
+import ctypes
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -82,6 +83,7 @@ def verify_program(program: Program) -> None:
     for name in program.inputs:
         _define(types, name, "f32")
     for op in program.ops:
+        _check_constants(op.args)
         spec = OPS.get(op.op)
         if spec is None:
             raise VerificationError(f"unknown operation {op.op!r}")
@@ -93,6 +95,7 @@ def verify_program(program: Program) -> None:
                 raise VerificationError(f"{op.name} = {op.op}: operand is {kind}, expected {expected}")
         _define(types, op.name, spec.result)
     seen: set[str] = set()
+    _check_constants(arg for _, arg in program.outputs)
     for name, arg in program.outputs:
         if name in seen:
             raise VerificationError(f"output {name!r} is defined twice")
@@ -112,6 +115,12 @@ def arg_type(arg: Arg, types: Mapping[str, str]) -> str:
     if not isinstance(arg, str) or arg not in types:
         raise VerificationError(f"operand {arg!r} is not defined before its use")
     return types[arg]
+
+
+def _check_constants(args: Iterable[Arg]) -> None:
+    for arg in args:
+        if isinstance(arg, float) and math.isfinite(arg) and ctypes.c_float(arg).value != arg:
+            raise VerificationError(f"the constant {arg!r} is not a float32")
 
 
 def value_types(program: Program) -> dict[str, str]:

@@ -1,0 +1,281 @@
+"""What must hold for one node on its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite, prod
+
+from snncompile.ir.connection import CONNECTIONS, PRODUCTS, Connection
+from snncompile.ir.elementwise import Elementwise
+from snncompile.ir.ops import OPS
+from snncompile.ir.params import CONSTRAINTS, INITS, Parameter
+from snncompile.ir.program import IDENTIFIER, Program, verify_program
+from snncompile.ir.types import SignalType
+
+_DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,119}\.[A-Za-z_][A-Za-z0-9_]{0,119}\Z")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Sizes beyond which a graph is refused: a damaged or hostile file must not exhaust the machine.
+
+    Attributes:
+        nodes: nodes in a graph.
+        rank: axes of a feature shape or parameter.
+        features: elements of a signal at one step; kernels index them with 32 bits.
+        values: elements of a parameter.
+    """
+
+    nodes: int = 10_000
+    rank: int = 8
+    features: int = 2**31 - 1
+    values: int = 2**34
+
+
+LIMITS = Limits()
+
+
+class Fault(Exception):
+    """What is wrong with a node; the caller knows its name."""
+
+
+def dotted(name: str) -> bool:
+    """Whether ``name`` is ``"<node>.<name>"``, of two identifiers."""
+    return bool(_DOTTED.match(name))
+
+
+def check_type(signal: SignalType, what: str) -> None:
+    """A signal of a size that can be."""
+    _size(signal.shape, LIMITS.features, what)
+
+
+def _size(shape: Sequence[int], limit: int, what: str) -> None:
+    if len(shape) > LIMITS.rank:
+        raise Fault(f"{what} has {len(shape)} axes, more than the limit of {LIMITS.rank}")
+    if prod(shape) > limit:
+        raise Fault(f"{what} has {prod(shape)} elements, more than the limit of {limit}")
+
+
+def _identifiers(names: Iterable[str], what: str) -> None:
+    for name in names:
+        if not isinstance(name, str) or not IDENTIFIER.match(name):
+            raise Fault(f"{name!r} cannot name {what}: use letters, digits and _")
+
+
+def _distinct(names: Sequence[str], what: str) -> None:
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise Fault(f"{name!r} names two {what}")
+
+
+def _parameters(params: Mapping[str, Parameter]) -> None:
+    _identifiers(params, "a parameter's role")
+    for role, p in params.items():
+        if not dotted(p.name):
+            raise Fault(f"the parameter {role!r} is called {p.name!r}, not '<node>.<role>'")
+        if any(not isinstance(n, int) or isinstance(n, bool) or n < 1 for n in p.shape):
+            raise Fault(f"the parameter {role!r} has shape {p.shape!r}, which holds no positive whole numbers")
+        _size(p.shape, LIMITS.values, f"the parameter {role!r}")
+        if p.constraint is not None and p.constraint not in CONSTRAINTS:
+            raise Fault(f"the parameter {role!r} has an unknown constraint {p.constraint!r}")
+        count = {"given": 0}.get(p.init.kind, 1)
+        if p.init.kind not in INITS or len(p.init.args) != count or not all(isfinite(a) for a in p.init.args):
+            raise Fault(f"the parameter {role!r} is initialised by {p.init.kind}{p.init.args!r}, which cannot be")
+
+
+# -- elementwise ---------------------------------------------------------------------------------------------------
+
+
+def check_elementwise(op: Elementwise) -> None:
+    """Raise :class:`Fault` or ``VerificationError`` where ``op`` breaks a rule."""
+    _identifiers([op.kind], "a kind of node")
+    _size(op.shape, LIMITS.features, "it")
+    if any(not isinstance(n, int) or isinstance(n, bool) or n < 1 for n in op.shape) or not op.shape:
+        raise Fault(f"its shape {op.shape!r} holds no positive whole numbers")
+    states = [s.local for s in op.states]
+    outputs = [o.local for o in op.outputs]
+    given = [*states, *op.inputs, *op.params]
+    if not outputs:
+        raise Fault("it has no output")
+    _identifiers([*given, *outputs], "a value")
+    _identifiers(op.members, "a source node")
+    _distinct(given, "of its states, inputs and parameters")
+    _distinct(outputs, "outputs")
+    _names_and_types(op, states, given)
+    _parameters(op.params)
+    for role, p in op.params.items():
+        padded = (1,) * (len(op.shape) - len(p.shape)) + p.shape
+        if len(padded) != len(op.shape) or any(a not in (1, b) for a, b in zip(padded, op.shape, strict=True)):
+            raise Fault(f"the parameter {role!r} of shape {p.shape} does not broadcast to the features {op.shape}")
+    for pair in op.ordered:
+        for role in pair:
+            if role not in op.params:
+                raise Fault(f"the order {' < '.join(pair)} names {role!r}, which is no parameter")
+    _program("the step", op.forward, given, op.results, op.params)
+    gradients = [*given, *(f"grad_{r}" for r in op.results)]
+    _program("the gradient", op.reverse, gradients, [f"grad_{n}" for n in given], op.params)
+
+
+def _names_and_types(op: Elementwise, states: list[str], given: list[str]) -> None:
+    for out in op.outputs:
+        if out.local in given and out.local not in states:
+            raise Fault(f"the output {out.local!r} has the name of an input or parameter")
+        if out.type.shape != op.shape:
+            raise Fault(f"the output {out.local!r} has features {out.type.shape}, the node {op.shape}")
+    for item in (*op.states, *op.outputs):
+        if not dotted(item.name):
+            raise Fault(f"{item.local!r} is recorded as {item.name!r}, not '<node>.<name>'")
+    for state in op.states:
+        if not isfinite(state.init):
+            raise Fault(f"the state {state.local!r} starts from {state.init}, which is not finite")
+    records = {(i.local, i.name) for i in (*op.states, *op.outputs)}
+    _distinct(sorted(name for _, name in records), "of its records")
+
+
+def _program(what: str, program: Program, given: Sequence[str], results: Sequence[str], params: Iterable[str]) -> None:
+    verify_program(program)
+    for name in program.inputs:
+        if name not in given:
+            raise Fault(f"{what} reads {name!r}, which is none of {', '.join(given)}")
+    if sorted(program.output_names) != sorted(results):
+        raise Fault(f"{what} gives {', '.join(program.output_names)}; it must give {', '.join(results)}")
+    fixed = set(params)
+    for op in program.ops:
+        if all(a in fixed for a in op.args if isinstance(a, str)):
+            fixed.add(op.name)
+        elif OPS[op.op].host_only:
+            raise Fault(
+                f"{what} uses {op.op} on a signal or state ({op.where or op.name}); it exists on parameters only"
+            )
+
+
+# -- connections ---------------------------------------------------------------------------------------------------
+
+_WEIGHTED = ({"weight"}, {"bias", "mask", "sign"})
+_NORM = {"norm_running_mean", "norm_running_var"}
+_ROLES: Mapping[str, tuple[set[str], set[str]]] = {
+    **dict.fromkeys(PRODUCTS, _WEIGHTED),
+    "BatchNorm": ({"running_mean", "running_var"}, {"weight", "bias"}),
+}
+
+
+def check_connection(op: Connection) -> None:
+    """Raise :class:`Fault` where ``op`` is not what its kind says."""
+    if op.kind not in CONNECTIONS:
+        raise Fault(f"{op.kind!r} is no kind of connection; known: {', '.join(CONNECTIONS)}")
+    check_type(op.input, "its input")
+    check_type(op.output, "its output")
+    _identifiers(op.members, "a source node")
+    _parameters(op.params)
+    folded = op.kind in PRODUCTS and any(role.startswith("norm_") for role in op.params)
+    _keys("setting", op.attrs, {*CONNECTIONS[op.kind], *(["norm_eps"] if folded else [])}, set())
+    needed, more = _ROLES.get(op.kind, (set(), set()))
+    norm = (_NORM, {"norm_weight", "norm_bias"}) if folded else (set(), set())
+    _keys("parameter", op.params, needed | norm[0], more | norm[1])
+    features, shapes = _RULES[op.kind](op)
+    if op.output.shape != features:
+        raise Fault(f"{op.kind} of {op.input.shape} gives {features}, not {op.output.shape}")
+    for role, p in op.params.items():
+        wanted = shapes.get(role, features[:1])
+        if p.shape != wanted:
+            raise Fault(f"the parameter {role!r} has shape {p.shape}, {op.kind} needs {wanted}")
+
+
+def _keys(what: str, given: Mapping[str, object], needed: set[str], more: set[str]) -> None:
+    for key in given:
+        if key not in needed | more:
+            raise Fault(f"unknown {what} {key!r}")
+    for key in sorted(needed):
+        if key not in given:
+            raise Fault(f"the {what} {key!r} is missing")
+
+
+Shape = tuple[int, ...]
+Shapes = tuple[Shape, Mapping[str, Shape]]
+
+
+def _linear(op: Connection) -> Shapes:
+    weight = op.params["weight"].shape
+    if len(op.input.shape) != 1 or len(weight) != 2 or weight[1] != op.input.shape[0]:
+        raise Fault(f"a weight of {weight} does not fit features {op.input.shape}")
+    return weight[:1], _like(weight, weight)
+
+
+def _like(weight: Shape, effective: Shape) -> Mapping[str, Shape]:
+    return {"weight": weight, "mask": effective, "sign": effective}
+
+
+def _conv(op: Connection) -> Shapes:
+    dims = 1 if op.kind == "Conv1d" else 2
+    weight = op.params["weight"].shape
+    stride, padding, dilation = (_per_dim(op, k, dims, int(k != "padding")) for k in ("stride", "padding", "dilation"))
+    groups = op.attrs["groups"]
+    if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
+        raise Fault(f"groups is {groups!r}, not a whole number of at least 1")
+    if len(op.input.shape) != dims + 1 or len(weight) != dims + 2:
+        raise Fault(f"a weight of {weight} does not fit features {op.input.shape}")
+    if weight[1] * groups != op.input.shape[0] or weight[0] % groups:
+        raise Fault(f"a weight of {weight} in {groups} groups does not fit features {op.input.shape}")
+    counts = _windows(op.input.shape[1:], weight[2:], stride, padding, dilation)
+    return (weight[0], *counts), _like(weight, weight)
+
+
+def _pool(op: Connection) -> Shapes:
+    kernel, stride = _per_dim(op, "kernel_size", 2, 1), _per_dim(op, "stride", 2, 1)
+    padding = _per_dim(op, "padding", 2, 0)
+    if len(op.input.shape) != 3:
+        raise Fault(f"{op.kind} takes features (channels, height, width), not {op.input.shape}")
+    if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
+        raise Fault(f"padding {padding} is more than half of kernel_size {kernel}")
+    return (op.input.shape[0], *_windows(op.input.shape[1:], kernel, stride, padding, (1, 1))), {}
+
+
+def _per_dim(op: Connection, key: str, dims: int, least: int) -> Shape:
+    value = op.attrs[key]
+    whole = isinstance(value, tuple) and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
+    if not whole or len(value) != dims or min(value) < least:
+        raise Fault(f"{key} is {value!r}, not {dims} whole numbers of at least {least}")
+    return value
+
+
+def _windows(size: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape) -> Shape:
+    counts = []
+    for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True):
+        if d * (k - 1) + 1 > n + 2 * p:
+            raise Fault(f"a kernel of {kernel} is larger than the image {size}")
+        counts.append((n + 2 * p - d * (k - 1) - 1) // s + 1)
+    return tuple(counts)
+
+
+def _flatten(op: Connection) -> Shapes:
+    return (op.input.size,), {}
+
+
+def _dropout(op: Connection) -> Shapes:
+    p = op.attrs["p"]
+    if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p < 1:
+        raise Fault(f"p is {p!r}, not a probability below 1")
+    return op.input.shape, {}
+
+
+def _norm(op: Connection) -> Shapes:
+    eps, momentum = op.attrs["eps"], op.attrs["momentum"]
+    for key, value in (("eps", eps), ("momentum", momentum)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+            raise Fault(f"{key} is {value!r}, not a number of at least 0")
+    return op.input.shape, {}
+
+
+_RULES = {
+    "Linear": _linear,
+    "Conv1d": _conv,
+    "Conv2d": _conv,
+    "SumPool2d": _pool,
+    "AvgPool2d": _pool,
+    "MaxPool2d": _pool,
+    "Flatten": _flatten,
+    "Dropout": _dropout,
+    "BatchNorm": _norm,
+}
