@@ -13,6 +13,7 @@ from snncompile.targets.triton.kernel import (
     KernelSource,
     Writer,
     assign,
+    block_of,
     module_text,
 )
 from snncompile.targets.triton.printer import Function, print_function
@@ -68,7 +69,8 @@ class _Backward:
         saved_states = list(scan.states) if self.replay else self.read_states
         inputs = [x for x in scan.inputs if x in reverse.args or x in replay_args]
         coefs = [c for c in scan.reverse_coefs if c in reverse.args]
-        forward_coefs = [c for c in scan.coefs if c in replay_args]
+        shared = {c for c in coefs if c in replay_args and self._shared(c)}
+        forward_coefs = [c for c in scan.coefs if c in replay_args and c not in shared]
         given = {r: flat for r, flat in variant.grads if f"grad_{r}" in reverse.args}
         wanted = [x for x in variant.need_inputs if f"grad_{x}" in (*reverse.results, *reverse.constants)]
         sums = [a for a in scan.accumulators if a in (*reverse.results, *reverse.constants)]
@@ -107,17 +109,18 @@ class _Backward:
         self.grads = {r: _Steps(c, w.strides(c)) for r, c in grads.items()}
         self.local = {v: w.names.new(v) for v in (*scan.states, *coefs)}
         self.forward_local = {c: w.names.new(f"{c}_again") for c in forward_coefs}
+        self.forward_local.update({c: self.local[c] for c in shared})
         for c, pointer in coef_ptrs.items():
             w.coefficient(self.local[c], pointer, self.scalar[c])
         for c, pointer in forward_ptrs.items():
             w.coefficient(self.forward_local[c], pointer, self.forward_scalar[c])
         self.carry = {s: w.names.new(f"grad_{s}") for s in self.carried}
         for s, carry in self.carry.items():
-            load = f"tl.load({final_ptrs[s]} + at, mask=active, other=0.0)" if s in final_ptrs else _ZERO
+            load = f"tl.load({final_ptrs[s]} + at, mask=active, other=0.0)" if s in final_ptrs else block_of(0.0)
             w.line(1, f"{carry} = {load}")
         self.totals = {a: w.names.new(f"{a}_total") for a in sums}
         for total in self.totals.values():
-            w.line(1, f"{total} = {_ZERO}")
+            w.line(1, f"{total} = {block_of(0.0)}")
         if self.replay:
             self._chunks(saved)
         else:
@@ -136,17 +139,24 @@ class _Backward:
             self.name,
             module_text(title, scan.members, w, self.name, functions, helpers),
             tuple(w.params),
-            tuple(scan.inputs.index(x) for x in inputs),
-            tuple(scan.reverse_coefs.index(c) for c in coefs),
-            tuple(scan.coefs.index(c) for c in forward_coefs),
-            tuple(scan.states.index(s) for s in saved_states),
-            tuple(given),
-            self.carried,
-            tuple(scratch_states),
-            self.replay is not None,
-            by_neuron,
-            len(self.read_states) + len(self.grads) + len(self.inputs),
+            inputs=tuple(scan.inputs.index(x) for x in inputs),
+            coefs=tuple(scan.reverse_coefs.index(c) for c in coefs),
+            forward_coefs=tuple(scan.coefs.index(c) for c in forward_coefs),
+            states=tuple(scan.states.index(s) for s in saved_states),
+            grads=tuple(given),
+            carried=self.carried,
+            scratch=tuple(scratch_states),
+            by_chunk=self.replay is not None,
+            by_neuron=by_neuron,
+            streams=len(self.read_states) + len(self.grads) + len(self.inputs),
         )
+
+    def _shared(self, coef: str) -> bool:
+        """Whether the forward and the reverse coefficient of this name are the same."""
+        scan = self.scan
+        if self.scalar[coef] != self.forward_scalar.get(coef):
+            return False
+        return coef in scan.params or scan.derived.select([coef]) == scan.reverse_derived.select([coef])
 
     def _chunks(self, saved: dict[str, str]) -> None:
         """The loop over chunks of K steps, last first: replay one from its saved state, then walk back through it."""
@@ -209,20 +219,17 @@ class _Backward:
         ahead = {v: w.names.new(f"{v}_ahead") for v in steps}
         now = {v: w.names.new(f"{v}_now") for v in steps}
 
-        def call(v: str, start: str) -> str:
+        def fetch(depth: int, v: str, start: str) -> None:
             c = steps[v].course
-            return f"{load}({c.pointer}, {steps[v].at}, {c.step}, {start}, {bound}, active, AHEAD)"
+            w.call(depth, f"{ahead[v]} = {load}", [c.pointer, steps[v].at, c.step, start, bound, "active", "AHEAD"])
 
         for v in steps:
-            w.line(depth, f"{ahead[v]} = {call(v, first)}")
+            fetch(depth, v, first)
         w.line(depth, f"for {loop}, AHEAD):")
         for v in steps:
             w.line(depth + 1, f"{now[v]} = {ahead[v]}")
-            w.line(depth + 1, f"{ahead[v]} = {call(v, following)}")
+            fetch(depth + 1, v, following)
         return now
-
-
-_ZERO = "tl.full((BLOCK,), 0.0, tl.float32)"
 
 
 def _coef(scalar: bool) -> str:

@@ -24,17 +24,20 @@ class Config:
 FULL = 65_536
 
 
-def choose(count: int, streams: int, warp: int = 32) -> Config:
+def choose(count: int, streams: int, steps: int = 2, warp: int = 32) -> Config:
     """Settings for ``count`` elements and a kernel that loads ``streams`` courses.
+
+    Only whether there is more than one step counts: kernels are not compiled again for another length.
 
     Args:
         count: elements of a time step.
         streams: courses loaded ahead at the same time; each costs two registers a step loaded ahead.
+        steps: time steps.
         warp: threads of a warp.
     """
     small = count < FULL
-    budget = 16 if small else 8
-    ahead = budget
+    most, budget = (16, 32) if small else (8, 8)
+    ahead = 1 if steps == 1 else most
     while ahead > 2 and ahead * streams > budget:
         ahead //= 2
     warps = 1 if small else 4

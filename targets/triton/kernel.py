@@ -1,4 +1,4 @@
-"""What the forward and the backward kernel have in common: arguments, loads ahead of time, and the module around them."""
+"""What forward and backward kernels have in common: arguments, loads ahead of time, and the module around them."""
 
 from __future__ import annotations
 
@@ -79,14 +79,14 @@ class KernelSource:
     params: tuple[Param, ...]
     inputs: tuple[int, ...]
     coefs: tuple[int, ...]
-    forward_coefs: tuple[int, ...]
     states: tuple[int, ...]
-    grads: tuple[str, ...]
-    carried: tuple[str, ...]
-    scratch: tuple[str, ...]
     by_chunk: bool
     by_neuron: bool
     streams: int
+    forward_coefs: tuple[int, ...] = ()
+    grads: tuple[str, ...] = ()
+    carried: tuple[str, ...] = ()
+    scratch: tuple[str, ...] = ()
 
 
 @dataclass
@@ -103,6 +103,17 @@ class Writer:
     def line(self, depth: int, text: str) -> None:
         """Add a line, indented by ``depth`` levels."""
         self.lines.append("    " * depth + text)
+
+    def call(self, depth: int, head: str, arguments: list[str]) -> None:
+        """Add ``head(arguments)``, over several lines if it is long."""
+        line = f"{head}({', '.join(arguments)})"
+        if 4 * depth + len(line) <= LINE:
+            self.line(depth, line)
+            return
+        self.line(depth, f"{head}(")
+        for part in _fill(arguments, LINE - 4 * depth).strip("\n").split("\n"):
+            self.line(depth, part)
+        self.line(depth, ")")
 
     def pointer(self, wanted: str, about: str) -> str:
         """Add a pointer argument; its name."""
@@ -162,8 +173,8 @@ class Course:
 
 def block_of(value: float) -> str:
     """Source of a block that holds ``value`` everywhere."""
-    inner = repr(value) if value == value and abs(value) != float("inf") else literal(value)
-    return f"tl.full((BLOCK,), {inner}, tl.float32)"
+    text = literal(value)
+    return f"tl.broadcast_to({text}, (BLOCK,))" if text.startswith("tl.") else f"tl.full((BLOCK,), {text}, tl.float32)"
 
 
 def assign(writer: Writer, depth: int, function: Function, values: dict[str, str], targets: dict[str, str]) -> None:
@@ -177,9 +188,9 @@ def assign(writer: Writer, depth: int, function: Function, values: dict[str, str
         targets: names of its outputs' values; an output not in it is dropped.
     """
     left = [targets.get(r, "_") for r in function.results]
-    call = f"{function.name}({', '.join(values[a] for a in function.args)})"
+    arguments = [values[a] for a in function.args]
     if left:
-        writer.line(depth, f"{', '.join(left)}{',' if len(left) == 1 else ''} = {call}")
+        writer.call(depth, f"{', '.join(left)}{',' if len(left) == 1 else ''} = {function.name}", arguments)
     for result, target in targets.items():
         if result in function.constants:
             writer.line(depth, f"{target} = {block_of(function.constants[result])}")
@@ -227,10 +238,10 @@ def _signature(names: list[str]) -> str:
     return _fill([*names, "BLOCK: tl.constexpr", "AHEAD: tl.constexpr"])
 
 
-def _fill(items: list[str]) -> str:
+def _fill(items: list[str], width: int = LINE) -> str:
     lines = [""]
     for item in items:
-        if len(lines[-1]) + len(item) + 6 > LINE:
+        if lines[-1] and len(lines[-1]) + len(item) + 6 > width:
             lines.append("")
         lines[-1] += f"{item}, "
     body = "\n".join(f"    {line.rstrip()}" for line in lines if line)

@@ -28,10 +28,10 @@ _LINES = {
     "div": "tl.div_rn({0}, {1})",
     "min": f"tl.minimum({{0}}, {{1}}, {_NAN_WINS})",
     "max": f"tl.maximum({{0}}, {{1}}, {_NAN_WINS})",
-    "neg": "-{0}",
+    "neg": "{0} * -1.0",  # Triton's own minus is 0 - x, which loses the sign of zero
     "abs": "tl.abs({0})",
     "floor": "snn_floor({0})",
-    "ceil": "-snn_floor(-{0})",
+    "ceil": "snn_floor({0} * -1.0) * -1.0",
     "sqrt": "tl.sqrt_rn({0})",
     "exp2i": "(({0}.to(tl.int32) + 127) << 23).to(tl.float32, bitcast=True)",
     "lt": "{0} < {1}",
@@ -89,6 +89,8 @@ def literal(value: float) -> str:
     """Python source of a float32 constant, exact."""
     if math.isnan(value) or math.isinf(value):
         return f'float("{value}")'
+    if value == 0.0 and math.copysign(1.0, value) < 0.0:
+        return "tl.full((), -2147483648, tl.int32).to(tl.float32, bitcast=True)"  # a bare -0.0 would become 0.0
     if 0.0 < abs(value) < _SMALLEST_NORMAL:
         return f"tl.full((), {value!r}, tl.float32)"  # Triton would make a bare subnormal number a float64
     return repr(value)

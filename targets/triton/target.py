@@ -39,13 +39,14 @@ class Kernel:
     variant: Any
     function: Any
     fixed: Config | None
-    configs: dict[int, Config] = field(default_factory=dict)
+    configs: dict[tuple[int, bool], Config] = field(default_factory=dict)
 
-    def launch(self, count: int, args: list[Any]) -> None:
-        """Run it over ``count`` elements, in the order of time of the tensors' device."""
-        config = self.configs.get(count)
+    def launch(self, count: int, steps: int, args: list[Any]) -> None:
+        """Run it over ``count`` elements, on the device's current stream."""
+        config = self.configs.get((count, steps == 1))
         if config is None:
-            config = self.configs[count] = self.fixed or choose(count, self.source.streams, _warp_size())
+            config = self.fixed or choose(count, self.source.streams, steps, _warp_size())
+            self.configs[count, steps == 1] = config
         grid = (-(-count // config.block),)
         self.function[grid](*args, config.block, config.ahead, num_warps=config.warps, enable_fp_fusion=False)
 
@@ -90,7 +91,7 @@ class TritonTarget:
                 args.append(size)
             args.append(count)
             with _on(device):
-                kernel.launch(count, args)
+                kernel.launch(count, steps, args)
         return ForwardResult(stored, sums, finals, saved)
 
     def backward(self, scan: Scan, call: BackwardCall) -> BackwardResult:
@@ -129,7 +130,7 @@ class TritonTarget:
                 args.append(size)
             args.append(count)
             with _on(device):
-                kernel.launch(count, args)
+                kernel.launch(count, steps, args)
         states = tuple(starts[s] if s in starts else torch.zeros((batch, size), **like) for s in scan.states)
         return BackwardResult(tuple(inputs.get(x) for x in scan.inputs), states, sums)
 

@@ -4,8 +4,9 @@ import functools
 
 import pytest
 import torch
-from triton_scans import ALL
 from triton_loop import backward, evaluate, forward, same_bits, same_value
+from triton_scans import ALL, build
+
 from snncompile.targets.scan import BackwardCall, ForwardCall
 from snncompile.targets.triton.config import Config
 from snncompile.targets.triton.target import TritonTarget
@@ -47,7 +48,7 @@ def course(generator, shape, layout):
 def make_calls(scan, shape, layout="flat", full=False, checkpoint=1, seed=0, given=None, finals=True, need=True):
     """A forward call, and a function from its result to the backward call."""
     g = torch.Generator().manual_seed(seed)
-    steps, batch, size = shape
+    _, batch, size = shape
     params = {p: torch.rand(size if full else (), generator=g) * 0.5 + 0.25 for p in scan.params}
 
     front = {**params, **evaluate(scan.derived, params)}
@@ -123,6 +124,15 @@ def test_absent_gradients(given, checkpoint):
 def test_unwanted_gradients():
     check(scan_of("lif"), (6, 2, 5), need=False)
     check(scan_of("lif"), (6, 2, 5), need=False, checkpoint=4)
+
+
+def test_constant_states():
+    """A state that is always the same number, one of them a negative zero, one made of a coefficient alone."""
+
+    def step(a, b, c, x, rest):
+        return {"a": torch.full_like(a, -0.0), "b": torch.full_like(b, 0.5), "c": rest * 2.0, "y": a + b * x + c}
+
+    check(build("constant", step, ("a", "b", "c"), ("x",), ("y",), ("rest",)), (5, 2, 3), checkpoint=2)
 
 
 def test_nothing_saved():

@@ -1,6 +1,7 @@
 """A plain loop over the scan's programs, operation by operation: what the kernels are compared with."""
 
 import torch
+
 from snncompile.ir.ops import OPS
 from snncompile.targets.scan import BackwardCall, BackwardResult, ForwardCall, ForwardResult
 

@@ -1,6 +1,7 @@
 """Scans to test with: steps written as a user would write them."""
 
 import torch
+
 from snncompile.ir.elementwise import Elementwise, OutPort, State
 from snncompile.ir.trace import trace, trace_reverse
 from snncompile.targets.scan import Scan, make_scan

@@ -1,0 +1,172 @@
+"""Kernels compiled ahead of time, for chips that need not be present.
+
+For a scan these are the kernels a usual caller needs: inference, the training forward that saves every state, its
+backward, and the pair that saves a state every K steps only. Other combinations are compiled when first launched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from snncompile.targets.scan import Scan
+from snncompile.targets.triton.arch import Arch
+from snncompile.targets.triton.backward import print_backward
+from snncompile.targets.triton.config import FULL, Config, choose
+from snncompile.targets.triton.forward import print_forward
+from snncompile.targets.triton.kernel import CODEGEN, KernelSource
+from snncompile.targets.triton.resources import Resources, check_fits
+from snncompile.targets.triton.store import digest, directory, triton_version, write_whole
+from snncompile.targets.triton.variant import BackwardVariant, ForwardVariant, Layout
+
+
+@dataclass(frozen=True)
+class Binary:
+    """One kernel for one chip.
+
+    Attributes:
+        role: ``"forward"``, ``"forward_save"``, ``"forward_checkpoint"``, ``"backward"``, ``"backward_checkpoint"``.
+        source: the printed kernel.
+        arch: the chip.
+        config: launch settings it was compiled with.
+        code: the machine code (cubin or hsaco).
+        assembly: its readable form (PTX or AMD GCN).
+        resources: what it needs of the chip.
+    """
+
+    role: str
+    source: KernelSource
+    arch: Arch
+    config: Config
+    code: bytes
+    assembly: str
+    resources: Resources
+
+
+def scan_kernels(
+    scan: Scan, outputs: Collection[str] | None = None, per_neuron: Collection[str] = ()
+) -> dict[str, KernelSource]:
+    """Role -> kernel, for contiguous operands.
+
+    Args:
+        scan: the scan.
+        outputs: results whose course is wanted; if not given, those that are no states, or all.
+        per_neuron: parameters that have one value for each neuron (the others are one number).
+    """
+    if outputs is None:
+        outputs = [r for r in scan.results if r not in scan.states] or scan.results
+    store = tuple(r for r in scan.results if r in outputs)
+    inputs = (True,) * len(scan.inputs)
+    one = _one_number(scan, per_neuron)
+    layout = Layout(inputs, tuple(c in one for c in scan.coefs))
+    kernels = {"forward": print_forward(scan, ForwardVariant(layout, store, (), "none"))}
+    if scan.states:
+        kernels["forward_save"] = print_forward(scan, ForwardVariant(layout, store, (), "all"))
+        kernels["forward_checkpoint"] = print_forward(scan, ForwardVariant(layout, store, (), "some"))
+    one = _one_number(scan, per_neuron, reverse=True)
+    layout = Layout(inputs, tuple(c in one for c in scan.reverse_coefs))
+    grads = tuple((r, True) for r in store)
+    accumulate = bool(scan.accumulators)
+    save_all = BackwardVariant(layout, (), False, grads, (), scan.inputs, accumulate)
+    kernels["backward"] = print_backward(scan, save_all)
+    if scan.states:
+        one = _one_number(scan, per_neuron)
+        forward_coefs = tuple(c in one for c in scan.coefs)
+        replay = BackwardVariant(layout, forward_coefs, True, grads, (), scan.inputs, accumulate)
+        kernels["backward_checkpoint"] = print_backward(scan, replay)
+    return kernels
+
+
+def _one_number(scan: Scan, per_neuron: Collection[str], reverse: bool = False) -> set[str]:
+    """Parameters and derived values that are one number."""
+    program = scan.reverse_derived if reverse else scan.derived
+    one = {p for p in scan.params if p not in per_neuron}
+    for op in program.ops:
+        if all(a in one for a in op.args if isinstance(a, str)):
+            one.add(op.name)
+    return one | {name for name, a in program.outputs if a in one}
+
+
+def compile_scans(
+    scans: Iterable[tuple[Scan, dict[str, KernelSource]]], archs: Sequence[Arch], jobs: int | None = None
+) -> list[Binary]:
+    """Compile kernels for every chip, from the cache where it has them.
+
+    Args:
+        scans: pairs of a scan and the kernels of it that are wanted, as :func:`scan_kernels` gives them.
+        archs: the chips.
+        jobs: kernels compiled at the same time (the number of processors, if not given).
+
+    Returns:
+        In the order of scans, roles and chips.
+    """
+    tasks = [(role, source, arch) for _, kernels in scans for role, source in kernels.items() for arch in archs]
+    found = [_cached(*task) for task in tasks]
+    missing = [task for task, binary in zip(tasks, found, strict=True) if binary is None]
+    if not missing:
+        return [binary for binary in found if binary]
+    from concurrent.futures import ThreadPoolExecutor
+
+    from triton import knobs
+
+    from snncompile.targets.triton.load import load
+
+    functions = [load(source, interpret=False) for _, source, _ in missing]  # not in threads: it sets a global switch
+    with knobs.compilation.scope(), ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
+        knobs.compilation.disable_line_info = True  # it would put this machine's paths into the binaries
+        made = iter(list(pool.map(_compile, missing, functions)))
+    return [binary or next(made) for binary in found]
+
+
+def _config(source: KernelSource, arch: Arch) -> Config:
+    return choose(FULL, source.streams, warp=arch.warp)
+
+
+def _files(source: KernelSource, arch: Arch) -> tuple[Path, Path, Path]:
+    config = _config(source, arch)
+    key = digest(source.text, source.name, arch.name, repr(config), str(CODEGEN), triton_version())
+    folder = directory("binaries")
+    return folder / f"{key}.json", folder / f"{key}.{arch.binary}", folder / f"{key}.{arch.assembly}"
+
+
+def _cached(role: str, source: KernelSource, arch: Arch) -> Binary | None:
+    report, code_file, assembly_file = _files(source, arch)
+    try:
+        facts = json.loads(report.read_bytes())
+        code, assembly = code_file.read_bytes(), assembly_file.read_bytes()
+        if facts.pop("digest") != digest(code, assembly):
+            return None
+        return Binary(role, source, arch, _config(source, arch), code, assembly.decode(), Resources(**facts))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # absent or damaged: compiled again
+
+
+def _compile(task: tuple[str, KernelSource, Arch], function: Any) -> Binary:
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from snncompile.targets.triton.resources import amd_resources, nvidia_resources
+
+    role, source, arch = task
+    config = _config(source, arch)
+    signature = {p.name: p.type for p in source.params} | {"BLOCK": "constexpr", "AHEAD": "constexpr"}
+    compiled = triton.compile(
+        ASTSource(function, signature, {"BLOCK": config.block, "AHEAD": config.ahead}, {}),
+        target=GPUTarget(arch.backend, arch.chip, arch.warp),
+        options={"num_warps": config.warps, "enable_fp_fusion": False},
+    )
+    code, assembly = compiled.asm[arch.binary], compiled.asm[arch.assembly]
+    report, code_file, assembly_file = _files(source, arch)
+    write_whole(code_file, code)
+    write_whole(assembly_file, assembly.encode())
+    shared = compiled.metadata.shared
+    resources = nvidia_resources(code_file, shared) if arch.backend == "cuda" else amd_resources(assembly, shared)
+    check_fits(source.name, resources, arch)
+    facts = {**asdict(resources), "digest": digest(code, assembly)}
+    write_whole(report, json.dumps(facts, sort_keys=True).encode())  # last: its presence says that all is there
+    return Binary(role, source, arch, config, code, assembly, resources)

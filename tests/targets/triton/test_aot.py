@@ -1,0 +1,83 @@
+"""Every kernel compiles for every chip with no GPU present: no spills, no contraction, nothing flushed."""
+
+import pytest
+from triton_scans import awkward, chain, lif
+
+from snncompile.ir.errors import UnsupportedError
+from snncompile.targets.triton.aot import compile_scans, scan_kernels
+from snncompile.targets.triton.arch import ARCHS, parse_arch
+from snncompile.targets.triton.resources import Resources, check_fits
+
+
+@pytest.fixture(scope="module")
+def binaries():
+    scans = [(s, scan_kernels(s, per_neuron=("bias", "decay"))) for s in (lif(), awkward())]
+    return compile_scans(scans, list(ARCHS.values()))
+
+
+def test_every_kernel_for_every_chip(binaries):
+    assert len(binaries) == 2 * 5 * 4
+    for b in binaries:
+        assert b.code[:4] == b"\x7fELF"
+        assert b.source.name in b.assembly
+
+
+def test_no_spills(binaries):
+    for b in binaries:
+        assert b.resources.spills == 0, f"{b.source.name} {b.role} {b.arch.name}: {b.resources}"
+        assert 0 < b.resources.registers <= 128
+
+
+def test_ieee(binaries):
+    for b in binaries:
+        if b.arch.backend == "cuda":
+            for word in (".ftz", "fma.", ".approx", "div.full"):
+                assert word not in b.assembly, f"{b.source.name} {b.role} {b.arch.name} holds {word}"
+        else:
+            assert ".amdhsa_float_denorm_mode_32 3" in b.assembly
+
+
+def test_no_path_of_this_machine(binaries, tmp_path_factory):
+    folder = str(tmp_path_factory.getbasetemp())
+    for b in binaries:
+        assert folder not in b.assembly
+        assert folder.encode() not in b.code
+
+
+def test_cache(monkeypatch):
+    from snncompile.targets.triton import aot
+
+    scan = lif()
+    job = [(scan, {"forward": scan_kernels(scan)["forward"]})]
+    first = compile_scans(job, [ARCHS["sm_90"]])
+    report, code, _ = aot._files(first[0].source, ARCHS["sm_90"])
+    compiled = []
+    real = aot._compile
+    monkeypatch.setattr(aot, "_compile", lambda *task: compiled.append(task) or real(*task))
+    assert compile_scans(job, [ARCHS["sm_90"]]) == first
+    assert not compiled
+    code.write_bytes(b"damaged")
+    assert compile_scans(job, [ARCHS["sm_90"]]) == first
+    assert len(compiled) == 1
+    report.write_text("{}")
+    assert compile_scans(job, [ARCHS["sm_90"]]) == first
+    assert len(compiled) == 2
+
+
+def test_several_states_and_inputs():
+    scan = chain()
+    kernels = scan_kernels(scan, per_neuron=("decay",))
+    chosen = {role: kernels[role] for role in ("forward_checkpoint", "backward_checkpoint")}
+    for b in compile_scans([(scan, chosen)], [ARCHS["sm_90"], ARCHS["gfx942"]]):
+        assert b.resources.spills == 0
+
+
+def test_unknown_chip():
+    with pytest.raises(UnsupportedError, match=r"unknown architecture 'sm_7'. Known ones: sm_80, .*gfx942"):
+        parse_arch("sm_7")
+    assert parse_arch(" sm_90 ").chip == 90
+
+
+def test_too_much_shared_memory():
+    with pytest.raises(UnsupportedError, match="f needs 70000 bytes of shared memory, and gfx942 has 65536"):
+        check_fits("f", Resources(32, 0, 70_000), ARCHS["gfx942"])
