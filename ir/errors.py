@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class SnnError(Exception):
         place = " ".join(parts)
         return f"{place}: {self.message}" if place else self.message
 
-    def __reduce__(self):  # keyword-only arguments need help to survive pickling (worker processes)
+    def __reduce__(self) -> tuple[Any, ...]:  # keyword-only arguments need help to survive pickling (worker processes)
         return _rebuild, (type(self), self.message, self.node, self.where)
 
 

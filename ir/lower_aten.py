@@ -136,10 +136,10 @@ class Lowering:
         return self._scaled("sub", args, kwargs)
 
     def _op_rsub(self, base: str, args: tuple, kwargs: dict) -> Arg:
-        return self._scaled("sub", (args[1], args[0]), kwargs)
+        return self._scaled("sub", (args[1], args[0], *args[2:]), kwargs)
 
     def _scaled(self, op: str, args: tuple, kwargs: dict) -> Arg:
-        if kwargs.get("alpha", 1) != 1 or len(args) > 2 and args[2] != 1:
+        if kwargs.get("alpha", 1) != 1 or (len(args) > 2 and args[2] != 1):
             raise NotElementwise("add and sub with alpha= contract on some machines. Write the product out")
         return self.r.emit(op, *self._floats(args[:2]))
 
@@ -233,7 +233,9 @@ class Lowering:
         return self._constant(args[1])
 
     _op_full = _op_full_like
-    _op_new_full = lambda self, base, args, kwargs: self._constant(args[2])  # noqa: E731
+
+    def _op_new_full(self, base: str, args: tuple, kwargs: dict) -> Arg:
+        return self._constant(args[2])
 
     def _op_fill(self, base: str, args: tuple, kwargs: dict) -> Arg:
         return self.r.value(args[1]) if isinstance(args[1], Tensor) else self._constant(args[1])

@@ -161,16 +161,11 @@ def check_constraint(
     """Raise :class:`ModelError` where ``value`` is not finite or breaks ``constraint``."""
     if not np.all(np.isfinite(value)):
         raise ModelError(f"{role} holds a value that is not finite", node=node, where=where)
-    holds = {
-        None: True,
-        "positive": bool(np.all(value > 0)),
-        "nonnegative": bool(np.all(value >= 0)),
-        "nonzero": bool(np.all(value != 0)),
-    }[constraint]
-    if not holds:
-        worst = float(value.reshape(-1)[0]) if constraint == "nonzero" else float(np.min(value))
-        if constraint == "nonzero":
-            worst = 0.0
+    if constraint is None:
+        return
+    holds = {"positive": value > 0, "nonnegative": value >= 0, "nonzero": value != 0}[constraint]
+    if not np.all(holds):
+        worst = float(np.min(value[~holds]))
         raise ModelError(f"{role} must be {CONSTRAINTS[constraint]}, but is {worst:g}", node=node, where=where)
 
 

@@ -13,7 +13,8 @@ import linecache
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType
 from typing import Any
 
 import torch
@@ -115,7 +116,7 @@ class _Recorder(TorchDispatchMode):
         return tensor
 
     @contextlib.contextmanager
-    def running(self):
+    def running(self) -> Iterator[None]:
         _active.append(self)
         try:
             with self:
@@ -173,7 +174,7 @@ class _Recorder(TorchDispatchMode):
 
     # -- dispatch ----------------------------------------------------------------------------------------------------
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         try:
             return Lowering(self).run(func, args, kwargs)
@@ -188,7 +189,8 @@ class _Recorder(TorchDispatchMode):
         except NotElementwise as err:
             raise ModelError(f"{self.what}: {err}") from None
         program = Program(tuple(inputs), tuple(self.ops), outputs)
-        program = simplify(_named_after_source(program, dict(zip([o.name for o in self.ops], self.lines, strict=False))))
+        assigned = dict(zip((op.name for op in self.ops), self.lines, strict=True))
+        program = simplify(_named_after_source(program, assigned))
         verify_program(program)
         return program
 
@@ -230,8 +232,8 @@ def _float32(number: Any) -> float:
     return torch.tensor(float(number), dtype=torch.float32).item()
 
 
-def _user_frame():
-    frame = sys._getframe(1)
+def _user_frame() -> FrameType | None:
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
         inside_torch = file.startswith(_TORCH_DIR) or file.startswith("<")
@@ -243,7 +245,7 @@ def _user_frame():
     return None
 
 
-def _where(frame) -> Location | None:
+def _where(frame: FrameType | None) -> Location | None:
     return None if frame is None else Location(frame.f_code.co_filename, frame.f_lineno)
 
 
@@ -257,7 +259,7 @@ def _last_user_line(err: BaseException) -> Location | None:
     return place
 
 
-def _place(frame) -> str:
+def _place(frame: FrameType | None) -> str:
     """File and line in a form that is the same on every machine."""
     if frame is None:
         return ""
@@ -269,7 +271,7 @@ def _place(frame) -> str:
     return f"{file}:{frame.f_lineno}"
 
 
-def _assigned_name(frame) -> str | None:
+def _assigned_name(frame: FrameType | None) -> str | None:
     if frame is None:
         return None
     match = _ASSIGNED.match(linecache.getline(frame.f_code.co_filename, frame.f_lineno))

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.interp import Interpreter
-from snncompile.targets.scan import BackwardCall, ForwardCall, Scan, ScanTarget, make_scan
+from snncompile.targets.scan import BackwardCall, ForwardCall, ScanTarget, make_scan
 
 
 class PreparedScan:
@@ -71,7 +71,8 @@ class PreparedScan:
         grads = self._epilogue.named(values, device)
         features = self.node.shape
         return [
-            _sum_to(grads[f"grad_{role}"], features, shape) for role, shape in zip(self.scan.params, shapes, strict=True)
+            _sum_to(grads[f"grad_{role}"], features, shape)
+            for role, shape in zip(self.scan.params, shapes, strict=True)
         ]
 
 
@@ -127,7 +128,9 @@ class _Coefficients(torch.autograd.Function):
     """Tokens for the accumulators; backward turns their gradients into those of the parameters."""
 
     @staticmethod
-    def forward(ctx: Any, prepared: PreparedScan, reverse: dict[str, Tensor], device: torch.device, *params: Tensor):
+    def forward(
+        ctx: Any, prepared: PreparedScan, reverse: dict[str, Tensor], device: torch.device, *params: Tensor
+    ) -> tuple[Tensor, ...]:
         ctx.prepared, ctx.reverse = prepared, reverse
         ctx.shapes = [p.shape for p in params]
         ctx.set_materialize_grads(False)
@@ -148,7 +151,7 @@ class _Scan(torch.autograd.Function):
         result = bound.prepared.target.forward(bound.prepared.scan, call)
         ctx.bound = bound
         ctx.call = replace(call, inputs=(), states=())
-        ctx.counts = (len(bound.tokens), len(call.inputs), len(call.states))
+        ctx.counts = (len(bound.tokens), len(call.inputs))
         ctx.save_for_backward(*call.inputs, *result.saved)
         ctx.set_materialize_grads(False)
         return (*result.stored.values(), *result.sums.values(), *_fresh(result.finals, call.states))
@@ -158,7 +161,7 @@ class _Scan(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         bound, call = ctx.bound, ctx.call
         scan, target = bound.prepared.scan, bound.prepared.target
-        n_tokens, n_inputs, n_states = ctx.counts
+        n_tokens, n_inputs = ctx.counts
         n, m = len(call.store), len(call.sums)
         steps = call.shape[0]
         courses: dict[str, Tensor] = {k: g for k, g in zip(call.store, grads[:n], strict=True) if g is not None}

@@ -55,6 +55,6 @@ def availability(name: str) -> Availability:
     """Whether target ``name`` can run here."""
     if name == "torch":
         return Availability(True, "runs on every device torch knows")
-    from snncompile.targets.triton.target import availability as triton_availability
+    from snncompile.targets.triton.availability import availability as triton_availability
 
     return Availability(*triton_availability())

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from snncompile.ir.connection import Connection
 from snncompile.ir.elementwise import Elementwise, OutPort, State
 from snncompile.ir.errors import Location, ModelError
 from snncompile.ir.params import Param, Parameter, bind_param
@@ -35,6 +36,25 @@ class Node:
     def default_name(cls) -> str:
         """``ExpSyn`` -> ``exp_syn``, ``LIF`` -> ``lif``."""
         return _WORD.sub("_", cls.__name__).lower()
+
+    def for_inputs(self, signals: int) -> Node:
+        """The node to apply where this one is applied to ``signals`` positional signals."""
+        del signals
+        return self
+
+    def lower(
+        self, name: str, inputs: Mapping[str, SignalType], dt: float, where: Location | None, owner: str | None = None
+    ) -> Elementwise | Connection:
+        """The IR node for this one.
+
+        Args:
+            name: its unique name in the graph.
+            inputs: port -> type of what feeds it.
+            dt: the time step in seconds.
+            where: the line of the model.
+            owner: name under which the parameters live, if another application of this object came first.
+        """
+        raise TypeError(f"{type(self).__name__} does not lower")
 
     def __rshift__(self, other: Any) -> Block:
         return Block((self,)) >> other

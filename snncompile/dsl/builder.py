@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from snncompile.dsl.signals import Signal
+from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import Location, ModelError
 from snncompile.ir.graph import Edge, Graph, Input, Ref
 from snncompile.ir.nodes.base import Node
@@ -62,18 +63,16 @@ class Builder:
 
     # -- nodes -------------------------------------------------------------------------------------------------------
 
-    def apply(
-        self, node: Node, signals: Sequence[Any], ports: Mapping[str, Any], where: Location | None
-    ) -> Signal:
+    def apply(self, node: Node, signals: Sequence[Any], ports: Mapping[str, Any], where: Location | None) -> Signal:
         """Add ``node`` to the graph, fed by the given signals."""
-        node = node.for_inputs(len(signals)) if hasattr(node, "for_inputs") else node
+        node = node.for_inputs(len(signals))
         name, owner = self._name(node, where)
         sources = self._sources(node, name, signals, ports, where)
         types = {port: self.type_of(ref) for port, ref in sources.items()}
-        op = node.lower(name, types, self.graph.dt, where, owner)  # type: ignore[attr-defined]
+        op = node.lower(name, types, self.graph.dt, where, owner)
         self._agree(name, owner, op, where)
         self.graph.add(name, op, sources, where)
-        default = op.outputs[0].local if hasattr(op, "outputs") else "out"
+        default = op.outputs[0].local if isinstance(op, Elementwise) else "out"
         return Signal(self, Ref(name, default))
 
     def _name(self, node: Node, where: Location | None) -> tuple[str, str | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import FrameType
 
 from snncompile.ir import errors
 
@@ -12,7 +13,7 @@ _OWN = (str(Path(__file__).resolve().parents[1]), str(Path(errors.__file__).reso
 
 def caller() -> errors.Location | None:
     """The innermost line outside this package."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
         if not file.startswith((*_OWN, "<")):

@@ -46,7 +46,8 @@ def run_passes(graph: Graph, passes: Sequence[Pass], upto: str | None = None) ->
     for step in passes:
         missing = step.requires - held
         if missing:
-            raise VerificationError(f"pass {step.name} needs {', '.join(sorted(missing))}, which no earlier pass ensures")
+            wanted = ", ".join(sorted(missing))
+            raise VerificationError(f"pass {step.name} needs {wanted}, which no earlier pass ensures")
         graph = step.run(graph)
         try:
             verify(graph)

@@ -73,7 +73,10 @@ class LoopTarget:
                     course.append(grads[f"grad_{name}"].expand(batch, size))
                 for name in totals:
                     totals[name] = totals[name] + grads[name]
-        courses = [_stack(course[::-1], call) if need else None for course, need in zip(inputs, call.need_inputs)]
+        courses = [
+            _stack(course[::-1], call) if need else None
+            for course, need in zip(inputs, call.need_inputs, strict=True)
+        ]
         return BackwardResult(tuple(courses), tuple(carry.values()), totals if call.need_accumulators else {})
 
     @staticmethod
