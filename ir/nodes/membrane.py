@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,10 +50,6 @@ class Leaky(Membrane):
 class SpikingNeuron(Membrane):
     """Base: leak, input, bias, spikes, reset, in this order. A neuron differs in its leak and in :meth:`level`."""
 
-    #: how the membrane comes down and how many spikes it may fire in a step, where a neuron leaves no choice
-    reset: ClassVar[Any] = "subtract"
-    max_spikes_per_dt: ClassVar[int] = 1
-
     _: KW_ONLY
     threshold: Any = param(1.0, "thresholds", constraint="positive")
     bias: Any = param(0.0, "biases", layout="scalar")
@@ -65,12 +61,8 @@ class SpikingNeuron(Membrane):
 
     @property
     def cap(self) -> int:
-        """The most spikes in one step: 1 unless the reset subtracts."""
-        return self.max_spikes_per_dt if self._subtracts else 1
-
-    @property
-    def _subtracts(self) -> bool:
-        return isinstance(self.reset, str) and self.reset == "subtract"
+        """The most spikes in one step."""
+        return 1
 
     def check(self) -> None:
         """Settings that make no sense."""
@@ -115,14 +107,9 @@ class SpikingNeuron(Membrane):
         return {"v": self.after_reset(v, spikes, threshold, p), "spikes": spikes, "refractory": refractory}
 
     def after_reset(self, v: Tensor, spikes: Tensor, threshold: Tensor, p: SimpleNamespace) -> Tensor:
-        """The membrane after the reset."""
-        if self._subtracts:
-            counted = spikes.detach() if self.detach_reset else spikes
-            return v - counted * threshold
-        if hasattr(p, "reset"):
-            return torch.where(spikes > 0.0, p.reset, v)
-        low = 0.0 if self.reset == "zero" else float(self.reset)
-        return torch.where(spikes > 0.0, low, v)
+        """The membrane after the reset, which subtracts the threshold for each spike."""
+        counted = spikes.detach() if self.detach_reset else spikes
+        return v - counted * threshold
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +119,15 @@ class Resettable(SpikingNeuron):
     _: KW_ONLY
     reset: Any = "subtract"
     max_spikes_per_dt: int = DEFAULT_MAX_SPIKES
+
+    @property
+    def cap(self) -> int:
+        """The most spikes in one step: 1 unless the reset subtracts."""
+        return self.max_spikes_per_dt if self._subtracts else 1
+
+    @property
+    def _subtracts(self) -> bool:
+        return isinstance(self.reset, str) and self.reset == "subtract"
 
     def declared(self) -> dict[str, Param]:
         """A reset value per channel, or a Param, is a parameter too."""
@@ -158,6 +154,14 @@ class Resettable(SpikingNeuron):
                 f"max_spikes_per_dt={cap} needs reset='subtract': a neuron that is reset to a value fires at most once"
                 " in a step"
             )
+
+    def after_reset(self, v: Tensor, spikes: Tensor, threshold: Tensor, p: SimpleNamespace) -> Tensor:
+        """The membrane after the reset of the user's choice."""
+        if self._subtracts:
+            return super().after_reset(v, spikes, threshold, p)
+        if hasattr(p, "reset"):
+            return torch.where(spikes > 0.0, p.reset, v)
+        return torch.where(spikes > 0.0, 0.0 if self.reset == "zero" else float(self.reset), v)
 
 
 def check_surrogate(surrogate: Any) -> None:

@@ -47,7 +47,7 @@ class UserNode(ElementwiseNode):
     """Base of the classes that :func:`neuron` and :func:`synapse` make."""
 
     #: the function decorated
-    step_function: ClassVar[Callable[..., Mapping[str, Any]]]
+    step_function: ClassVar[Callable[..., Any]]
     _states: ClassVar[Mapping[str, float]]
     _outputs: ClassVar[Mapping[str, int | str]]
     _params: ClassVar[tuple[str, ...]]

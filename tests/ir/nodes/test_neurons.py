@@ -153,7 +153,7 @@ def test_parameters() -> None:
         (snn.LIF(max_spikes_per_dt=2.0), "max_spikes_per_dt must be a whole number from 1 to 16777216, not 2.0"),
         (
             snn.LIF(max_spikes_per_dt=3, reset="zero"),
-            "max_spikes_per_dt=3 needs reset='subtract': a neuron that is reset to a value fires at most once in a step",
+            "max_spikes_per_dt=3 needs reset='subtract': a neuron that is reset to a value fires at most once in a",
         ),
         (
             snn.LIF(refractory=1.5 * ms),

@@ -25,10 +25,14 @@ from .running import (
     run_programs,
 )
 
+TAU = snn.Param(20 * ms, family="taus", constraint="positive")
+GAIN = Const(2.0)
+ATAN = snn.ATan()
+WEIGHT = torch.tensor([1.0, 2.0, 3.0, 4.0])
+
 
 @snn.neuron(states={"v": 0.0}, outputs={"spikes": 1})
-def MyLIF(v: Tensor, x: Tensor, *, tau=snn.Param(20 * ms, family="taus", constraint="positive"),
-          threshold=1.0, gain=Const(2.0), surrogate=snn.ATan(), hard: bool = False, dt: float):  # fmt: skip
+def MyLIF(v: Tensor, x: Tensor, *, tau=TAU, threshold=1.0, gain=GAIN, surrogate=ATAN, hard: bool = False, dt: float):
     """A leaky neuron with a gain."""
     v = v * torch.exp(-dt / tau) + gain * x
     spikes = snn.spike(v, threshold, surrogate)
@@ -37,7 +41,7 @@ def MyLIF(v: Tensor, x: Tensor, *, tau=snn.Param(20 * ms, family="taus", constra
 
 
 @snn.synapse(states={"fast": 0.0, "slow": 0.5})
-def TwoPorts(fast, slow, exc, inh, *, rate, weight=torch.tensor([1.0, 2.0, 3.0, 4.0])):
+def TwoPorts(fast, slow, exc, inh, *, rate, weight=WEIGHT):
     return {"fast": fast - rate * fast + weight * exc - inh, "slow": slow + fast}
 
 
