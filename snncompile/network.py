@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snncompile.ir.errors import InputError, ModelError, UnsupportedError
+from snncompile.eager import eager
 from snncompile.ir.elementwise import Elementwise
+from snncompile.ir.errors import InputError, ModelError
 from snncompile.ir.graph import Graph
 from snncompile.ir.nodes.base import check_order
 from snncompile.ir.params import check_constraint
 from snncompile.passes.pipeline import Request, compile_graph
 from snncompile.records import RecordRequest, read_request
-from snncompile.signals_io import Sequences, batch_first, check_state, read_inputs
+from snncompile.signals_io import Sequences, batch_first, check_state, read_inputs, read_step
 from snncompile.targets.executor import Executor, Run, RunResult
 from snncompile.targets.registry import checked_name, make_target
 from snncompile.values import build_module_tree, clamp
@@ -34,9 +35,12 @@ class Network(nn.Module):
         graph: the network as written.
         target: ``"torch"``, ``"triton"`` or ``"auto"`` (chosen by the device of each input).
         checkpoint: save states every ``checkpoint`` steps for the backward pass and recompute between; 1 saves all.
+        values: parameter name -> first value, for every parameter; None initialises them as the graph says.
     """
 
-    def __init__(self, graph: Graph, target: str = "auto", *, checkpoint: int = 1) -> None:
+    def __init__(
+        self, graph: Graph, target: str = "auto", *, checkpoint: int = 1, values: Mapping[str, Tensor] | None = None
+    ) -> None:
         super().__init__()
         if isinstance(checkpoint, bool) or not isinstance(checkpoint, int) or checkpoint < 1:
             raise ModelError(f"checkpoint is a whole number of steps of at least 1, not {checkpoint!r}")
@@ -44,7 +48,8 @@ class Network(nn.Module):
         self.target = checked_name(target)
         self.checkpoint = checkpoint
         self._executors: dict[tuple[str, Request], Executor] = {}
-        build_module_tree(self, graph.parameters())
+        self._kept_anyway: dict[bool, frozenset[str]] = {}
+        build_module_tree(self, graph.parameters(), values)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_executors": {}}  # compiled kernels are made again where they are needed
@@ -71,6 +76,7 @@ class Network(nn.Module):
         """
         return self.evolve(*inputs, steps=steps, batch=batch, **named)[0]
 
+    @eager
     def evolve(
         self,
         *inputs: Any,
@@ -94,14 +100,9 @@ class Network(nn.Module):
             reduced. All of them are differentiable.
         """
         asked = read_request(record, self.graph.recordable())
-        data = read_inputs(
-            self.graph.input_types(), inputs, named, steps=steps, batch=batch, device=self._device()
-        )
+        data = read_inputs(self.graph.input_types(), inputs, named, steps=steps, batch=batch, device=self._device())
         infos = self.graph.states()
-        if state is None:
-            held = self._initial(data.batch, data.device)
-        else:
-            held = check_state(state, infos, data.batch)
+        held = self._initial(data.batch, data.device) if state is None else check_state(state, infos, data.batch)
         result = self._run(data, held, asked)
         ordered = {name: result.state.get(name, held[name]) for name in infos}
         return self._pack(result, data.batched), ordered, self._recorded(result, asked, data)
@@ -127,13 +128,7 @@ class Network(nn.Module):
             batch = next(iter(state.values())).shape[0] if state else 1
             out, new_state, _ = self.evolve(state=state, steps=1, batch=batch)
             return _map(out, lambda y: y[:, 0]), new_state
-        given = {**dict(zip(types, inputs, strict=False)), **named}
-        if len(inputs) > len(types):
-            raise InputError(f"the network has {len(types)} input(s), but {len(inputs)} were given")
-        late = {n: torch.as_tensor(x) for n, x in given.items()}
-        axis = {n: x.dim() - len(types[n].shape) for n, x in late.items() if n in types}
-        timed = {n: x.unsqueeze(axis.get(n, 0)) if axis.get(n, 0) in (0, 1) else x for n, x in late.items()}
-        batched = any(a == 1 for a in axis.values())
+        timed, batched = read_step(types, inputs, named)
         out, new_state, _ = self.evolve(state=state, **timed)
         return _map(out, lambda y: y[:, 0] if batched else y[0]), new_state
 
@@ -153,6 +148,10 @@ class Network(nn.Module):
         where = next(iter(values.values())).device if values else data.device
         if where != data.device:
             raise InputError(f"the input is on {data.device}, the network on {where}: move one, net.to(...)")
+        for name, value in values.items():
+            if value.dtype is not torch.float32:
+                given = str(value.dtype).removeprefix("torch.")
+                raise InputError(f"{name} is {given}; networks compute in float32: convert it back, net.float()")
         return executor.run(
             Run(
                 values, data.inputs, state, data.steps, data.batch, data.device, self.training,
@@ -173,9 +172,10 @@ class Network(nn.Module):
         """Those of ``keep`` that the passes would remove if nobody asked for them."""
         if not keep:
             return keep
-        plain = compile_graph(self.graph, Request(self.training)) if not self._executors else None
-        known = set((plain or next(iter(self._executors.values())).graph).recordable())
-        return frozenset(name for name in keep if name not in known)
+        if self.training not in self._kept_anyway:
+            plain = compile_graph(self.graph, Request(self.training))
+            self._kept_anyway[self.training] = frozenset(plain.recordable())
+        return keep - self._kept_anyway[self.training]
 
     def resolve(self, device: torch.device) -> str:
         """The target that serves inputs on ``device``."""
@@ -266,4 +266,4 @@ def _map(out: Any, fn: Any) -> Any:
     return fn(out)
 
 
-__all__ = ["Network", "State", "UnsupportedError"]
+__all__ = ["Network", "State"]

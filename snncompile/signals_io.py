@@ -68,7 +68,9 @@ def read_inputs(
     return Sequences(time_first, first.shape[0], first.shape[1], has_batch, first.device)
 
 
-def _by_name(types: Mapping[str, SignalType], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def _by_name(
+    types: Mapping[str, SignalType], args: tuple[Any, ...], kwargs: Mapping[str, Any], *, timed: bool = True
+) -> dict[str, Any]:
     names = list(types)
     if len(args) > len(names):
         raise InputError(f"the network has {len(names)} input(s), but {len(args)} were given")
@@ -81,8 +83,29 @@ def _by_name(types: Mapping[str, SignalType], args: tuple[Any, ...], kwargs: Map
         given[name] = value
     missing = [name for name in names if name not in given]
     if missing:
-        raise InputError(f"input {missing[0]!r} is missing; it takes {_shape_text(types[missing[0]])}")
+        raise InputError(f"input {missing[0]!r} is missing; it takes {_shape_text(types[missing[0]], timed)}")
     return given
+
+
+def read_step(
+    types: Mapping[str, SignalType], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[dict[str, Tensor], bool]:
+    """Data of one step as sequences of one step, by name, and whether they have a batch axis.
+
+    Raises:
+        InputError: as :func:`read_inputs`, for data without a time axis.
+    """
+    given = {name: torch.as_tensor(x) for name, x in _by_name(types, args, kwargs, timed=False).items()}
+    batched = {name: x.dim() == len(types[name].shape) + 1 for name, x in given.items()}
+    for name, x in given.items():
+        shape = types[name].shape
+        if tuple(x.shape[batched[name] :]) != shape:
+            said = f"input {name!r} has shape {tuple(x.shape)}; one step of it is {_shape_text(types[name], False)}"
+            raise InputError(f"{said}. A sequence goes to net(...) or net.evolve(...)")
+    if len(set(batched.values())) > 1:
+        raise InputError("some inputs have a batch axis and some have none; give all of them one")
+    has_batch = next(iter(batched.values()))
+    return {name: x.unsqueeze(int(has_batch)) for name, x in given.items()}, has_batch
 
 
 def _as_float(name: str, value: Any) -> Tensor:
@@ -100,8 +123,10 @@ def _is_batched(name: str, x: Tensor, type: SignalType) -> bool:
     raise InputError(f"input {name!r} has shape {tuple(x.shape)}; it takes {_shape_text(type)}")
 
 
-def _shape_text(type: SignalType) -> str:
+def _shape_text(type: SignalType, timed: bool = True) -> str:
     dims = ", ".join(map(str, type.shape))
+    if not timed:
+        return f"(batch, {dims}) or ({dims})" if len(type.shape) > 1 else f"(batch, {dims}) or ({dims},)"
     return f"(batch, time, {dims}) or (time, {dims})"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +22,20 @@ def initial_value(p: Parameter) -> Tensor:
             raise ModelError(f"{p.name} has no first value: load weights that hold it")
         return torch.from_numpy(p.init.value.copy()).reshape(p.shape)
     bound = 1.0 / math.sqrt(p.init.args[0])  # torch's Linear and Conv: kaiming_uniform_(a=sqrt(5)) is this bound
-    return value.uniform_(-bound, bound)
+    value.uniform_(-bound, bound)
+    return value if p.init.sign is None else value.abs_() * torch.from_numpy(p.init.sign.copy())
 
 
-def build_module_tree(root: nn.Module, parameters: dict[str, Parameter]) -> None:
-    """Register every parameter on ``root`` as ``<node>.<role>``, so that ``state_dict`` has their names."""
+def build_module_tree(
+    root: nn.Module, parameters: Mapping[str, Parameter], values: Mapping[str, Tensor] | None = None
+) -> None:
+    """Register every parameter on ``root`` as ``<node>.<role>``, so that ``state_dict`` has their names.
+
+    Args:
+        root: the module.
+        parameters: name -> what it is.
+        values: name -> first value; None makes the first values.
+    """
     for name, p in parameters.items():
         node, role = name.split(".")
         if node not in root._modules:
@@ -34,7 +44,7 @@ def build_module_tree(root: nn.Module, parameters: dict[str, Parameter]) -> None
             root.add_module(node, nn.Module())
         holder = root._modules[node]
         assert holder is not None
-        value = initial_value(p)
+        value = initial_value(p) if values is None else values[name]
         if p.trainable:
             holder.register_parameter(role, nn.Parameter(value))
         else:
