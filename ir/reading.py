@@ -84,7 +84,14 @@ def plain(value: Any, hooks: Mapping[type, Callable[[Any], Any]]) -> Any:
         return {k: plain(v, hooks) for k, v in value.items()}
     if isinstance(value, (tuple, list)):
         return [plain(v, hooks) for v in value]
+    if isinstance(value, str):
+        return printable(value)
     return number(value) if isinstance(value, float) else value
+
+
+def printable(value: str) -> str:
+    """``value`` on one line of a reasonable length."""
+    return "".join(c if c.isprintable() else " " for c in value[:MAX_TEXT])
 
 
 def number(value: float) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,8 +82,12 @@ def _parameters(params: Mapping[str, Parameter]) -> None:
         if p.constraint is not None and p.constraint not in CONSTRAINTS:
             raise Fault(f"the parameter {role!r} has an unknown constraint {p.constraint!r}")
         count = {"given": 0}.get(p.init.kind, 1)
-        if p.init.kind not in INITS or len(p.init.args) != count or not all(isfinite(a) for a in p.init.args):
+        if p.init.kind not in INITS or len(p.init.args) != count or not all(map(_is_single, p.init.args)):
             raise Fault(f"the parameter {role!r} is initialised by {p.init.kind}{p.init.args!r}, which cannot be")
+
+
+def _is_single(number: float) -> bool:
+    return isfinite(number) and ctypes.c_float(number).value == number
 
 
 # -- elementwise ---------------------------------------------------------------------------------------------------
