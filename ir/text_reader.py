@@ -11,7 +11,7 @@ from snncompile.ir.text_lines import ID, NUMBER, REF, TYPE, WORD, Lines, pattern
 _GRAPH = pattern(rf"graph ({ID}), dt ({NUMBER})")
 _INPUT = pattern(rf"input ({ID}): ({TYPE})")
 _NODE = pattern(rf"({ID}) = ({ID})\((.*)\)(?: -> (.*))?")
-_FEED = pattern(rf"({ID})=(?:({REF}|\?)|prev([0-9]{0, 9})\(({REF}) as ({ID})?\))(?:: ({TYPE}))?")
+_FEED = pattern(rf"({ID})=(?:({REF}|\?)|prev([0-9]{{0,9}})\(({REF}) as ({ID})?\))(?:: ({TYPE}))?")
 _OUT = pattern(rf"({ID}): ({TYPE})(?: as ({REF}))?")
 _SHAPE = pattern(r"shape (\[[0-9x]*\])")
 _STATE = pattern(rf"state ({ID})(?: as ({REF}))? from ({NUMBER})")
