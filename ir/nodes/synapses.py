@@ -26,6 +26,11 @@ def decay(tau: Tensor, dt: float) -> Tensor:
     return torch.exp(-dt / tau)
 
 
+def in_ms(tau: Tensor) -> Tensor:
+    """``tau/ms``. A product with 1000 is exact where a float32 division by 0.001 is not: 5 ms give 5."""
+    return tau * (1.0 / MS)
+
+
 def exponential(isyn: Tensor, x: Tensor, tau: Tensor, dt: float) -> Tensor:
     """One step of an exponential synapse: the input first, then the decay."""
     return (isyn + x) * decay(tau, dt)
@@ -66,9 +71,10 @@ class ExpCurrent(ElementwiseNode):
     Each step, ``current' = current * exp(-dt/tau) + (charge/(tau/ms)) * x``; the output is ``current'``. A charge in pC
     and a time in ms give a current in nA. Source: Inferno, ``inferno.neural.SingleExponentialCurrent``.
 
-    Both factors come from parameters by float32 arithmetic, where Inferno takes them from Python's float64 and rounds
-    once. For ``tau >= dt`` the decay differs by at most 1 unit in the last place, the increment by at most 2, and the
-    current relative to its size by a few units over its whole memory (about ``tau/dt`` steps, in which errors add up).
+    Both factors come from float32 parameters, where Inferno takes them from Python's float64 and rounds once. For whole
+    milliseconds the increment is the same bit for bit and the decay within 1 unit in the last place; for any ``tau`` of
+    at least ``dt`` they are within 3 and 2 units. Over a sequence these add up for as long as the synapse remembers:
+    a few units, and one more for each ``dt`` in ``tau``, of the largest current.
 
     Shapes: input and output ``(batch, time, *features)``. State ``current``, initially 0.
 
@@ -90,17 +96,17 @@ class ExpCurrent(ElementwiseNode):
 
     def step(self, s: SimpleNamespace, x: SimpleNamespace, p: SimpleNamespace, dt: float) -> Mapping[str, Any]:
         """One time step."""
-        return {"current": s.current * decay(p.tau, dt) + (p.charge / (p.tau / MS)) * x.x}
+        return {"current": s.current * decay(p.tau, dt) + (p.charge / in_ms(p.tau)) * x.x}
 
 
 @dataclass(frozen=True, eq=False)
 class DoubleExpCurrent(ElementwiseNode):
     """Synapse with a rise and a decay: the difference of two exponentials, carrying a charge.
 
-    Each step both states follow ``s' = s * exp(-dt/tau_s) + (charge/((tau_decay - tau_rise)/ms)) * x``, with
+    Each step both states follow ``s' = s * exp(-dt/tau_s) + (charge/(tau_decay/ms - tau_rise/ms)) * x``, with
     ``tau_decay`` for ``decay`` and ``tau_rise`` for ``rise``; the output ``current`` is ``decay' - rise'``, in nA for a
-    charge in pC. Source: Inferno, ``inferno.neural.DoubleExponentialCurrent`` (the note on rounding at
-    :class:`ExpCurrent` holds; the difference ``tau_decay - tau_rise`` is taken in float32 too).
+    charge in pC. Source: Inferno, ``inferno.neural.DoubleExponentialCurrent``. The note on rounding at
+    :class:`ExpCurrent` holds; the difference is taken in milliseconds, as Inferno does: exact for whole ones.
 
     Shapes: input and output ``(batch, time, *features)``. States ``decay`` and ``rise``, initially 0.
 
@@ -128,7 +134,7 @@ class DoubleExpCurrent(ElementwiseNode):
 
     def step(self, s: SimpleNamespace, x: SimpleNamespace, p: SimpleNamespace, dt: float) -> Mapping[str, Any]:
         """One time step."""
-        increment = (p.charge / ((p.tau_decay - p.tau_rise) / MS)) * x.x
+        increment = (p.charge / (in_ms(p.tau_decay) - in_ms(p.tau_rise))) * x.x
         falling = s.decay * decay(p.tau_decay, dt) + increment
         rising = s.rise * decay(p.tau_rise, dt) + increment
         return {"decay": falling, "rise": rising, "current": falling - rising}

@@ -6,6 +6,7 @@ units in the last place. The factors of single steps are held to that; a whole c
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,6 +63,21 @@ def test_single_exponential(tau: float, charge: float, seed: int) -> None:
     assert_within(got[:, 1] / got[:, 0], want[:, 1] / want[:, 0], 3)  # the decay, after two roundings of its own
     x = spikes(seed)
     assert_within(ours(x).detach(), course(x), 4 + tau)  # errors add up over the memory, tau/dt steps
+
+
+@pytest.mark.parametrize("tau", [1, 2, 3, 5, 7, 10, 20, 50, 100])
+def test_increments_of_whole_milliseconds_are_equal(tau: int) -> None:
+    ref, x = inferno(), single_spike()
+    single = ref.SingleExponentialCurrent(N, 1.0, spike_charge=3.0, time_constant=float(tau), batch_size=BATCH)
+    assert torch.equal(network(snn.ExpCurrent(tau=tau * ms, charge=3.0))(x)[:, 0], single(x[:, 0]))
+    double = ref.DoubleExponentialCurrent(
+        N, 1.0, spike_charge=3.0, tc_decay=float(tau + 4), tc_rise=float(tau), batch_size=BATCH
+    )
+    double(x[:, 0])
+    ours = network(snn.DoubleExpCurrent((tau + 4) * ms, tau * ms, charge=3.0))
+    state = ours.evolve(x[:, :1])[1]
+    assert torch.equal(state["double_exp_current.decay"], double.pos_current)
+    assert torch.equal(state["double_exp_current.rise"], double.neg_current)
 
 
 @settings(max_examples=20)
