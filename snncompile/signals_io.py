@@ -62,7 +62,7 @@ def read_inputs(
     time_first = {name: x.transpose(0, 1) if has_batch else x.unsqueeze(1) for name, x in tensors.items()}
     sizes = {name: tuple(x.shape[:2]) for name, x in time_first.items()}
     if len(set(sizes.values())) > 1:
-        said = ", ".join(f"{name}: {t} steps, batch {b}" for name, (t, b) in sizes.items())
+        said = "; ".join(f"{name}: {t} steps, batch {b}" for name, (t, b) in sizes.items())
         raise InputError(f"inputs differ in length or batch: {said}")
     first = next(iter(time_first.values()))
     return Sequences(time_first, first.shape[0], first.shape[1], has_batch, first.device)

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  (the backend first: there may be no screen)
+from matplotlib import pyplot as plt
 
 FLOOR = 0.96
 

@@ -83,7 +83,8 @@ def main() -> None:
     net, found = train(args.seed, args.epochs)
     args.out.mkdir(parents=True, exist_ok=True)
     save_file(net.state_dict(), args.out / "weights.safetensors")
-    print(f"trained in {time.perf_counter() - start:.0f} s, {found:.1%} of the held-out scans: {args.out}/weights.safetensors")
+    said = f"trained in {time.perf_counter() - start:.0f} s, {found:.1%} of the held-out scans right"
+    print(f"{said}: {args.out / 'weights.safetensors'}")
 
 
 if __name__ == "__main__":
