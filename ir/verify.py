@@ -120,14 +120,19 @@ def _counts(declared: SignalType, given: SignalType, source: Ref, name: str) -> 
 
 
 def _feedbacks(graph: Graph) -> None:
-    """A feedback's name belongs to one source."""
+    """A feedback's name belongs to one source, and to no state of a node."""
     held: dict[str, Ref] = {}
+    states = {s.name: name for name, op in graph.of_type(Elementwise) for s in op.states}
     for name in graph.names:
         for edge in graph.inputs_of(name).values():
             if edge.delay and held.setdefault(edge.feedback, edge.source) != edge.source:
                 raise VerificationError(
                     f"the feedback {edge.feedback!r} is the late value of both {held[edge.feedback]} and {edge.source}",
                     node=name,
+                )
+            if edge.delay and edge.feedback in states:
+                raise VerificationError(
+                    f"the feedback {edge.feedback!r} has the name of a state of '{states[edge.feedback]}'", node=name
                 )
 
 

@@ -130,7 +130,7 @@ def _names_and_types(op: Elementwise, states: list[str], given: list[str]) -> No
         if out.type.shape != op.shape:
             raise Fault(f"the output {out.local!r} has features {out.type.shape}, the node {op.shape}")
     for item in (*op.states, *op.outputs):
-        if not dotted(item.name):
+        if not dotted(item.name) and not IDENTIFIER.match(item.name):  # a fused feedback keeps its own name
             raise Fault(f"{item.local!r} is recorded as {item.name!r}, not '<node>.<name>'")
     for state in op.states:
         if not isfinite(state.init):
