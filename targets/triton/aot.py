@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from snncompile.ir.errors import UnsupportedError
 from snncompile.targets.scan import Scan
 from snncompile.targets.triton.arch import Arch
 from snncompile.targets.triton.backward import print_backward
-from snncompile.targets.triton.config import FULL, Config, choose
+from snncompile.targets.triton.config import FULL, Config, Tile, choose, choose_tile
 from snncompile.targets.triton.forward import print_forward
 from snncompile.targets.triton.kernel import CODEGEN, KernelSource
 from snncompile.targets.triton.resources import Resources, check_fits
@@ -32,7 +33,7 @@ class Binary:
         role: ``"forward"``, ``"forward_save"``, ``"forward_checkpoint"``, ``"backward"``, ``"backward_checkpoint"``.
         source: the printed kernel.
         arch: the chip.
-        config: launch settings it was compiled with.
+        settings: launch settings it was compiled with.
         code: the machine code (cubin or hsaco).
         assembly: its readable form (PTX or AMD GCN).
         resources: what it needs of the chip.
@@ -41,7 +42,7 @@ class Binary:
     role: str
     source: KernelSource
     arch: Arch
-    config: Config
+    settings: Config | Tile
     code: bytes
     assembly: str
     resources: Resources
@@ -91,82 +92,117 @@ def _one_number(scan: Scan, per_neuron: Collection[str], reverse: bool = False) 
     return one | {name for name, a in program.outputs if a in one}
 
 
-def compile_scans(
-    scans: Iterable[tuple[Scan, dict[str, KernelSource]]], archs: Sequence[Arch], jobs: int | None = None
-) -> list[Binary]:
-    """Compile kernels for every chip, from the cache where it has them.
+@dataclass(frozen=True)
+class Job:
+    """One kernel to compile for one chip; attributes as in :class:`Binary`."""
+
+    role: str
+    source: KernelSource
+    arch: Arch
+    settings: Config | Tile
+
+
+def compile_scans(kernels: Iterable[dict[str, KernelSource]], archs: Sequence[Arch]) -> list[Binary]:
+    """Compile the kernels of several scans for every chip.
 
     Args:
-        scans: pairs of a scan and the kernels of it that are wanted, as :func:`scan_kernels` gives them.
+        kernels: for each scan, the kernels wanted, as :func:`scan_kernels` gives them.
         archs: the chips.
-        jobs: kernels compiled at the same time (the number of processors, if not given).
 
     Returns:
         In the order of scans, roles and chips.
     """
-    tasks = [(role, source, arch) for _, kernels in scans for role, source in kernels.items() for arch in archs]
-    found = [_cached(*task) for task in tasks]
-    missing = [task for task, binary in zip(tasks, found, strict=True) if binary is None]
+    return compile_jobs(
+        [
+            Job(role, source, arch, choose(FULL, source.streams, warp=arch.warp))
+            for roles in kernels
+            for role, source in roles.items()
+            for arch in archs
+        ]
+    )
+
+
+def compile_recurrent(kernels: dict[str, KernelSource], archs: Sequence[Arch], size: int) -> list[Binary]:
+    """Compile recurrent step kernels for every chip.
+
+    Args:
+        kernels: role -> kernel, as :func:`snncompile.targets.triton.recurrent_kernel.print_recurrent` gives them.
+        archs: the chips.
+        size: neurons of the layer.
+    """
+    return compile_jobs([Job(role, k, arch, choose_tile(size)) for role, k in kernels.items() for arch in archs])
+
+
+def compile_jobs(jobs: Sequence[Job], threads: int | None = None) -> list[Binary]:
+    """Compile every job, or take it from the cache.
+
+    Args:
+        jobs: what to compile.
+        threads: kernels compiled at the same time (the number of processors, if not given).
+    """
+    found = [_cached(job) for job in jobs]
+    missing = [job for job, binary in zip(jobs, found, strict=True) if binary is None]
     if not missing:
         return [binary for binary in found if binary]
+    if not triton_version():
+        raise UnsupportedError("kernels cannot be compiled: the package triton is not installed")
     from concurrent.futures import ThreadPoolExecutor
 
     from triton import knobs
 
     from snncompile.targets.triton.load import load
 
-    functions = [load(source, interpret=False) for _, source, _ in missing]  # not in threads: it sets a global switch
-    with knobs.compilation.scope(), ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
+    functions = [load(job.source, interpret=False) for job in missing]  # not in threads: it sets a global switch
+    with knobs.compilation.scope(), ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         knobs.compilation.disable_line_info = True  # it would put this machine's paths into the binaries
         made = iter(list(pool.map(_compile, missing, functions)))
     return [binary or next(made) for binary in found]
 
 
-def _config(source: KernelSource, arch: Arch) -> Config:
-    return choose(FULL, source.streams, warp=arch.warp)
-
-
-def _files(source: KernelSource, arch: Arch) -> tuple[Path, Path, Path]:
-    config = _config(source, arch)
-    key = digest(source.text, source.name, arch.name, repr(config), str(CODEGEN), triton_version())
+def _files(job: Job) -> tuple[Path, Path, Path]:
+    arch = job.arch
+    key = digest(job.source.text, job.source.name, arch.name, repr(job.settings), str(CODEGEN), triton_version())
     folder = directory("binaries")
     return folder / f"{key}.json", folder / f"{key}.{arch.binary}", folder / f"{key}.{arch.assembly}"
 
 
-def _cached(role: str, source: KernelSource, arch: Arch) -> Binary | None:
-    report, code_file, assembly_file = _files(source, arch)
+def _cached(job: Job) -> Binary | None:
+    report, code_file, assembly_file = _files(job)
     try:
         facts = json.loads(report.read_bytes())
         code, assembly = code_file.read_bytes(), assembly_file.read_bytes()
         if facts.pop("digest") != digest(code, assembly):
             return None
-        return Binary(role, source, arch, _config(source, arch), code, assembly.decode(), Resources(**facts))
+        return _binary(job, code, assembly.decode(), Resources(**facts))
     except (OSError, ValueError, KeyError, TypeError):
         return None  # absent or damaged: compiled again
 
 
-def _compile(task: tuple[str, KernelSource, Arch], function: Any) -> Binary:
+def _compile(job: Job, function: Any) -> Binary:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     from snncompile.targets.triton.resources import amd_resources, nvidia_resources
 
-    role, source, arch = task
-    config = _config(source, arch)
-    signature = {p.name: p.type for p in source.params} | {"BLOCK": "constexpr", "AHEAD": "constexpr"}
+    arch, constants = job.arch, job.settings.constants
+    signature = {p.name: p.type for p in job.source.params} | dict.fromkeys(constants, "constexpr")
     compiled = triton.compile(
-        ASTSource(function, signature, {"BLOCK": config.block, "AHEAD": config.ahead}, {}),
+        ASTSource(function, signature, constants, {}),
         target=GPUTarget(arch.backend, arch.chip, arch.warp),
-        options={"num_warps": config.warps, "enable_fp_fusion": False},
+        options={"num_warps": job.settings.warps, "enable_fp_fusion": False},
     )
     code, assembly = compiled.asm[arch.binary], compiled.asm[arch.assembly]
-    report, code_file, assembly_file = _files(source, arch)
+    report, code_file, assembly_file = _files(job)
     write_whole(code_file, code)
     write_whole(assembly_file, assembly.encode())
     shared = compiled.metadata.shared
     resources = nvidia_resources(code_file, shared) if arch.backend == "cuda" else amd_resources(assembly, shared)
-    check_fits(source.name, resources, arch)
+    check_fits(job.source.name, resources, arch)
     facts = {**asdict(resources), "digest": digest(code, assembly)}
     write_whole(report, json.dumps(facts, sort_keys=True).encode())  # last: its presence says that all is there
-    return Binary(role, source, arch, config, code, assembly, resources)
+    return _binary(job, code, assembly, resources)
+
+
+def _binary(job: Job, code: bytes, assembly: str, resources: Resources) -> Binary:
+    return Binary(job.role, job.source, job.arch, job.settings, code, assembly, resources)

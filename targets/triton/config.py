@@ -1,4 +1,4 @@
-"""How many elements a program owns, and how many steps it loads ahead."""
+"""Launch settings: how much a program owns, and how far it loads ahead."""
 
 from __future__ import annotations
 
@@ -18,6 +18,38 @@ class Config:
     block: int
     warps: int
     ahead: int
+
+    @property
+    def constants(self) -> dict[str, int]:
+        """The kernel's compile-time arguments, in order."""
+        return {"BLOCK": self.block, "AHEAD": self.ahead}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Launch settings of a recurrent step kernel.
+
+    Attributes:
+        rows: sequences per program.
+        columns: neurons per program.
+        inner: terms of the product summed at a time.
+        warps: warps per program.
+    """
+
+    rows: int
+    columns: int
+    inner: int
+    warps: int
+
+    @property
+    def constants(self) -> dict[str, int]:
+        """The kernel's compile-time arguments, in order."""
+        return {"ROWS": self.rows, "COLUMNS": self.columns, "INNER": self.inner}
+
+
+def choose_tile(size: int) -> Tile:
+    """Settings for a layer of ``size`` neurons: small tiles while they do not fill the device."""
+    return Tile(16, 16 if size < 512 else 32, 32, 4)
 
 
 #: Below this many elements a device is not full: small blocks spread over it, and more loads per thread hide latency.

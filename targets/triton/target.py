@@ -82,7 +82,7 @@ class TritonTarget:
             source = kernel.source
             args: list[Any] = []
             for i in source.inputs:
-                _add_course(args, call.inputs[i], kernel.variant.layout.inputs[i])
+                add_course(args, call.inputs[i], kernel.variant.layout.inputs[i])
             args += [call.coefs[i] for i in source.coefs]
             args += [*call.states, *stored.values(), *sums.values(), *finals, *saved, steps]
             if source.by_chunk:
@@ -90,7 +90,7 @@ class TritonTarget:
             if source.by_neuron:
                 args.append(size)
             args.append(count)
-            with _on(device):
+            with on_device(device):
                 kernel.launch(count, steps, args)
         return ForwardResult(stored, sums, finals, saved)
 
@@ -112,7 +112,7 @@ class TritonTarget:
         if count:
             args: list[Any] = []
             for i in source.inputs:
-                _add_course(args, call.inputs[i], kernel.variant.layout.inputs[i])
+                add_course(args, call.inputs[i], kernel.variant.layout.inputs[i])
             args += [call.coefs[i] for i in source.coefs]
             args += [call.forward_coefs[i] for i in source.forward_coefs]
             args += [call.saved[i] for i in source.states]
@@ -120,7 +120,7 @@ class TritonTarget:
             args += [empty((rows, batch, size), **like) for _ in source.scratch]
             flat_grads = dict(kernel.variant.grads)
             for r in source.grads:
-                _add_course(args, call.grads[r], flat_grads[r])
+                add_course(args, call.grads[r], flat_grads[r])
             finals = dict(zip(scan.states, call.grad_finals, strict=True))
             args += [finals[s] for s in source.carried if finals[s] is not None]
             args += [*inputs.values(), *starts.values(), *sums.values(), steps]
@@ -129,7 +129,7 @@ class TritonTarget:
             if source.by_neuron:
                 args.append(size)
             args.append(count)
-            with _on(device):
+            with on_device(device):
                 kernel.launch(count, steps, args)
         states = tuple(starts[s] if s in starts else torch.zeros((batch, size), **like) for s in scan.states)
         return BackwardResult(tuple(inputs.get(x) for x in scan.inputs), states, sums)
@@ -146,7 +146,7 @@ class TritonTarget:
             _layout(call.inputs, call.coefs, call.shape),
             tuple(c.dim() == 0 for c in call.forward_coefs) if replay else (),
             replay,
-            tuple((r, _flat(call.grads[r], call.shape)) for r in scan.results if r in call.grads),
+            tuple((r, is_flat(call.grads[r], call.shape)) for r in scan.results if r in call.grads),
             tuple(s for s, g in zip(scan.states, call.grad_finals, strict=True) if g is not None),
             tuple(x for x, need in zip(scan.inputs, call.need_inputs, strict=True) if need),
             call.need_accumulators,
@@ -166,17 +166,18 @@ class TritonTarget:
 
 
 def _layout(inputs: tuple[Tensor, ...], coefs: tuple[Tensor, ...], shape: tuple[int, int, int]) -> Layout:
-    return Layout(tuple(_flat(x, shape) for x in inputs), tuple(c.dim() == 0 for c in coefs))
+    return Layout(tuple(is_flat(x, shape) for x in inputs), tuple(c.dim() == 0 for c in coefs))
 
 
-def _flat(course: Tensor, shape: tuple[int, int, int]) -> bool:
+def is_flat(course: Tensor, shape: tuple[int, int, int]) -> bool:
     """Whether the elements of a time step lie one after the other."""
     _, batch, size = shape
     _, row, column = course.stride()
     return (column == 1 or size == 1) and (row == size or batch == 1)
 
 
-def _add_course(args: list[Any], course: Tensor, flat: bool) -> None:
+def add_course(args: list[Any], course: Tensor, flat: bool) -> None:
+    """Append a course and its strides, as a kernel takes them."""
     time, row, column = course.stride()
     args += (course, time) if flat else (course, time, row, column)
 
@@ -198,7 +199,8 @@ def _device(*groups: tuple[Tensor, ...]) -> torch.device:
     return tensor.device
 
 
-def _on(device: torch.device) -> contextlib.AbstractContextManager:
+def on_device(device: torch.device) -> contextlib.AbstractContextManager:
+    """Make ``device`` the one that kernels are launched on."""
     if device.type == "cuda" and device.index != torch.cuda.current_device():
         return torch.cuda.device(device)
     return contextlib.nullcontext()

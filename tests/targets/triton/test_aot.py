@@ -11,7 +11,7 @@ from snncompile.targets.triton.resources import Resources, check_fits
 
 @pytest.fixture(scope="module")
 def binaries():
-    scans = [(s, scan_kernels(s, per_neuron=("bias", "decay"))) for s in (lif(), awkward())]
+    scans = [scan_kernels(s, per_neuron=("bias", "decay")) for s in (lif(), awkward())]
     return compile_scans(scans, list(ARCHS.values()))
 
 
@@ -47,10 +47,9 @@ def test_no_path_of_this_machine(binaries, tmp_path_factory):
 def test_cache(monkeypatch):
     from snncompile.targets.triton import aot
 
-    scan = lif()
-    job = [(scan, {"forward": scan_kernels(scan)["forward"]})]
+    job = [{"forward": scan_kernels(lif())["forward"]}]
     first = compile_scans(job, [ARCHS["sm_90"]])
-    report, code, _ = aot._files(first[0].source, ARCHS["sm_90"])
+    report, code, _ = aot._files(aot.Job("forward", first[0].source, ARCHS["sm_90"], first[0].settings))
     compiled = []
     real = aot._compile
     monkeypatch.setattr(aot, "_compile", lambda *task: compiled.append(task) or real(*task))
@@ -68,7 +67,7 @@ def test_several_states_and_inputs():
     scan = chain()
     kernels = scan_kernels(scan, per_neuron=("decay",))
     chosen = {role: kernels[role] for role in ("forward_checkpoint", "backward_checkpoint")}
-    for b in compile_scans([(scan, chosen)], [ARCHS["sm_90"], ARCHS["gfx942"]]):
+    for b in compile_scans([chosen], [ARCHS["sm_90"], ARCHS["gfx942"]]):
         assert b.resources.spills == 0
 
 
