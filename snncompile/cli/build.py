@@ -1,0 +1,154 @@
+"""``snncompile build``: from a model to an artifact."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from snncompile.cli.errors import DONE, UsageError, guarded, note
+from snncompile.cli.output import AsJson, Settings, plural, print_fields, print_json, progress, size_text
+
+if TYPE_CHECKING:
+    from snncompile.cli.source import Source
+    from snncompile.network import Network
+
+EPILOG = (
+    "Examples:\n\n"
+    "  snncompile build digits.py --target triton --arch sm_90,gfx942\n\n"
+    "  snncompile build nets.py:deep --set hidden=256 --weights trained.safetensors --out deep.snn"
+)
+
+
+@guarded
+def command(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="MODEL.py, or MODEL.py:NAME.")],
+    target: Annotated[str, typer.Option("--target", "-t", help="torch, triton or auto (by device).")] = "auto",
+    arch: Annotated[
+        list[str] | None,
+        typer.Option("--arch", metavar="ARCH[,ARCH]", help="Compile kernels for these GPUs: sm_90, gfx942."),
+    ] = None,
+    settings: Settings = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", "-w", metavar="FILE.safetensors", help="Trained weights.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Initialise the weights with it (default: 0).")] = None,
+    checkpoint: Annotated[
+        int, typer.Option("--checkpoint", min=1, help="Training keeps the states of every so many steps.")
+    ] = 1,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="The artifact (default: MODEL-NAME.snn).")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Compile a model to an artifact: graph, weights, generated kernels and a report, in one directory."""
+    start = time.perf_counter()
+    if weights is not None and seed is not None:
+        raise UsageError("--weights and --seed exclude each other: weights are read, or initialised")
+    from snncompile.artifact.directory import check_replaceable
+    from snncompile.artifact.kernels import check_archs
+    from snncompile.targets.registry import checked_name
+
+    checked_name(target)
+    archs = check_archs([a for group in arch or () for a in group.split(",") if a], target)
+    with progress(as_json) as say:
+        say("reading the model")
+        from snncompile.cli.source import open_source
+
+        if Path(model).is_dir():
+            raise UsageError(f"{model} is a directory; build takes MODEL.py[:NAME]")
+        source = open_source(model, settings or ())
+        path = out or Path(f"{source.name}.snn")
+        check_replaceable(path)
+        net, seed_used = make_network(source, target, checkpoint, weights, seed)
+        from snncompile.artifact.saving import save_network
+
+        save_network(net, path, archs, seed=seed_used, progress=say)
+    origin = f"read from {weights}" if weights is not None else f"initialised at random with seed {seed_used}"
+    seconds = time.perf_counter() - start
+    if as_json:
+        print_json(_facts(net, path, archs, seed_used, weights, seconds))
+        return DONE
+    _show(net, path, archs, origin, seconds)
+    return DONE
+
+
+def make_network(
+    source: Source, target: str, checkpoint: int, weights: Path | None, seed: int | None
+) -> tuple[Network, int | None]:
+    """The network with its weights, and the seed that made them, if one did."""
+    import torch
+
+    from snncompile.artifact.weights import read_weights
+    from snncompile.network import Network
+
+    if weights is not None:
+        check_weights_file(weights)
+        values = read_weights(weights, source.graph.parameters())
+        net = Network(source.graph, target, checkpoint=checkpoint, values=values)
+        used = None
+    else:
+        used = 0 if seed is None else seed
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(used)
+            net = Network(source.graph, target, checkpoint=checkpoint)
+    net.check_parameters()
+    return net, used
+
+
+def check_weights_file(path: Path) -> None:
+    """Raise :class:`UsageError` unless ``path`` can be a safetensors file."""
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}")
+    if path.suffix in (".pt", ".pth", ".pkl", ".bin", ".ckpt"):
+        raise UsageError(
+            f"{path} may hold pickled code; weights are read from .safetensors only. Convert it where you trust it:"
+            " safetensors.torch.save_file(net.state_dict(), 'weights.safetensors')"
+        )
+
+
+def _facts(
+    net: Network, path: Path, archs: tuple[str, ...], seed: int | None, weights: Path | None, seconds: float
+) -> dict[str, Any]:
+    from snncompile.artifact.format import LIMITS, MANIFEST, parse_manifest
+
+    manifest = parse_manifest((path / MANIFEST).read_text()[: LIMITS[MANIFEST]], path / MANIFEST)
+    return {
+        "ok": True,
+        "artifact": str(path),
+        "model": net.graph.name,
+        "target": net.target,
+        "archs": list(archs),
+        "seed": seed,
+        "weights": str(weights) if weights else None,
+        "parameters": sum(v.numel() for v in net.state_dict().values()),
+        "files": {name: info.bytes for name, info in manifest.files.items()},
+        "seconds": round(seconds, 3),
+    }
+
+
+def _show(net: Network, path: Path, archs: tuple[str, ...], origin: str, seconds: float) -> None:
+    files = [p for p in path.rglob("*") if p.is_file()]
+    sources = sum(p.suffix == ".py" for p in files)
+    count = sum(v.numel() for v in net.state_dict().values())
+    if net.target == "torch":
+        kernels = "none: the torch reference needs no kernels"
+    elif archs:
+        kernels = f"{plural(sources, 'kernel')}, compiled for {', '.join(archs)}"
+    else:
+        kernels = f"{plural(sources, 'kernel')}, as source"
+    print_fields([
+        ("model", f"{net.graph.name}: {plural(len(net.graph.names), 'node')}, dt {net.graph.dt:g} s"),
+        ("target", net.target),
+        ("weights", f"{plural(count, 'value')}, {origin}"),
+        ("kernels", kernels),
+        ("written", f"{path}/ ({plural(len(files), 'file')}, {size_text(sum(p.stat().st_size for p in files))})"
+                    f" in {seconds:.1f} s"),
+    ])  # fmt: skip
+    if not archs and net.target != "torch":
+        note("no --arch was named: kernels are compiled when they are first used")
+
+
+__all__ = ["EPILOG", "command", "make_network"]

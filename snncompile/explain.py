@@ -1,0 +1,168 @@
+"""What the compiler made of a network: regions, kernels, costs, and why each fusion was or was not made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from math import prod
+from typing import Any
+
+from snncompile.ir.elementwise import Elementwise
+from snncompile.ir.graph import Graph, Input
+from snncompile.passes.pipeline import Request, compile_graph
+
+FLOAT = 4
+"""Bytes of a value."""
+
+
+@dataclass(frozen=True)
+class RegionReport:
+    """One region of the schedule.
+
+    Attributes:
+        kind: ``"product"``, ``"scan"`` or ``"recurrent"``.
+        nodes: names after the passes.
+        members: the nodes of the model that are computed there.
+        runs_as: what runs it on the target, in words.
+        why: why these nodes form a region.
+        cost: what one step of one sequence costs, by quantity.
+        saved: bytes that training keeps for every sequence and kept step.
+    """
+
+    kind: str
+    nodes: tuple[str, ...]
+    members: tuple[str, ...]
+    runs_as: str
+    why: str
+    cost: dict[str, float] = field(default_factory=dict)
+    saved: int = 0
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What the compiler made of a network.
+
+    Attributes:
+        model: its name.
+        target: the target.
+        dt: the time step in seconds.
+        nodes: number of nodes as written.
+        nodes_after: number of nodes after the passes.
+        parameters: number of values.
+        states: number of state values of a sequence.
+        checkpoint: every how many steps training keeps the states.
+        regions: the schedule.
+        notes: what passes have to say: pass, node, text.
+    """
+
+    model: str
+    target: str
+    dt: float
+    nodes: int
+    nodes_after: int
+    parameters: int
+    states: int
+    checkpoint: int
+    regions: tuple[RegionReport, ...]
+    notes: tuple[tuple[str, str, str], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON."""
+        data = asdict(self)
+        data["notes"] = [{"pass": by, "node": node, "text": text} for by, node, text in self.notes]
+        return data
+
+
+def explain(graph: Graph, target: str = "auto", *, training: bool = False, checkpoint: int = 1) -> Explanation:
+    """What the compiler makes of ``graph``.
+
+    Args:
+        graph: the network as written.
+        target: the target it is meant for.
+        training: whether it is compiled as for training.
+        checkpoint: every how many steps training keeps the states.
+    """
+    compiled = compile_graph(graph, Request(training))
+    costs = _costs(compiled)
+    regions = []
+    for region, cost in zip(compiled.regions, costs, strict=True):
+        members = [m for n in region.nodes for m in (getattr(compiled.op(n), "members", ()) or (n,))]
+        saved = FLOAT * sum(_state_size(compiled, n) for n in region.nodes)
+        runs_as = _runs_as(compiled, region.kind, region.nodes, target)
+        regions.append(
+            RegionReport(region.kind, region.nodes, tuple(dict.fromkeys(members)), runs_as, region.reason, cost, saved)
+        )
+    return Explanation(
+        model=graph.name,
+        target=target,
+        dt=graph.dt,
+        nodes=sum(not isinstance(graph.op(n), Input) for n in graph.names),
+        nodes_after=sum(not isinstance(compiled.op(n), Input) for n in compiled.names),
+        parameters=sum(prod(p.shape) for p in graph.parameters().values()),
+        states=sum(prod(s.shape) for s in graph.states().values()),
+        checkpoint=checkpoint,
+        regions=tuple(regions),
+        notes=tuple((n.by, n.node, n.text) for n in compiled.notes),
+    )
+
+
+def explain_text(e: Explanation) -> str:
+    """An explanation as plain text."""
+    lines = [
+        f'model {e.model}, target "{e.target}", dt {e.dt:g} s: {e.nodes} nodes as written, {e.nodes_after} after the'
+        f" passes, {len(e.regions)} regions",
+        f"{e.parameters:,} parameter values, {e.states:,} state values for each sequence",
+        "",
+        "Regions, in the order in which they run; costs are for one step of one sequence",
+    ]
+    for i, r in enumerate(e.regions, 1):
+        lines += ["", f"{i:3d}. {r.kind}: {', '.join(r.nodes)}"]
+        if r.members != r.nodes:
+            lines.append(f"     computes  {', '.join(r.members)}")
+        lines.append(f"     runs as   {r.runs_as}")
+        lines.append(f"     why       {r.why}")
+        if r.cost:
+            lines.append(f"     cost      {', '.join(f'{v:,.0f} {k}' for k, v in r.cost.items())}")
+        if r.saved:
+            lines.append(f"     training  keeps {r.saved:,} bytes of states{_every(e.checkpoint)}")
+    lines += ["", *_plan(e)]
+    lines += ["", "Why something was not done"] + ([""] if e.notes else [])
+    lines += [f"  {node}: {text} ({by})" for by, node, text in e.notes] or ["", "  nothing was declined"]
+    return "\n".join(lines)
+
+
+def _every(checkpoint: int) -> str:
+    return " at every step" if checkpoint == 1 else f" every {checkpoint} steps"
+
+
+def _plan(e: Explanation) -> Sequence[str]:
+    saved = sum(r.saved for r in e.regions)
+    if e.checkpoint == 1:
+        text = f"every state at every step: {saved:,} bytes for each sequence and step"
+    else:
+        text = (
+            f"the states every {e.checkpoint} steps ({saved / e.checkpoint:,.0f} bytes for each sequence and step), and"
+            " the steps between are computed again"
+        )
+    return ["What training keeps for the backward pass", "", f"  {text}"]
+
+
+def _state_size(graph: Graph, name: str) -> int:
+    op = graph.op(name)
+    return op.size * len(op.states) if isinstance(op, Elementwise) else 0
+
+
+def _runs_as(graph: Graph, kind: str, nodes: tuple[str, ...], target: str) -> str:
+    if kind == "product":
+        return "one call of torch over all steps"
+    if target == "torch":
+        return "a loop over the steps in Python (the reference)"
+    scans = [n for n in nodes if isinstance(graph.op(n), Elementwise)]
+    backend = "Triton" if target == "triton" else "Triton on a GPU, else the reference"
+    if kind == "recurrent":
+        return f"step by step: {len(nodes) - len(scans)} products and {len(scans)} kernels in each step ({backend})"
+    return f"one kernel over all steps, forward, and one backward ({backend})"
+
+
+def _costs(graph: Graph) -> list[dict[str, float]]:
+    return [{} for _ in graph.regions]
