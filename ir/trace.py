@@ -125,7 +125,10 @@ class _Recorder(TorchDispatchMode):
             raise
         except Exception as err:  # whatever the user's function raised, said with its place
             place = _last_user_line(err)
-            raise ModelError(f"{self.what}: {type(err).__name__}: {err}", where=place) from err
+            said = f"{type(err).__name__}: {err}"
+            if "Boolean value of Tensor" in said:
+                said = "Python cannot decide by a value (if, and, or, min, max): write torch.where(condition, a, b)"
+            raise ModelError(f"{self.what}: {said}", where=place) from err
         finally:
             _active.pop()
 

@@ -14,6 +14,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,9 @@ def words(text: str) -> str:
 def test_examples_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    namespace: dict[str, Any] = {"__name__": "example"}
+    module = types.ModuleType("example")  # a real one: dataclasses look theirs up
+    monkeypatch.setitem(sys.modules, "example", module)
+    namespace = vars(module)
     expected: str | None = None
     for example in examples(path):
         kind, _, rest = example.info.partition(" ")
