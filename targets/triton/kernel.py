@@ -125,10 +125,6 @@ class Writer:
         self.params.append(Param(name, "*fp32", about))
         return name
 
-    def named_pointer(self, name: str, about: str) -> None:
-        """Add a pointer argument under a name already given out."""
-        self.params.append(Param(name, "*fp32", about))
-
     def number(self, name: str, about: str) -> str:
         """Add an integer argument; its name."""
         self.params.append(Param(name, "i32", about))

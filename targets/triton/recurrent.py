@@ -151,7 +151,14 @@ class RecurrentSteps:
         """Run from the first step to the last."""
         shape, device = call.shape, _checked(scan, call)
         variant = RecurrentVariant(
-            False, call.port, call.source, _layout(call), call.bias is not None, tuple(call.store), call.train
+            False,
+            call.port,
+            call.source,
+            _layout(call),
+            _by_rows(call.weight),
+            bias=call.bias is not None,
+            store=tuple(call.store),
+            train=call.train,
         )
         source, kernel = self._kernel(scan, variant)
         like = {"dtype": torch.float32, "device": device}
@@ -178,6 +185,7 @@ class RecurrentSteps:
             call.port,
             call.source,
             _layout(call),
+            _by_rows(call.weight),
             grads=tuple((r, is_flat(call.grads[r], shape)) for r in scan.results if r in call.grads),
             finals=tuple(s for s, g in zip(scan.states, call.grad_finals, strict=True) if g is not None),
             need_inputs=needed,
@@ -252,8 +260,12 @@ def _layout(call: RecurrentForwardCall | RecurrentBackwardCall) -> Layout:
     return Layout(flat, tuple(c.dim() == 0 for c in call.coefs))
 
 
+def _by_rows(weight: Tensor) -> bool:
+    return weight.stride(1) == 1
+
+
 def _weight_args(weight: Tensor) -> list[Any]:
-    return [weight, weight.stride(0), weight.stride(1)]
+    return [weight, weight.stride(0)] if _by_rows(weight) else [weight, *weight.stride()]
 
 
 def _add_inputs(args: list[Any], source: KernelSource, call: RecurrentForwardCall | RecurrentBackwardCall) -> None:

@@ -26,6 +26,7 @@ class RecurrentVariant:
         port: the input that is the product.
         source: the result that the product reads, one step later.
         layout: of inputs (the port's entry is ignored) and of forward or reverse coefficients.
+        rows: whether the elements of a row of the weight lie one after the other.
         bias: whether the product has a bias (forward).
         store: results whose course is stored, besides the source (forward).
         train: whether states and products are saved (forward).
@@ -39,6 +40,7 @@ class RecurrentVariant:
     port: str
     source: str
     layout: Layout
+    rows: bool = True
     bias: bool = False
     store: tuple[str, ...] = ()
     train: bool = False
@@ -64,8 +66,7 @@ def _forward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     inputs = [x for x in scan.inputs if x in step.args and x != variant.port]
     coefs = [c for c in scan.coefs if c in step.args]
 
-    weight = w.names.new("weight_ptr"), w.names.new("weight_out"), w.names.new("weight_in")
-    _weight_params(w, *weight)
+    weight = _weight(w, variant.rows)
     bias = w.pointer("bias_of_product", "bias of the product, (N,)") if variant.bias else None
     before = w.pointer(f"{variant.source}_start", f"{variant.source} before the first step, (B, N)")
     courses = {x: w.course(x, layout[x], "input") for x in inputs}
@@ -79,7 +80,7 @@ def _forward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     w.line(1, f"before = {before}")
     w.line(1, "if t > 0:")
     w.line(2, f"before = {stores[variant.source]} + (t - 1) * cells")
-    _product(w, "before", weight[0], inner_stride=weight[2], column_stride=weight[1], limit="N")
+    _product(w, "before", weight.pointer, inner=weight.across, column=weight.down, limit="N")
     if bias:
         w.line(1, f"product = product + tl.load({bias} + column, mask=column < N, other=0.0)[None, :]")
     if current:
@@ -128,8 +129,7 @@ def _backward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     states = [s for s in scan.states if s in step.args]
     grads = [r for r in given if f"grad_{r}" in step.args]
 
-    weight = w.names.new("weight_ptr"), w.names.new("weight_out"), w.names.new("weight_in")
-    _weight_params(w, *weight)
+    weight = _weight(w, variant.rows)
     courses = {x: w.course(x, layout[x], "input") for x in inputs}
     current = w.pointer("product", "the product, (T, B, N)")
     coef_ptrs = {c: w.pointer(c, "reverse coefficient") for c in coefs}
@@ -145,7 +145,7 @@ def _backward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     at = _tile(w, {**courses, **grad_courses})
     w.line(1, "limit = tl.where(t + 1 < T, N, 0)  # nothing comes after the last step")
     w.line(1, f"before = {grad_product} + (t + 1) * cells")
-    _product(w, "before", weight[0], inner_stride=weight[1], column_stride=weight[2], limit="limit")
+    _product(w, "before", weight.pointer, inner=weight.down, column=weight.across, limit="limit")
     values = _coefficients(w, coef_ptrs, scalar)
     if variant.port in step.args:
         values[variant.port] = w.names.new(variant.port)
@@ -187,10 +187,22 @@ def _backward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     )
 
 
-def _weight_params(w: Writer, pointer: str, out_stride: str, in_stride: str) -> None:
-    w.named_pointer(pointer, "weight (N, N), from column to row")
-    w.number(out_stride, "stride of the weight over rows")
-    w.number(in_stride, "stride of the weight over columns")
+@dataclass(frozen=True)
+class _Weight:
+    """Names of a weight's arguments: what to multiply an output's and an input's number with for its place."""
+
+    pointer: str
+    down: str
+    across: str
+
+
+def _weight(w: Writer, rows: bool) -> _Weight:
+    pointer = w.pointer("weight", "weight (N, N): a row for each output")
+    down = w.number(w.names.new("weight_row"), "stride of the weight from row to row")
+    if rows:
+        return _Weight(pointer, f" * {down}", "")
+    across = w.number(w.names.new("weight_column"), "stride of the weight from column to column")
+    return _Weight(pointer, f" * {down}", f" * {across}")
 
 
 def _sizes(w: Writer) -> None:
@@ -217,7 +229,7 @@ def _tile(w: Writer, courses: dict[str, Course]) -> dict[str, str]:
     return offsets
 
 
-def _product(w: Writer, left: str, weight: str, inner_stride: str, column_stride: str, limit: str) -> None:
+def _product(w: Writer, left: str, weight: str, inner: str, column: str, limit: str) -> None:
     """``product = left @ weight``, in float32 and always in the same order."""
     w.line(1, "product = tl.full((ROWS, COLUMNS), 0.0, tl.float32)")
     w.line(1, f"for start in range(0, {limit}, INNER):")
@@ -226,7 +238,7 @@ def _product(w: Writer, left: str, weight: str, inner_stride: str, column_stride
     w.line(3, f"{left} + row[:, None] * N + inner[None, :], mask=(row < B)[:, None] & (inner < N)[None, :], other=0.0")
     w.line(2, ")")
     w.line(2, "part = tl.load(")
-    w.line(3, f"{weight} + inner[:, None] * {inner_stride} + column[None, :] * {column_stride},")
+    w.line(3, f"{weight} + inner[:, None]{inner} + column[None, :]{column},")
     w.line(3, "mask=(inner < N)[:, None] & (column < N)[None, :], other=0.0,")
     w.line(2, ")")
     w.line(2, 'product = tl.dot(across, part, product, input_precision="ieee")')
