@@ -141,13 +141,17 @@ def build(data: Any) -> Graph:
     table = mapping(data["programs"], ("programs",))
     programs = {name: _read_program(p, ("programs", name)) for name, p in table.items()}
     graph = Graph(text(data["name"], ("name",)), real(data["dt"], ("dt",)))
+    used: set[str] = set()
     try:
         for i, node in enumerate(listed(data["nodes"], ("nodes",))):
-            _add(graph, node, ("nodes", i), programs)
+            _add(graph, node, ("nodes", i), programs, used)
         for i, edge in enumerate(listed(data["edges"], ("edges",))):
             _connect(graph, edge, ("edges", i))
     except ModelError as err:
         raise Malformed(("nodes",), str(err)) from None
+    for name in programs:
+        if name not in used:
+            raise Malformed(("programs", name), "no node uses this program")
     outputs = mapping(data["outputs"], ("outputs",))
     graph.outputs = tuple((key, _ref(ref, ("outputs", key))) for key, ref in outputs.items())
     graph.regions = read(tuple[Region, ...], data["regions"], ("regions",), {})
@@ -155,7 +159,7 @@ def build(data: Any) -> Graph:
     return graph
 
 
-def _add(graph: Graph, data: Any, path: Path, programs: Mapping[str, Program]) -> None:
+def _add(graph: Graph, data: Any, path: Path, programs: Mapping[str, Program], used: set[str]) -> None:
     rest = dict(mapping(data, path))
     for key in ("name", "op", "where"):
         if key not in rest:
@@ -169,6 +173,7 @@ def _add(graph: Graph, data: Any, path: Path, programs: Mapping[str, Program]) -
     def program(key: Any, at: Path) -> Program:
         if text(key, at) not in programs:
             raise Malformed(at, f"there is no program {key!r}")
+        used.add(key)
         return programs[key]
 
     op = read(cls, rest, path, {Program: program})

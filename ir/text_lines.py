@@ -19,7 +19,7 @@ NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|#-?[a-z]+"
 
 def pattern(text: str) -> re.Pattern[str]:
     """``text`` as an expression that matches whole lines."""
-    return re.compile(text + r"\Z", re.ASCII)
+    return re.compile(rf"(?:{text})\Z", re.ASCII)
 
 
 _TYPE = pattern(TYPE)
@@ -31,7 +31,7 @@ class Lines:
 
     def __init__(self, text: str) -> None:
         self.lines = text.split("\n")
-        self.at = 0
+        self.at = 1
         self.places: dict[tuple[Any, ...], int] = {(): 1}
 
     def line_of(self, path: tuple[Any, ...]) -> int:

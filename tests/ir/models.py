@@ -11,8 +11,11 @@ from snncompile.ir.graph import Graph
 from snncompile.passes.pipeline import Request, compile_graph
 
 
+TAU = snn.Param(20 * ms, family="taus", constraint="positive")
+
+
 @snn.neuron(states={"v": 0.0, "w": -0.25}, outputs={"spikes": 1, "w": "membrane"})
-def Adapting(v, w, x, inhibition, *, tau=snn.Param(20 * ms, family="taus", constraint="positive"), gain=0.5, dt):
+def Adapting(v, w, x, inhibition, *, tau=TAU, gain=0.5, dt):
     """A user's neuron with two inputs, two states and a state that is an output."""
     v = v * torch.exp(-dt / tau) + x - torch.relu(inhibition)
     s = snn.spike(v, 1.0)
