@@ -36,6 +36,7 @@ _NAMES = {
     "InputError": "ir.errors",
     "InterchangeError": "ir.errors",
     "Param": "ir.params",
+    "Const": "ir.nodes",
     **dict.fromkeys(
         ("ExpSyn", "ExpCurrent", "DoubleExpCurrent", "AlphaSyn", "LIF", "IF", "LI", "CubaLIF", "ALIF", "Izhikevich",
          "Linear", "Conv1d", "Conv2d", "SumPool2d", "AvgPool2d", "MaxPool2d", "Flatten", "Scale", "Add", "Dropout",

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snncompile import opaque
 from snncompile.eager import eager
+from snncompile.ir.connection import Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import InputError, ModelError
 from snncompile.ir.graph import Graph
@@ -20,7 +22,7 @@ from snncompile.records import RecordRequest, read_request
 from snncompile.signals_io import Sequences, batch_first, check_state, read_inputs, read_step
 from snncompile.targets.executor import Executor, Run, RunResult
 from snncompile.targets.registry import checked_name, make_target
-from snncompile.values import build_module_tree, clamp
+from snncompile.values import build_module_tree, clamp, clamp_sign
 
 State = dict[str, Tensor]
 """State name -> ``(batch, *features)``."""
@@ -49,10 +51,16 @@ class Network(nn.Module):
         self.checkpoint = checkpoint
         self._executors: dict[tuple[str, Request], Executor] = {}
         self._kept_anyway: dict[bool, frozenset[str]] = {}
+        self.layout = opaque.layout_of(graph)
+        self.handle = opaque.register(self)
         build_module_tree(self, graph.parameters(), values)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_executors": {}}  # compiled kernels are made again where they are needed
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.handle = opaque.register(self)
 
     def extra_repr(self) -> str:
         """The model's name and target."""
@@ -76,7 +84,6 @@ class Network(nn.Module):
         """
         return self.evolve(*inputs, steps=steps, batch=batch, **named)[0]
 
-    @eager
     def evolve(
         self,
         *inputs: Any,
@@ -99,13 +106,40 @@ class Network(nn.Module):
             the output, the new state, and the record: name -> ``(batch, time, *features)``, without time where
             reduced. All of them are differentiable.
         """
-        asked = read_request(record, self.graph.recordable())
-        data = read_inputs(self.graph.input_types(), inputs, named, steps=steps, batch=batch, device=self._device())
-        infos = self.graph.states()
+        if torch.compiler.is_compiling() and self.layout.inputs and not (self.training and self.layout.impure):
+            return self._evolve_compiled(inputs, named, state, record)
+        return self._evolve_eagerly(inputs, named, state, record, steps, batch)
+
+    @eager
+    def _evolve_eagerly(
+        self,
+        inputs: tuple[Any, ...],
+        named: Mapping[str, Any],
+        state: Mapping[str, Tensor] | None,
+        record: bool | str | Sequence[str] | None,
+        steps: int | None,
+        batch: int | None,
+    ) -> tuple[Any, State, dict[str, Tensor]]:
+        asked = read_request(record, self.layout.records)
+        data = read_inputs(self.layout.inputs, inputs, named, steps=steps, batch=batch, device=self._device())
+        infos = self.layout.states
         held = self._initial(data.batch, data.device) if state is None else check_state(state, infos, data.batch)
         result = self._run(data, held, asked)
         ordered = {name: result.state.get(name, held[name]) for name in infos}
-        return self._pack(result, data.batched), ordered, self._recorded(result, asked, data)
+        found = {**result.courses, **{f"{name}:sum": total for name, total in result.sums.items()}}
+        recorded = self._recorded(found, asked, data.batched, data.steps)
+        return self._pack(result.outputs, data.batched), ordered, recorded
+
+    def _evolve_compiled(
+        self,
+        inputs: tuple[Any, ...],
+        named: Mapping[str, Any],
+        state: Mapping[str, Tensor] | None,
+        record: bool | str | Sequence[str] | None,
+    ) -> tuple[Any, State, dict[str, Tensor]]:
+        """As one operation inside ``torch.compile``."""
+        outputs, new_state, records, batched, steps, asked = opaque.evolve_compiled(self, inputs, named, state, record)
+        return self._pack(outputs, batched), new_state, self._recorded(records, asked, batched, steps)
 
     def step(self, *inputs: Any, state: Mapping[str, Tensor] | None = None, **named: Any) -> tuple[Any, State]:
         """One time step, for streaming: ``y, state = net.step(x, state=state)``.
@@ -123,7 +157,7 @@ class Network(nn.Module):
                 raise InputError("the state is given twice")
             *rest, state = inputs
             inputs = tuple(rest)
-        types = self.graph.input_types()
+        types = self.layout.inputs
         if not types:
             batch = next(iter(state.values())).shape[0] if state else 1
             out, new_state, _ = self.evolve(state=state, steps=1, batch=batch)
@@ -139,12 +173,12 @@ class Network(nn.Module):
     def _initial(self, batch: int, device: torch.device) -> State:
         return {
             name: torch.full((batch, *info.shape), info.init, device=device)
-            for name, info in self.graph.states().items()
+            for name, info in self.layout.states.items()
         }
 
     def _run(self, data: Sequences, state: State, asked: RecordRequest) -> RunResult:
         executor = self.executor(data.device, frozenset((*asked.courses, *asked.sums)))
-        values = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        values = {name: self.value(name) for name in self.layout.values}
         where = next(iter(values.values())).device if values else data.device
         if where != data.device:
             raise InputError(f"the input is on {data.device}, the network on {where}: move one, net.to(...)")
@@ -158,6 +192,27 @@ class Network(nn.Module):
                 asked.courses, asked.sums, self.checkpoint,
             )
         )  # fmt: skip
+
+    def run_on(
+        self,
+        values: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        state: Mapping[str, Tensor],
+        courses: Sequence[str],
+        sums: Sequence[str],
+    ) -> RunResult:
+        """Run with parameter values from outside; everything time first, ``(T, B, *features)``."""
+        first = next(iter(inputs.values()))
+        executor = self.executor(first.device, frozenset((*courses, *sums)))
+        steps, batch = first.shape[:2]
+        return executor.run(
+            Run(values, inputs, state, steps, batch, first.device, self.training, courses, sums, self.checkpoint)
+        )
+
+    def value(self, name: str) -> Tensor:
+        """The parameter or buffer ``name``, e.g. ``"lif.tau_mem"``."""
+        node, role = name.split(".")
+        return getattr(self._modules[node], role)
 
     def executor(self, device: torch.device, keep: frozenset[str] = frozenset()) -> Executor:
         """The graph after all passes, ready to run on ``device``, with the record names ``keep`` available."""
@@ -188,8 +243,8 @@ class Network(nn.Module):
             return value.device
         return torch.device("cpu")
 
-    def _pack(self, result: RunResult, batched: bool) -> Any:
-        named = {key: batch_first(y, batched) for key, y in result.outputs.items()}
+    def _pack(self, outputs: Mapping[str, Tensor], batched: bool) -> Any:
+        named = {key: batch_first(y, batched) for key, y in outputs.items()}
         keys = list(named)
         if keys == ["out"]:
             return named["out"]
@@ -197,14 +252,17 @@ class Network(nn.Module):
             return tuple(named.values())
         return named
 
-    def _recorded(self, result: RunResult, asked: RecordRequest, data: Sequences) -> dict[str, Tensor]:
+    @staticmethod
+    def _recorded(
+        found: Mapping[str, Tensor], asked: RecordRequest, batched: bool, steps: int
+    ) -> dict[str, Tensor]:
         record = {}
         for name, signal in asked.asked:
             if name == signal:
-                record[name] = batch_first(result.courses[signal], data.batched)
+                record[name] = batch_first(found[signal], batched)
             else:
-                total = result.sums[signal] if data.batched else result.sums[signal].squeeze(0)
-                record[name] = total / data.steps if name.endswith(":mean") else total
+                total = found[f"{signal}:sum"] if batched else found[f"{signal}:sum"].squeeze(0)
+                record[name] = total / steps if name.endswith(":mean") else total
         return record
 
     # -- parameters --------------------------------------------------------------------------------------------------
@@ -242,6 +300,9 @@ class Network(nn.Module):
         values = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         for name, p in self.graph.parameters().items():
             clamp(values[name], p.constraint)
+        for _, connection in self.graph.of_type(Connection):
+            if "sign" in connection.params:
+                clamp_sign(values[connection.params["weight"].name], values[connection.params["sign"].name])
         for _, op in self.graph.of_type(Elementwise):
             for low, high in op.ordered:
                 below = values[op.params[low].name]

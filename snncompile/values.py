@@ -61,3 +61,9 @@ def clamp(value: Tensor, constraint: str | None) -> None:
         value.clamp_(min=0.0)
     elif constraint == "nonzero":
         value[value == 0] = tiny
+
+
+@torch.no_grad()
+def clamp_sign(weight: Tensor, sign: Tensor) -> None:
+    """Set to 0, in place, every weight whose sign is not the one given (+1 or -1)."""
+    weight[weight * sign < 0] = 0.0

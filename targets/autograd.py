@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import torch
@@ -41,20 +42,18 @@ class PreparedScan:
             training: whether a backward pass may follow.
         """
         raw = {role: values[p.name] for role, p in self.node.params.items()}
-        size = 1
-        for n in self.node.shape:
-            size *= n
+        size = self.node.size
         with torch.no_grad():
             # exp(-dt/tau) comes from torch's exp on the CPU, whatever the device: every target starts from equal bits
             flat = {role: _flat(v.detach().float().cpu(), self.node.shape, size) for role, v in raw.items()}
             cpu = torch.device("cpu")
-            table = {**flat, **{n: _value(v) for n, v in self._derived.named(flat, cpu).items()}}
+            table = {**flat, **self._derived.named(flat, cpu)}
             coefs = tuple(table[c].to(device) for c in self.scan.coefs)
             reverse: dict[str, Tensor] = {}
             if training:
-                reverse = {**flat, **{n: _value(v) for n, v in self._reverse_derived.named(flat, cpu).items()}}
+                reverse = {**flat, **self._reverse_derived.named(flat, cpu)}
                 reverse = {n: v.to(device) for n, v in reverse.items()}
-        trained = [v for v in raw.values()]
+        trained = list(raw.values())
         tokens: tuple[Tensor, ...] = ()
         if training and self.scan.accumulators and any(v.requires_grad for v in trained):
             tokens = _Coefficients.apply(self, reverse, device, *trained)
@@ -63,11 +62,11 @@ class PreparedScan:
     def parameter_gradients(
         self, sums: Sequence[Tensor | None], reverse: Mapping[str, Tensor], shapes: Sequence[torch.Size]
     ) -> list[Tensor]:
-        """Gradients of the parameters from the accumulators' sums over time, ``(B, N)`` each, in a fixed order."""
+        """Gradients of the parameters from the accumulators' sums over time and batch, ``(N,)`` each."""
         device = next((s.device for s in sums if s is not None), torch.device("cpu"))
         zero = torch.zeros((), device=device)
-        over_batch = [zero if s is None else s.sum(0) for s in sums]
-        values = {**reverse, **dict(zip(self.scan.accumulators, over_batch, strict=True))}
+        given = [zero if s is None else s for s in sums]
+        values = {**reverse, **dict(zip(self.scan.accumulators, given, strict=True))}
         grads = self._epilogue.named(values, device)
         features = self.node.shape
         return [
@@ -134,7 +133,7 @@ class _Coefficients(torch.autograd.Function):
         ctx.prepared, ctx.reverse = prepared, reverse
         ctx.shapes = [p.shape for p in params]
         ctx.set_materialize_grads(False)
-        return tuple(torch.zeros((), device=device) for _ in prepared.scan.accumulators)
+        return tuple(torch.zeros(prepared.node.size, device=device) for _ in prepared.scan.accumulators)
 
     @staticmethod
     @once_differentiable
@@ -185,8 +184,13 @@ class _Scan(torch.autograd.Function):
                 need_accumulators=any(needs[:n_tokens]),
             ),
         )
-        sums = [result.accumulators.get(a) for a in scan.accumulators] if n_tokens else []
+        sums = [_over_batch(result.accumulators.get(a)) for a in scan.accumulators] if n_tokens else []
         return None, None, *sums, *result.inputs, *result.states
+
+
+def _over_batch(total: Tensor | None) -> Tensor | None:
+    """The sum of ``(B, N)`` over the batch, in a fixed order."""
+    return None if total is None else total.sum(0)
 
 
 def _fresh(finals: Sequence[Tensor], states: Sequence[Tensor]) -> list[Tensor]:
@@ -200,13 +204,7 @@ def _flat(value: Tensor, features: tuple[int, ...], size: int) -> Tensor:
     return value if value.dim() == 0 else value.expand(features).reshape(size).contiguous()
 
 
-def _value(value: Tensor) -> Tensor:
-    return value.contiguous()
-
-
 def _sum_to(grad: Tensor, features: tuple[int, ...], shape: torch.Size) -> Tensor:
     """The gradient of a broadcast: sums over the axes along which the parameter was repeated."""
-    size = 1
-    for n in features:
-        size *= n
+    size = prod(features)
     return grad.expand(size).reshape(features).sum_to_size(shape) if shape else grad.expand(size).sum()
