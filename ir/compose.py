@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,9 @@ from snncompile.ir.elementwise import Elementwise, OutPort, State
 from snncompile.ir.graph import Edge, Graph, Ref
 from snncompile.ir.params import Parameter
 from snncompile.ir.program import Arg, Op, Program, simplify, substitute
+
+
+_TEMPORARY = re.compile(r"(t|sum)[0-9_]*\Z")
 
 
 @dataclass(frozen=True)
@@ -141,14 +145,19 @@ class _Composer:
         given.update({role: self.params[p.name][0] for role, p in node.params.items()})
         return given
 
-    def _inline(self, program: Program, given: dict[str, Arg]) -> dict[str, Arg]:
-        """Append ``program`` with its inputs replaced; its outputs by name."""
-        table: dict[str, str] = {}
+    def _inline(self, name: str, program: Program, given: dict[str, Arg]) -> dict[str, Arg]:
+        """Append ``program`` of member ``name`` with its inputs replaced; its outputs by name.
 
-        def rename(name: str) -> str:
-            if name not in table:
-                table[name] = self._fresh(name)
-            return table[name]
+        Values that have a name in the source keep it, after the member's: ``lif_v_1``.
+        """
+        table: dict[str, str] = {}
+        fused = self.nodes[name].kind == "Fused"
+
+        def rename(value: str) -> str:
+            if value not in table:
+                plain = fused or _TEMPORARY.match(value)
+                table[value] = self._fresh(value if plain else f"{name}_{value}")
+            return table[value]
 
         inlined = substitute(program, {n: given[n] for n in program.inputs}, rename)
         self.ops.extend(inlined.ops)
@@ -157,7 +166,7 @@ class _Composer:
     def _forward(self) -> dict[Ref, Arg]:
         values: dict[Ref, Arg] = {}
         for name in self.members:
-            results = self._inline(self.nodes[name].forward, self._given(name, values))
+            results = self._inline(name, self.nodes[name].forward, self._given(name, values))
             values.update({Ref(name, local): arg for local, arg in results.items()})
         return values
 
@@ -175,7 +184,7 @@ class _Composer:
             node = self.nodes[name]
             given = self._given(name, values)
             given.update({f"grad_{r}": self._sum(grads[Ref(name, r)]) for r in node.results})
-            results = self._inline(node.reverse, given)
+            results = self._inline(name, node.reverse, given)
             for s in node.states:
                 outer[self.locals[Ref(name, s.local)]].append(results[f"grad_{s.local}"])
             for role, p in node.params.items():

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import _engine_run_backward
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from snncompile.ir.errors import Location, ModelError
@@ -89,9 +90,10 @@ def grads_in_names(outputs: Sequence[str]) -> list[str]:
 def _autograd(results: Mapping, diffable: list[str], leaves: list[Tensor], grads_in: Mapping) -> Sequence[Any]:
     if not diffable:
         return [None] * len(leaves)
-    return torch.autograd.grad(
-        [results[n] for n in diffable], leaves, [grads_in[n] for n in diffable], allow_unused=True
-    )
+    # what torch.autograd.grad does, without its check of symbolic shapes: that imports sympy, half a second
+    outputs, grads = tuple(results[n] for n in diffable), tuple(grads_in[n] for n in diffable)
+    inputs = tuple(leaves)
+    return _engine_run_backward(outputs, grads, False, False, inputs, allow_unreachable=True, accumulate_grad=False)
 
 
 class _Recorder(TorchDispatchMode):
@@ -206,13 +208,15 @@ class _Recorder(TorchDispatchMode):
 
 
 def _named_after_source(program: Program, assigned: Mapping[str, str | None]) -> Program:
-    """The last operation of a line ``v = ...`` gets the name ``v`` (``v_1``, ... when taken)."""
+    """The last operation of a line ``v = ...`` is called ``v`` (``v_1``, ... when taken); a result without a line of
+    its own is called after its output."""
     last: dict[tuple[str, str], str] = {}
     for op in program.ops:
         target = assigned.get(op.name)
         if target:
             last[op.where, target] = op.name
-    wanted = {name: target for (_, target), name in last.items()}
+    wanted = {arg: output for output, arg in program.outputs if isinstance(arg, str)}
+    wanted.update({name: target for (_, target), name in last.items()})
     taken = set(program.inputs)
     table: dict[str, str] = {}
     count = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import networkx as nx
 
@@ -29,7 +30,15 @@ def merge(graph: Graph, names: Sequence[str]) -> tuple[Graph, str]:
     moved = {ref: Ref(fused, local) for ref, local in composite.moved.items()}
     graph = redirect(graph, moved)
     graph.nx.remove_nodes_from(names)
-    return graph, fused
+    return _in_order(graph), fused
+
+
+def _in_order(graph: Graph) -> Graph:
+    """``graph`` with its nodes in the order in which they run: inputs as they were, the fused node in its place."""
+    ordered = nx.MultiDiGraph()
+    ordered.add_nodes_from((name, graph.nx.nodes[name]) for name in graph.order())
+    ordered.add_edges_from(graph.nx.edges(data=True))
+    return replace(graph, nx=ordered)
 
 
 def _fused_name(graph: Graph, members: Sequence[str]) -> str:
