@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from snncompile.ir.errors import UnsupportedError
 from snncompile.targets.scan import Scan
 from snncompile.targets.triton.arch import Arch
+from snncompile.targets.triton.availability import check_installed
 from snncompile.targets.triton.backward import print_backward
 from snncompile.targets.triton.config import FULL, Config, Tile, choose, choose_tile
 from snncompile.targets.triton.forward import print_forward
@@ -144,8 +144,7 @@ def compile_jobs(jobs: Sequence[Job], threads: int | None = None) -> list[Binary
     missing = [job for job, binary in zip(jobs, found, strict=True) if binary is None]
     if not missing:
         return [binary for binary in found if binary]
-    if not triton_version():
-        raise UnsupportedError("kernels cannot be compiled: the package triton is not installed")
+    check_installed()
     from concurrent.futures import ThreadPoolExecutor
 
     from triton import knobs

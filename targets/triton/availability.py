@@ -28,10 +28,14 @@ def availability() -> tuple[bool, str]:
     return True, torch.cuda.get_device_name()
 
 
-def check_runnable(tensor: Tensor) -> None:
-    """Raise :class:`UnsupportedError` unless a kernel can run on ``tensor``."""
+def check_installed() -> None:
+    """Raise :class:`UnsupportedError` if there is no Triton."""
     if importlib.util.find_spec("triton") is None:
         raise UnsupportedError('target "triton" needs the package triton, which is not installed. Use target="torch"')
+
+
+def check_runnable(tensor: Tensor) -> None:
+    """Raise :class:`UnsupportedError` unless a kernel can run on ``tensor``."""
     if tensor.is_cuda or interpreting():
         return
     raise UnsupportedError(

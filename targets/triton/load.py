@@ -8,6 +8,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from snncompile.targets.triton.availability import check_installed
 from snncompile.targets.triton.kernel import CODEGEN, KernelSource
 from snncompile.targets.triton.store import digest, directory, ensure, triton_version
 
@@ -24,6 +25,7 @@ def load(source: KernelSource, interpret: bool) -> Any:
         source: the printed kernel.
         interpret: whether Triton's interpreter shall run it.
     """
+    check_installed()
     key = digest(source.text, str(CODEGEN), triton_version())
     if (key, interpret) not in _loaded:
         _loaded[key, interpret] = _load(source, key, interpret)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from snncompile.targets.prune import prune_reverse
 from snncompile.targets.scan import Scan
@@ -17,8 +18,7 @@ _LAYOUT = """One program owns ROWS sequences of COLUMNS neurons and computes the
 It is launched once a time step; only `t` differs. Courses are float32 (T, B, N); those written are contiguous."""
 
 
-@dataclass(frozen=True)
-class RecurrentVariant:
+class RecurrentVariant(NamedTuple):
     """A recurrent step kernel.
 
     Attributes:

@@ -1,12 +1,14 @@
-"""What distinguishes one kernel of a scan from another: the keys under which kernels are printed and cached."""
+"""What distinguishes one kernel of a scan from another: the keys under which kernels are printed and cached.
+
+They are named tuples since they are made and hashed at every call, where a data class would cost several times more.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """How the operands of a scan lie in memory.
 
     Attributes:
@@ -19,8 +21,7 @@ class Layout:
     coefs: tuple[bool, ...]
 
 
-@dataclass(frozen=True)
-class ForwardVariant:
+class ForwardVariant(NamedTuple):
     """A forward kernel.
 
     Attributes:
@@ -36,8 +37,7 @@ class ForwardVariant:
     save: str
 
 
-@dataclass(frozen=True)
-class BackwardVariant:
+class BackwardVariant(NamedTuple):
     """A backward kernel.
 
     Attributes:

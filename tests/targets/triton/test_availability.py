@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from snncompile.ir.errors import UnsupportedError
-from snncompile.targets.triton.availability import availability, check_runnable
+from snncompile.targets.triton.availability import availability, check_installed, check_runnable
 
 
 def test_interpreter_runs_on_the_cpu(monkeypatch):
@@ -35,4 +35,4 @@ def test_without_triton(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert availability() == (False, "the package triton is not installed")
     with pytest.raises(UnsupportedError, match="not installed"):
-        check_runnable(torch.zeros(1))
+        check_installed()
