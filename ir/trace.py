@@ -32,6 +32,9 @@ _OWN_DIR = os.path.dirname(os.path.abspath(__file__))
 _TRACING_FILES = {os.path.join(_OWN_DIR, name) for name in ("trace.py", "lower_aten.py")}
 _ASSIGNED = re.compile(r"\s*([A-Za-z]\w*)\s*[-+*/]?=(?!=)")
 
+_RETURN = "return "  # marks a name that comes from the function whose result a line returns
+_PLAIN_FUNCTIONS = {"step", "run", "forward", "backward", "gradient"}  # names that say nothing about a value
+
 _active: list[_Recorder] = []
 
 
@@ -208,15 +211,17 @@ class _Recorder(TorchDispatchMode):
 
 
 def _named_after_source(program: Program, assigned: Mapping[str, str | None]) -> Program:
-    """The last operation of a line ``v = ...`` is called ``v`` (``v_1``, ... when taken); a result without a line of
-    its own is called after its output."""
+    """The last operation of a line ``v = ...`` is called ``v`` (``v_1``, ... when taken); else a result is called after
+    its output, and the last operation of a line ``return ...`` after its function."""
     last: dict[tuple[str, str], str] = {}
     for op in program.ops:
         target = assigned.get(op.name)
         if target:
             last[op.where, target] = op.name
-    wanted = {arg: output for output, arg in program.outputs if isinstance(arg, str)}
-    wanted.update({name: target for (_, target), name in last.items()})
+    returned = {name: target.removeprefix(_RETURN) for (_, target), name in last.items() if target.startswith(_RETURN)}
+    outputs = {arg: output for output, arg in program.outputs if isinstance(arg, str)}
+    wanted = {**returned, **outputs}
+    wanted.update({name: target for (_, target), name in last.items() if not target.startswith(_RETURN)})
     taken = set(program.inputs)
     table: dict[str, str] = {}
     count = 0
@@ -281,5 +286,10 @@ def _place(frame: FrameType | None) -> str:
 def _assigned_name(frame: FrameType | None) -> str | None:
     if frame is None:
         return None
-    match = _ASSIGNED.match(linecache.getline(frame.f_code.co_filename, frame.f_lineno))
-    return match.group(1) if match else None
+    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+    match = _ASSIGNED.match(line)
+    if match:
+        return match.group(1)
+    function = frame.f_code.co_name
+    named = line.lstrip().startswith("return") and function.isidentifier() and function not in _PLAIN_FUNCTIONS
+    return _RETURN + function if named else None
