@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from snncompile.dsl.locations import caller
+from snncompile.ir.locations import caller
 from snncompile.dsl.model import Model
 from snncompile.ir.errors import ModelError
 from snncompile.ir.graph import Graph

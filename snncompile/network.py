@@ -53,7 +53,11 @@ class Network(nn.Module):
         self._kept_anyway: dict[bool, frozenset[str]] = {}
         self.layout = opaque.layout_of(graph)
         self.handle = opaque.register(self)
-        build_module_tree(self, graph.parameters(), values)
+        try:
+            build_module_tree(self, graph.parameters(), values)
+        except ModelError as err:
+            where = graph.where(err.node) if err.node is not None and err.node in graph.nx else None
+            raise ModelError(err.message, node=err.node, where=where) from None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_executors": {}}  # compiled kernels are made again where they are needed

@@ -40,7 +40,7 @@ def build_module_tree(
         node, role = name.split(".")
         if node not in root._modules:
             if hasattr(root, node):
-                raise ModelError(f"{node!r} cannot name a node: it is an attribute of every network. Give name=...")
+                raise ModelError("this cannot name a node: every network has an attribute of that name", node=node)
             root.add_module(node, nn.Module())
         holder = root._modules[node]
         assert holder is not None

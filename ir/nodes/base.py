@@ -13,6 +13,7 @@ import numpy as np
 from snncompile.ir.connection import Connection
 from snncompile.ir.elementwise import Elementwise, OutPort, State
 from snncompile.ir.errors import Location, ModelError
+from snncompile.ir.locations import caller
 from snncompile.ir.params import Param, Parameter, bind_param
 from snncompile.ir.trace import trace, trace_reverse
 from snncompile.ir.types import SignalType
@@ -60,7 +61,7 @@ class Node:
         return Block((self,)) >> other
 
     def __add__(self, other: Any) -> Any:
-        raise _plus_error(self, other)
+        raise _plus_error()
 
     __radd__ = __add__
 
@@ -69,7 +70,9 @@ class Node:
         given = [*signals, *ports.values()]
         applied = next((s for s in given if hasattr(s, "apply_node")), None)
         if applied is None:
-            raise ModelError(f"{type(self).__name__}(...) is applied to signals, not to {given or 'nothing'}")
+            raise ModelError(
+                f"{type(self).__name__}(...) is applied to signals, not to {given or 'nothing'}", where=caller()
+            )
         return applied.apply_node(self, signals, ports)
 
 
@@ -84,10 +87,10 @@ class Block:
             return Block((*self.nodes, other))
         if isinstance(other, Block):
             return Block(self.nodes + other.nodes)
-        raise ModelError(f"`>>` leads to a node or a block, not to {other!r}")
+        raise ModelError(f"`>>` leads to a node or a block, not to {other!r}", where=caller())
 
     def __add__(self, other: Any) -> Any:
-        raise _plus_error(self, other)
+        raise _plus_error()
 
     __radd__ = __add__
 
@@ -96,9 +99,10 @@ class Block:
         return signal >> self
 
 
-def _plus_error(node: Any, other: Any) -> ModelError:
-    del node, other
-    return ModelError("`+` binds tighter than `>>`: write `(a >> node) + (b >> node)`, with parentheses around each")
+def _plus_error() -> ModelError:
+    return ModelError(
+        "`+` binds tighter than `>>`: write `(a >> node) + (b >> node)`, with parentheses around each", where=caller()
+    )
 
 
 class ElementwiseNode(Node):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from snncompile.dsl.builder import Builder
-from snncompile.dsl.locations import caller
 from snncompile.dsl.model import current_builder
 from snncompile.dsl.signals import Signal
 from snncompile.ir.errors import ModelError
+from snncompile.ir.locations import caller
 from snncompile.ir.nodes.base import Block, Node
 from snncompile.ir.types import SignalType, as_shape
 

@@ -10,10 +10,10 @@ from contextvars import ContextVar
 from typing import Any
 
 from snncompile.dsl.builder import Builder
-from snncompile.dsl.locations import caller
 from snncompile.dsl.signals import InputSpec, Signal
 from snncompile.ir.errors import Location, ModelError
 from snncompile.ir.graph import Graph
+from snncompile.ir.locations import caller
 from snncompile.ir.program import IDENTIFIER
 
 _building: ContextVar[Builder | None] = ContextVar("building", default=None)

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from snncompile.dsl.locations import caller
 from snncompile.ir.errors import ModelError
 from snncompile.ir.graph import Ref
+from snncompile.ir.locations import caller
 from snncompile.ir.nodes.base import Block, Node
 from snncompile.ir.types import DEFAULT_MAX_SPIKES, SignalType, as_shape
 
