@@ -10,7 +10,6 @@ from snncompile import ms
 from snncompile.ir.graph import Graph
 from snncompile.passes.pipeline import Request, compile_graph
 
-
 TAU = snn.Param(20 * ms, family="taus", constraint="positive")
 
 
