@@ -190,7 +190,8 @@ class _Outcome:
 
 
 def _outcome(net: Network, executor: Executor, sample: Sample, record: Sequence[str]) -> _Outcome:
-    values = {n: v.detach().requires_grad_(v.is_floating_point()) for n, v in net.state_dict().items()}
+    declared = net.graph.parameters()
+    values = {n: v.detach().requires_grad_(declared[n].trainable) for n, v in net.state_dict().items()}
     inputs = {n: x.clone().requires_grad_() for n, x in sample.inputs.items()}
     state = {n: torch.full((sample.batch, *i.shape), i.init) for n, i in net.graph.states().items()}
     run = Run(
@@ -209,7 +210,10 @@ def _outcome(net: Network, executor: Executor, sample: Sample, record: Sequence[
         terms = [(v * _weighting(v)).sum() for v in (*courses.values(), *result.state.values()) if v.requires_grad]
         gradients: dict[str, Tensor] = {}
         if terms:
-            leaves = {**{f"input {n}": x for n, x in inputs.items()}, **values}
+            leaves = {
+                **{f"input {n}": x for n, x in inputs.items()},
+                **{n: v for n, v in values.items() if v.requires_grad},
+            }
             grads = torch.autograd.grad(sum(terms[1:], terms[0]), list(leaves.values()), allow_unused=True)
             gradients = {n: g for n, g in zip(leaves, grads, strict=True) if g is not None}
     return _Outcome(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
 
+from snncompile.ir.cost import Work, network_cost, region_costs
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph, Input
 from snncompile.passes.pipeline import Request, compile_graph
@@ -25,8 +26,11 @@ class RegionReport:
         members: the nodes of the model that are computed there.
         runs_as: what runs it on the target, in words.
         why: why these nodes form a region.
-        cost: what one step of one sequence costs, by quantity.
-        saved: bytes that training keeps for every sequence and kept step.
+        inference: what a forward step of one sequence costs.
+        training: what a forward step costs in training, which saves the states.
+        backward: what the gradient of a step costs.
+        saved: bytes of states that training keeps for every sequence and kept step.
+        parameters: number of values, trained or not.
     """
 
     kind: str
@@ -34,8 +38,11 @@ class RegionReport:
     members: tuple[str, ...]
     runs_as: str
     why: str
-    cost: dict[str, float] = field(default_factory=dict)
-    saved: int = 0
+    inference: Work
+    training: Work
+    backward: Work
+    saved: int
+    parameters: int
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,9 @@ class Explanation:
         parameters: number of values.
         states: number of state values of a sequence.
         checkpoint: every how many steps training keeps the states.
+        inference: what a forward step of one sequence costs in the whole network.
+        training: likewise, in training.
+        backward: what the gradient of a step costs.
         regions: the schedule.
         notes: what passes have to say: pass, node, text.
     """
@@ -63,6 +73,9 @@ class Explanation:
     parameters: int
     states: int
     checkpoint: int
+    inference: Work
+    training: Work
+    backward: Work
     regions: tuple[RegionReport, ...]
     notes: tuple[tuple[str, str, str], ...]
 
@@ -83,15 +96,17 @@ def explain(graph: Graph, target: str = "auto", *, training: bool = False, check
         checkpoint: every how many steps training keeps the states.
     """
     compiled = compile_graph(graph, Request(training))
-    costs = _costs(compiled)
+    costs = region_costs(compiled)
+    whole = network_cost(compiled)
     regions = []
     for region, cost in zip(compiled.regions, costs, strict=True):
         members = [m for n in region.nodes for m in (getattr(compiled.op(n), "members", ()) or (n,))]
         saved = FLOAT * sum(_state_size(compiled, n) for n in region.nodes)
         runs_as = _runs_as(compiled, region.kind, region.nodes, target)
-        regions.append(
-            RegionReport(region.kind, region.nodes, tuple(dict.fromkeys(members)), runs_as, region.reason, cost, saved)
-        )
+        work = (cost.inference, cost.training, cost.backward)
+        values = cost.parameters + cost.constants
+        names = tuple(dict.fromkeys(members))
+        regions.append(RegionReport(region.kind, region.nodes, names, runs_as, region.reason, *work, saved, values))
     return Explanation(
         model=graph.name,
         target=target,
@@ -101,6 +116,9 @@ def explain(graph: Graph, target: str = "auto", *, training: bool = False, check
         parameters=sum(prod(p.shape) for p in graph.parameters().values()),
         states=sum(prod(s.shape) for s in graph.states().values()),
         checkpoint=checkpoint,
+        inference=whole.inference,
+        training=whole.training,
+        backward=whole.backward,
         regions=tuple(regions),
         notes=tuple((n.by, n.node, n.text) for n in compiled.notes),
     )
@@ -112,6 +130,8 @@ def explain_text(e: Explanation) -> str:
         f'model {e.model}, target "{e.target}", dt {e.dt:g} s: {e.nodes} nodes as written, {e.nodes_after} after the'
         f" passes, {len(e.regions)} regions",
         f"{e.parameters:,} parameter values, {e.states:,} state values for each sequence",
+        f"forward   {_work(e.inference)}, per step and sequence",
+        f"backward  {_work(e.backward)}, per step and sequence",
         "",
         "Regions, in the order in which they run; costs are for one step of one sequence",
     ]
@@ -121,14 +141,20 @@ def explain_text(e: Explanation) -> str:
             lines.append(f"     computes  {', '.join(r.members)}")
         lines.append(f"     runs as   {r.runs_as}")
         lines.append(f"     why       {r.why}")
-        if r.cost:
-            lines.append(f"     cost      {', '.join(f'{v:,.0f} {k}' for k, v in r.cost.items())}")
+        lines.append(f"     forward   {_work(r.inference)}")
+        lines.append(f"     backward  {_work(r.backward)}" if r.backward != Work() else "     backward  not needed")
+        if r.parameters:
+            lines.append(f"     holds     {r.parameters:,} parameter values")
         if r.saved:
             lines.append(f"     training  keeps {r.saved:,} bytes of states{_every(e.checkpoint)}")
     lines += ["", *_plan(e)]
     lines += ["", "Why something was not done"] + ([""] if e.notes else [])
     lines += [f"  {node}: {text} ({by})" for by, node, text in e.notes] or ["", "  nothing was declined"]
     return "\n".join(lines)
+
+
+def _work(w: Work) -> str:
+    return f"{w.flops:,} FLOPs, {w.read:,} bytes read, {w.written:,} written"
 
 
 def _every(checkpoint: int) -> str:
@@ -162,7 +188,3 @@ def _runs_as(graph: Graph, kind: str, nodes: tuple[str, ...], target: str) -> st
     if kind == "recurrent":
         return f"step by step: {len(nodes) - len(scans)} products and {len(scans)} kernels in each step ({backend})"
     return f"one kernel over all steps, forward, and one backward ({backend})"
-
-
-def _costs(graph: Graph) -> list[dict[str, float]]:
-    return [{} for _ in graph.regions]

@@ -64,13 +64,16 @@ def check_archs(archs: Sequence[str], target: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(parse_arch(name).name for name in archs))
 
 
-def make_kernels(graph: Graph, target: str, archs: Sequence[str], progress: Progress = lambda _: None) -> Kernels:
+def make_kernels(
+    graph: Graph, target: str, archs: Sequence[str], checkpoint: int = 1, progress: Progress = lambda _: None
+) -> Kernels:
     """The kernels of ``graph`` (as written) for inference and training.
 
     Args:
         graph: the network as written.
         target: the target it is built for; only Triton has kernels.
         archs: architectures to compile for; none leaves the sources alone.
+        checkpoint: every how many steps training keeps the states: it decides which kernels training uses.
         progress: told what is being done.
 
     Raises:
@@ -83,7 +86,7 @@ def make_kernels(graph: Graph, target: str, archs: Sequence[str], progress: Prog
     from snncompile.targets.triton.aot import compile_scans
 
     progress("printing kernels")
-    printed = _printed(graph)
+    printed = _printed(graph, checkpoint > 1)
     files = {p.path: p.source.text.encode() for p in printed}
     sources = {(p.scan.name, p.stem): p.path for p in printed}
     if not archs:
@@ -117,7 +120,14 @@ class _Printed:
         return f"{KERNELS}/{self.stem}{SOURCE}"
 
 
-def _printed(graph: Graph) -> list[_Printed]:
+#: Kernels that training uses where it keeps the states of every step, and where it keeps those of some.
+_SAVE_ALL, _SAVE_SOME = (
+    frozenset({"forward_save", "backward"}),
+    frozenset({"forward_checkpoint", "backward_checkpoint"}),
+)
+
+
+def _printed(graph: Graph, save_some: bool) -> list[_Printed]:
     """Kernels of the graph after all passes, for inference, and those that training needs besides."""
     from snncompile.ir.elementwise import Elementwise
     from snncompile.targets.scan import make_scan
@@ -131,6 +141,8 @@ def _printed(graph: Graph) -> list[_Printed]:
             per_neuron = [role for role, p in op.params.items() if p.shape != ()]
             for role, source in scan_kernels(scan, _read(compiled, name, scan.results), per_neuron).items():
                 stem = f"{name}_{role}"
+                if scan.states and role in (_SAVE_ALL if save_some else _SAVE_SOME):
+                    continue
                 if stem in printed and printed[stem].source.text == source.text:
                     continue
                 stem = f"{stem}_training" if training else stem

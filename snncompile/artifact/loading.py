@@ -64,8 +64,8 @@ def load(path: str | Path, target: str | None = None, trust_binaries: bool = Fal
     Args:
         path: the directory that :meth:`Network.save` or ``snncompile build`` wrote.
         target: run it on this target; None takes the one it was built for.
-        trust_binaries: use the compiled kernels in the artifact. They are machine code: only for artifacts from
-            somebody whom you would let run programs on this machine.
+        trust_binaries: allow the use of the compiled kernels in the artifact, which are machine code: only for
+            artifacts from somebody whom you would let run programs here. This version compiles its own all the same.
 
     Raises:
         ArtifactError: where a file is missing, damaged, unknown, or of a newer format, naming it.
@@ -74,9 +74,7 @@ def load(path: str | Path, target: str | None = None, trust_binaries: bool = Fal
     network = build_network(artifact, target)
     notes = list(artifact.notes)
     if trust_binaries:
-        from snncompile.artifact.binaries import install_binaries
-
-        notes += install_binaries(artifact)
+        notes.append(f"{artifact.path}: this version compiles its kernels itself; the binaries in it are not used")
     try:
         network.check_parameters()
     except ModelError as err:

@@ -61,7 +61,7 @@ def save_network(
     path = Path(path)
     archs = check_archs(archs, net.target)
     check_replaceable(path)
-    kernels = make_kernels(net.graph, net.target, archs, progress)
+    kernels = make_kernels(net.graph, net.target, archs, net.checkpoint, progress)
     texts = {
         GRAPH: _graph_text(net).encode(),
         REPORT: report_text(net, kernels).encode(),

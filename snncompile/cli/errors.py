@@ -78,9 +78,7 @@ def guarded(function: Callable[P, int | None]) -> Callable[P, None]:
 
 def report(kind: str, message: str, as_json: bool, details: dict[str, Any] | None = None) -> None:
     """Say that something is wrong, on stderr, and for a machine on stdout."""
-    typer.secho(
-        f"{'error' if kind in ('usage', 'file', 'internal') else f'{kind} error'}: ", err=True, nl=False, fg="red"
-    )
+    typer.secho("error: ", err=True, nl=False, fg="red")
     typer.echo(message, err=True)
     if as_json:
         typer.echo(json.dumps({"ok": False, "error": {"kind": kind, "message": message, **(details or {})}}, indent=1))
