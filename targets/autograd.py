@@ -20,6 +20,9 @@ from torch.autograd.function import once_differentiable
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.interp import Interpreter
 from snncompile.targets.scan import BackwardCall, ForwardCall, ScanTarget, make_scan
+from snncompile.targets.transfer import move
+
+_CPU = torch.device("cpu")
 
 
 class PreparedScan:
@@ -33,27 +36,26 @@ class PreparedScan:
         self._reverse_derived = Interpreter(self.scan.reverse_derived, host=True)
         self._epilogue = Interpreter(self.scan.epilogue, host=True)
 
-    def bind(self, values: Mapping[str, Tensor], device: torch.device, training: bool) -> BoundScan:
-        """The scan with parameter values (by ``state_dict`` name) for one sequence on ``device``.
+    def bind(
+        self, values: Mapping[str, Tensor], on_host: Mapping[str, Tensor], device: torch.device, training: bool
+    ) -> BoundScan:
+        """The scan with parameter values for one sequence on ``device``.
 
         Args:
-            values: parameter name -> tensor.
+            values: parameter name -> tensor, as autograd knows it.
+            on_host: parameter name -> its value on the CPU.
             device: where the sequence lives.
             training: whether a backward pass may follow.
         """
-        raw = {role: values[p.name] for role, p in self.node.params.items()}
-        size = self.node.size
+        params = self.node.params
         with torch.no_grad():
             # exp(-dt/tau) comes from torch's exp on the CPU, whatever the device: every target starts from equal bits
-            flat = {role: _flat(v.detach().float().cpu(), self.node.shape, size) for role, v in raw.items()}
-            cpu = torch.device("cpu")
-            table = {**flat, **self._derived.named(flat, cpu)}
-            coefs = tuple(table[c].to(device) for c in self.scan.coefs)
-            reverse: dict[str, Tensor] = {}
-            if training:
-                reverse = {**flat, **self._reverse_derived.named(flat, cpu)}
-                reverse = {n: v.to(device) for n, v in reverse.items()}
-        trained = list(raw.values())
+            flat = {role: _flat(on_host[p.name], self.node.shape, self.node.size) for role, p in params.items()}
+            table = {**flat, **self._derived.named(flat, _CPU)}
+            forward = move({c: table[c] for c in self.scan.coefs}, device)
+            reverse = move({**flat, **self._reverse_derived.named(flat, _CPU)}, device) if training else {}
+        coefs = tuple(forward.values())
+        trained = [values[p.name] for p in params.values()]
         tokens: tuple[Tensor, ...] = ()
         if training and self.scan.accumulators and any(v.requires_grad for v in trained):
             tokens = _Coefficients.apply(self, reverse, device, *trained)
@@ -63,7 +65,7 @@ class PreparedScan:
         self, sums: Sequence[Tensor | None], reverse: Mapping[str, Tensor], shapes: Sequence[torch.Size]
     ) -> list[Tensor]:
         """Gradients of the parameters from the accumulators' sums over time and batch, ``(N,)`` each."""
-        device = next((s.device for s in sums if s is not None), torch.device("cpu"))
+        device = next((s.device for s in sums if s is not None), _CPU)
         zero = torch.zeros((), device=device)
         given = [zero if s is None else s for s in sums]
         values = {**reverse, **dict(zip(self.scan.accumulators, given, strict=True))}

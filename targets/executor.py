@@ -16,6 +16,7 @@ from snncompile.ir.regions import choose_regions
 from snncompile.targets.autograd import BoundScan, PreparedScan
 from snncompile.targets.scan import ScanTarget
 from snncompile.targets.torch.products import apply_connection
+from snncompile.targets.transfer import move
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ class Executor:
         self._inputs = {name: graph.inputs_of(name) for name in graph.names}
         self._scans = {name: PreparedScan(name, op, target) for name, op in graph.of_type(Elementwise)}
         self._read = self._ports_read()
+        ops = [op for _, op in graph.of_type(Elementwise)]
+        self.step_parameters = tuple(dict.fromkeys(p.name for op in ops for p in op.params.values()))
 
     def _ports_read(self) -> dict[str, list[str]]:
         """Node -> its ports that another node or an output reads."""
@@ -93,6 +96,9 @@ class _Evaluation:
         self.sums: dict[Ref, Tensor] = {}
         self.state: dict[str, Tensor] = {}
         self.bound: dict[str, BoundScan] = {}
+        self._on_host = move(
+            {n: run.values[n].detach().float() for n in executor.step_parameters}, torch.device("cpu")
+        )
         self.want_course = {executor._record[name] for name in run.courses}
         self.want_sum = {executor._record[name] for name in run.sums}
 
@@ -144,7 +150,7 @@ class _Evaluation:
     def _bind(self, name: str) -> BoundScan:
         if name not in self.bound:
             grad = torch.is_grad_enabled()
-            self.bound[name] = self.x._scans[name].bind(self.r.values, self.r.device, grad)
+            self.bound[name] = self.x._scans[name].bind(self.r.values, self._on_host, self.r.device, grad)
         return self.bound[name]
 
     def _store(self, name: str, always: Sequence[str]) -> tuple[list[str], list[str]]:
