@@ -12,6 +12,8 @@ from snncompile.ir.graph import Edge, Graph, Ref
 from snncompile.ir.params import Parameter
 from snncompile.ir.program import Arg, Op, Program, simplify, substitute
 
+#: Names are cut to leave room for a number and ``grad_`` within the 120 characters of an identifier.
+_LONGEST = 100
 
 _TEMPORARY = re.compile(r"(t|sum)[0-9_]*\Z")
 
@@ -60,8 +62,9 @@ class _Composer:
     # -- names -------------------------------------------------------------------------------------------------------
 
     def _fresh(self, wanted: str) -> str:
+        wanted = wanted[:_LONGEST]
         name, k = wanted, 0
-        while name in self.taken:
+        while name in self.taken or f"grad_{name}" in self.taken:
             k += 1
             name = f"{wanted}_{k}"
         self.taken.update((name, f"grad_{name}"))

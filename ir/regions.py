@@ -26,7 +26,8 @@ def choose_regions(graph: Graph) -> tuple[Region, ...]:
 
 
 def _recurrent(graph: Graph, names: list[str]) -> Region:
-    held = sorted({e.feedback for n in names for e in graph.inputs_of(n).values() if e.delay})
+    inner = [e for n in names for e in graph.inputs_of(n).values() if e.source.node in names]
+    held = sorted({e.feedback for e in inner if e.delay})
     return Region("recurrent", tuple(names), f"a cycle through {', '.join(held)}: step t needs step t-1")
 
 

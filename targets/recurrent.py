@@ -50,8 +50,8 @@ class _Loop:
         ev = self.ev
         kept = {Ref(n, port) for n in self.nodes for port in ev.x._read[n]} | ev.want_course
         kept = {ref for ref in kept if ref.node in set(self.nodes)}
-        summed = {ref for ref in ev.want_sum if ref.node in set(self.nodes) and ref not in kept}
         courses: dict[Ref, list[Tensor]] = {ref: [] for ref in kept if self._leaves(ref)}
+        summed = {ref for ref in ev.want_sum if ref.node in set(self.nodes) and ref not in courses}
         for t in range(ev.r.steps):
             for name in self.nodes:
                 self._step(name, t, kept | summed)
@@ -59,7 +59,8 @@ class _Loop:
                 course.append(self.now[ref])
             for ref in summed:
                 ev.sums[ref] = ev.sums[ref] + self.now[ref] if ref in ev.sums else self.now[ref]
-            self.previous = {name: self.now[source] for name, source in self.held.items()}
+            # a state is float32, also under autocast
+            self.previous = {name: self.now[source].float() for name, source in self.held.items()}
         for ref, course in courses.items():
             ev.courses[ref] = torch.stack(course) if course else self._empty(ref)
         for ref in summed - set(ev.sums):

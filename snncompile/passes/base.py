@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from snncompile.ir.errors import VerificationError
@@ -39,9 +39,14 @@ def run_passes(graph: Graph, passes: Sequence[Pass], upto: str | None = None) ->
         upto: name of the last pass to run; None runs all.
 
     Raises:
-        VerificationError: where a pass needs what no earlier one ensured, or leaves a broken graph (naming the pass).
+        VerificationError: where a pass needs what no earlier one ensured, or leaves a broken graph (naming the pass),
+            or where no pass is called ``upto``.
     """
+    if upto is not None and upto not in {step.name for step in passes}:
+        known = ", ".join(step.name for step in passes)
+        raise VerificationError(f"there is no pass {upto!r}; the passes are {known}")
     verify(graph)
+    graph = replace(graph, regions=())  # a rewrite makes an earlier schedule stale
     held: set[str] = set()
     for step in passes:
         missing = step.requires - held

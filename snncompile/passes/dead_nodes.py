@@ -1,4 +1,4 @@
-"""Pass ``dead-nodes``: removes what no output and no record needs."""
+"""Pass ``dead-nodes``: removes what no output, no state and no record needs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import ClassVar
 
 import networkx as nx
 
+from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph, Input
 from snncompile.passes.base import Pass
 
 
 @dataclass(frozen=True)
 class DeadNodes(Pass):
-    """Keeps inputs, and every node from which an output or a kept record can be reached (late edges included).
+    """Keeps inputs, and every node from which an output, a state or a kept record can be reached (late edges included).
+
+    A state that nothing reads is kept: it is part of what a run gives back, and the next run may record it.
 
     Attributes:
         keep: record names that must stay.
@@ -26,6 +29,7 @@ class DeadNodes(Pass):
         """See the class."""
         record = graph.recordable()
         roots = {ref.node for _, ref in graph.outputs} | {record[name].node for name in self.keep if name in record}
+        roots |= {name for name in graph.names if _holds_state(graph, name)}
         alive = set(roots)
         for root in roots:
             alive |= nx.ancestors(graph.nx, root)
@@ -33,3 +37,9 @@ class DeadNodes(Pass):
         graph = graph.copy()
         graph.nx.remove_nodes_from(dead)
         return graph
+
+
+def _holds_state(graph: Graph, name: str) -> bool:
+    op = graph.op(name)
+    late = any(edge.delay for edge in graph.inputs_of(name).values())
+    return late or (isinstance(op, Elementwise) and not op.stateless)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from snncompile.ir.connection import Connection
-from snncompile.ir.graph import Graph
+from snncompile.ir.graph import Graph, Note
 from snncompile.passes.base import Pass
 from snncompile.passes.rewrite import bypass
 
@@ -27,10 +27,16 @@ class DropIdentities(Pass):
     def run(self, graph: Graph) -> Graph:
         """See the class."""
         graph = graph.copy()
+        notes = []
         for name, op in list(graph.of_type(Connection)):
-            if self._is_identity(op) and f"{name}.out" not in self.keep and not self._late(graph, name):
+            if not self._is_identity(op):
+                continue
+            why_not = self._obstacle(graph, name)
+            if why_not:
+                notes.append(Note(self.name, name, f"not dropped: {why_not}"))
+            else:
                 graph = bypass(graph, name)
-        return graph
+        return graph.noted(notes)
 
     def _is_identity(self, op: Connection) -> bool:
         if op.kind == "Dropout":
@@ -41,11 +47,11 @@ class DropIdentities(Pass):
             return _is_one(op.attrs["kernel_size"]) and op.input.shape == op.output.shape
         return False
 
-    @staticmethod
-    def _late(graph: Graph, name: str) -> bool:
-        """A delay at either side holds a state named after this node's signal: leave it."""
+    def _obstacle(self, graph: Graph, name: str) -> str:
         edges = [*graph.inputs_of(name).values(), *(e for _, _, e in graph.consumers(name))]
-        return any(e.delay for e in edges)
+        if any(e.delay for e in edges):
+            return "a delay stands at it"
+        return "it is recorded" if f"{name}.out" in self.keep else ""
 
 
 def _is_one(size: object) -> bool:

@@ -8,13 +8,13 @@ from typing import ClassVar
 from snncompile.ir.connection import PRODUCTS, Connection
 from snncompile.ir.graph import Graph, Note
 from snncompile.passes.base import Pass
-from snncompile.passes.rewrite import bypass, only_reader
+from snncompile.passes.rewrite import absorb, only_reader
 
 
 @dataclass(frozen=True)
 class FoldNorm(Pass):
-    """``BatchNorm(W x + b)`` with fixed statistics is ``W' x + b'``. Parameters keep their names; the targets derive
-    ``W'`` and ``b'`` from them with autograd.
+    """``BatchNorm(W x + b)`` with fixed statistics is ``W' x + b'``, which takes the name of the BatchNorm. Parameters
+    keep their names; the targets derive ``W'`` and ``b'`` from them with autograd.
 
     Attributes:
         training: in training the statistics are the batch's, and nothing is folded.
@@ -37,9 +37,7 @@ class FoldNorm(Pass):
                 notes.append(Note(self.name, name, f"not folded: {why_not}"))
                 continue
             (edge,) = graph.inputs_of(name).values()
-            product = graph.op(edge.source.node)
-            graph.nx.nodes[edge.source.node]["op"] = _folded(product, op)
-            graph = bypass(graph, name)
+            absorb(graph, name, _folded(graph.op(edge.source.node), op))
         return graph.noted(notes)
 
     def _obstacle(self, graph: Graph, name: str) -> str:
@@ -52,10 +50,14 @@ class FoldNorm(Pass):
             return f"{source} before it is no product"
         if "norm_running_var" in product.params:
             return f"{source} holds another BatchNorm already"
+        if "scale_factor" in product.params:
+            return f"{source} holds a Scale already"
+        if edge.delay:
+            return "a delay stands before it"
         if only_reader(graph, source) != name:
             return f"{source} is read elsewhere, too"
-        if {f"{source}.out", f"{name}.out"} & self.keep:
-            return "its signal is recorded"
+        if f"{source}.out" in self.keep:
+            return f"{source} is recorded"
         return ""
 
 

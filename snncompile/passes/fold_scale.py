@@ -10,13 +10,13 @@ from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph, Note, Ref
 from snncompile.ir.params import channel_shape
 from snncompile.passes.base import Pass
-from snncompile.passes.rewrite import only_reader, redirect
+from snncompile.passes.rewrite import absorb, only_reader, redirect
 
 
 @dataclass(frozen=True)
 class FoldScale(Pass):
-    """``factor * (W x + b)`` is ``(factor W) x + factor b``. A Scale before a synapse or neuron is left to the fusion
-    of chains, which costs nothing and rounds as written.
+    """``factor * (W x + b)`` is ``(factor W) x + factor b``, which takes the name of the Scale. A Scale before a synapse
+    or neuron is left to the fusion of chains, which costs nothing and rounds as written.
 
     Attributes:
         keep: record names that must stay.
@@ -37,15 +37,14 @@ class FoldScale(Pass):
                 notes.append(Note(self.name, name, f"not folded: {why_not}"))
                 continue
             (edge,) = graph.inputs_of(name).values()
-            source = edge.source.node
-            product = graph.op(source)
-            graph.nx.nodes[source]["op"] = replace(
+            product = graph.op(edge.source.node)
+            folded = replace(
                 product,
                 params={**product.params, "scale_factor": op.params["factor"]},
                 members=product.members + op.members,
             )
-            graph = redirect(graph, {Ref(name, op.outputs[0].local): Ref(source)})
-            graph.nx.remove_node(name)
+            absorb(graph, name, folded)
+            graph = redirect(graph, {Ref(name, op.outputs[0].local): Ref(name)})
         return graph.noted(notes)
 
     def _obstacle(self, graph: Graph, name: str, op: Elementwise) -> str:

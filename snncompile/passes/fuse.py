@@ -73,12 +73,26 @@ def cycle_of(graph: Graph) -> dict[str, int]:
     return numbers
 
 
-def path_around(graph: Graph, group: Collection[str]) -> list[str]:
-    """Nodes outside ``group`` that stand between two of its members, without delay: fusing would close a cycle."""
-    instant = graph.instant()
+def path_around(graph: Graph, group: Collection[str], on_a_cycle: bool) -> list[str]:
+    """Nodes outside ``group`` that stand between two of its members: fusing would close a cycle.
+
+    Args:
+        graph: the graph.
+        group: the members.
+        on_a_cycle: whether they stand on one cycle already. Then only a path without delay is in the way; otherwise a
+            late one is, too: what ran over all steps at once would have to run step by step.
+    """
+    paths = graph.instant() if on_a_cycle else graph.nx
     after: set[str] = set()
     before: set[str] = set()
     for name in group:
-        after |= nx.descendants(instant, name)
-        before |= nx.ancestors(instant, name)
+        after |= nx.descendants(paths, name)
+        before |= nx.ancestors(paths, name)
     return sorted((after & before) - set(group))
+
+
+def late_elsewhere(graph: Graph, group: Collection[str]) -> list[str]:
+    """Feedbacks from ``group`` to itself that others read too: as a state of one node they could not."""
+    late = [(edge.feedback, reader in group) for n in group for reader, _, edge in graph.consumers(n) if edge.delay]
+    inside = {feedback for feedback, is_inside in late if is_inside}
+    return sorted({feedback for feedback, is_inside in late if feedback in inside and not is_inside})

@@ -8,7 +8,7 @@ from typing import ClassVar
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph, Note
 from snncompile.passes.base import Pass
-from snncompile.passes.fuse import cycle_of, merge, path_around, too_large
+from snncompile.passes.fuse import cycle_of, late_elsewhere, merge, path_around, too_large
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class FuseChains(Pass):
                 changed = True
                 break
         notes = [
-            Note(self.name, v, f"not fused with {u}: {why}")
+            Note(self.name, v, f"not fused with {u}: {why}" if u != v else f"its cycle stays outside of it: {why}")
             for (u, v), why in declined.items()
             if u in graph.nx and v in graph.nx
         ]
@@ -56,16 +56,21 @@ class FuseChains(Pass):
 
     @staticmethod
     def _obstacle(graph: Graph, u: str, v: str) -> str:
+        shared = late_elsewhere(graph, (u, v))
+        if shared:
+            return f"{', '.join(shared)} is read elsewhere, too"
         if u == v:
             return ""  # a node that reads its own last value: the value becomes one of its states
         a, b = graph.op(u), graph.op(v)
         if a.shape != b.shape:
             return f"their features differ: {a.shape} and {b.shape}"
         cycles = cycle_of(graph)
+        if cycles[u] != cycles[v] and cycles[u] >= 0 and cycles[v] >= 0:
+            return "they stand on two cycles"
         if cycles[u] != cycles[v]:
             outside = u if cycles[u] < 0 else v
             return f"{outside} is outside the cycle and runs over all steps in one kernel"
-        between = path_around(graph, (u, v))
+        between = path_around(graph, (u, v), on_a_cycle=cycles[u] >= 0)
         if between:
             return f"{', '.join(between)} stands between them"
         return too_large((a, b))

@@ -10,7 +10,7 @@ import networkx as nx
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph, Note
 from snncompile.passes.base import Pass
-from snncompile.passes.fuse import cycle_of, merge, path_around, too_large
+from snncompile.passes.fuse import cycle_of, merge, too_large
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,6 @@ class FusePopulations(Pass):
             return "one stands on a cycle that the other is not part of"
         if any(nx.has_path(graph.nx, n, other) or nx.has_path(graph.nx, other, n) for n in group):
             return "one needs the other's output"
-        if path_around(graph, (*group, other)):
-            return "another node stands between them"
         return too_large(nodes)
 
 

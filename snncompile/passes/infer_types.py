@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import ClassVar
 
 from snncompile.ir.connection import Connection
 from snncompile.ir.graph import Graph
 from snncompile.ir.types import SignalType
 from snncompile.passes.base import Pass
-
-_KEEPS_KIND = frozenset({"Flatten", "MaxPool2d", "Dropout"})
 
 
 @dataclass(frozen=True)
@@ -23,18 +22,33 @@ class InferTypes(Pass):
     def run(self, graph: Graph) -> Graph:
         """See the class."""
         graph = graph.copy()
-        for name in graph.order():
-            op = graph.op(name)
-            if not isinstance(op, Connection):
-                continue
-            (edge,) = graph.inputs_of(name).values()
-            source = graph.type_of(edge.source)
-            if source != op.input:
-                graph.nx.nodes[name]["op"] = replace(op, input=source, output=_output(op, source))
+        order = graph.order()
+        for _ in order:  # a late edge may come from a node further on
+            if not _update(graph, order):
+                break
         return graph
 
 
+def _update(graph: Graph, order: list[str]) -> bool:
+    """Give each connection the type of what feeds it now; whether any was new."""
+    changed = False
+    for name in order:
+        op = graph.op(name)
+        if not isinstance(op, Connection):
+            continue
+        (edge,) = graph.inputs_of(name).values()
+        source = graph.type_of(edge.source)
+        if source != op.input:
+            graph.nx.nodes[name]["op"] = replace(op, input=source, output=_output(op, source))
+            changed = True
+    return changed
+
+
 def _output(op: Connection, source: SignalType) -> SignalType:
-    if op.kind in _KEEPS_KIND and op.output.kind == "any":
-        return SignalType(source.kind, op.output.shape, source.max)
-    return op.output
+    keeps = op.kind in ("Flatten", "MaxPool2d", "SumPool2d") or (op.kind == "Dropout" and op.attrs["p"] == 0)
+    if not keeps:
+        return op.output
+    most = source.max
+    if most is not None and op.kind == "SumPool2d":
+        most *= prod(op.attrs["kernel_size"])
+    return SignalType(source.kind, op.output.shape, most)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from snncompile.ir.connection import Connection
 from snncompile.ir.graph import Edge, Graph, Ref
 
 
@@ -24,6 +25,18 @@ def bypass(graph: Graph, name: str) -> Graph:
     graph = redirect(graph, {Ref(name): edge.source})
     graph.nx.remove_node(name)
     return graph
+
+
+def absorb(graph: Graph, name: str, op: Connection) -> None:
+    """Put ``op`` in place of node ``name`` and of the one before it, in ``graph``.
+
+    The later name stays: what it records is still its own signal, and that of the earlier one is gone.
+    """
+    (edge,) = graph.inputs_of(name).values()
+    (before,) = graph.inputs_of(edge.source.node).values()
+    graph.nx.nodes[name]["op"] = op
+    graph.connect(name, "x", before)
+    graph.nx.remove_node(edge.source.node)
 
 
 def only_reader(graph: Graph, name: str) -> str | None:

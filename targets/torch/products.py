@@ -72,9 +72,7 @@ def _conv(fn: Callable[..., Tensor]) -> Callable[[Connection, Mapping[str, Tenso
     def lower(op: Connection, params: Mapping[str, Tensor], x: Tensor, training: bool) -> Tensor:
         weight, bias = folded(op, params)
         a = op.attrs
-        return _over_time(
-            x, lambda y: fn(y, weight, bias, a["stride"], a["padding"], a["dilation"], a["groups"]), op.output.shape
-        )
+        return _over_time(x, lambda y: fn(y, weight, bias, a["stride"], a["padding"], a["dilation"], a["groups"]))
 
     return lower
 
@@ -82,7 +80,7 @@ def _conv(fn: Callable[..., Tensor]) -> Callable[[Connection, Mapping[str, Tenso
 def _pool(fn: Callable[..., Tensor]) -> Callable[[Connection, Mapping[str, Tensor], Tensor, bool], Tensor]:
     def lower(op: Connection, params: Mapping[str, Tensor], x: Tensor, training: bool) -> Tensor:
         a = op.attrs
-        return _over_time(x, lambda y: fn(y, a["kernel_size"], a["stride"], a["padding"]), op.output.shape)
+        return _over_time(x, lambda y: fn(y, a["kernel_size"], a["stride"], a["padding"]))
 
     return lower
 
@@ -119,14 +117,11 @@ def _batch_norm(op: Connection, params: Mapping[str, Tensor], x: Tensor, trainin
             op.attrs["momentum"],
             op.attrs["eps"],
         ),
-        op.output.shape,
     )
 
 
-def _over_time(x: Tensor, fn: Callable[[Tensor], Tensor], features: tuple[int, ...]) -> Tensor:
+def _over_time(x: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:
     """``fn``, which knows one batch axis, on time and batch together."""
-    if x.shape[0] == 0 or x.shape[1] == 0:
-        return x.new_zeros(*x.shape[:2], *features)
     batch_first = not x.is_contiguous() and x.transpose(0, 1).is_contiguous()
     y = x.transpose(0, 1) if batch_first else x
     result = fn(y.flatten(0, 1)).unflatten(0, y.shape[:2])
