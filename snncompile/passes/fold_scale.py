@@ -15,8 +15,8 @@ from snncompile.passes.rewrite import absorb, only_reader, redirect
 
 @dataclass(frozen=True)
 class FoldScale(Pass):
-    """``factor * (W x + b)`` is ``(factor W) x + factor b``, which takes the name of the Scale. A Scale before a synapse
-    or neuron is left to the fusion of chains, which costs nothing and rounds as written.
+    """``factor * (W x + b)`` is ``(factor W) x + factor b``, which takes the name of the Scale. A Scale before a
+    synapse or neuron is left to the fusion of chains, which costs nothing and rounds as written.
 
     Attributes:
         keep: record names that must stay.
