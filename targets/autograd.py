@@ -186,11 +186,11 @@ class _Scan(torch.autograd.Function):
                 need_accumulators=any(needs[:n_tokens]),
             ),
         )
-        sums = [_over_batch(result.accumulators.get(a)) for a in scan.accumulators] if n_tokens else []
+        sums = [over_batch(result.accumulators.get(a)) for a in scan.accumulators] if n_tokens else []
         return None, None, *sums, *result.inputs, *result.states
 
 
-def _over_batch(total: Tensor | None) -> Tensor | None:
+def over_batch(total: Tensor | None) -> Tensor | None:
     """The sum of ``(B, N)`` over the batch, in a fixed order."""
     return None if total is None else total.sum(0)
 

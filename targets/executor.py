@@ -64,17 +64,17 @@ class Executor:
     def __init__(self, graph: Graph, target: ScanTarget) -> None:
         self.graph = graph
         self.regions = graph.regions or choose_regions(graph)
-        self._record = graph.recordable()
-        self._inputs = {name: graph.inputs_of(name) for name in graph.names}
-        self._scans = {name: PreparedScan(name, op, target) for name, op in graph.of_type(Elementwise)}
-        self._read = self._ports_read()
+        self.record = graph.recordable()
+        self.inputs = {name: graph.inputs_of(name) for name in graph.names}
+        self.scans = {name: PreparedScan(name, op, target) for name, op in graph.of_type(Elementwise)}
+        self.read = self._ports_read()
         ops = [op for _, op in graph.of_type(Elementwise)]
         self.step_parameters = tuple(dict.fromkeys(p.name for op in ops for p in op.params.values()))
 
     def _ports_read(self) -> dict[str, list[str]]:
         """Node -> its ports that another node or an output reads."""
         read: dict[str, list[str]] = {name: [] for name in self.graph.names}
-        refs = [edge.source for edges in self._inputs.values() for edge in edges.values()]
+        refs = [edge.source for edges in self.inputs.values() for edge in edges.values()]
         for ref in [*refs, *(ref for _, ref in self.graph.outputs)]:
             if ref.port not in read[ref.node]:
                 read[ref.node].append(ref.port)
@@ -82,10 +82,10 @@ class Executor:
 
     def run(self, run: Run) -> RunResult:
         """Evolve the network over ``run.steps`` steps."""
-        return _Evaluation(self, run).evaluate()
+        return Evaluation(self, run).evaluate()
 
 
-class _Evaluation:
+class Evaluation:
     """One run in progress."""
 
     def __init__(self, executor: Executor, run: Run) -> None:
@@ -99,8 +99,8 @@ class _Evaluation:
         self._on_host = move(
             {n: run.values[n].detach().float() for n in executor.step_parameters}, torch.device("cpu")
         )
-        self.want_course = {executor._record[name] for name in run.courses}
-        self.want_sum = {executor._record[name] for name in run.sums}
+        self.want_course = {executor.record[name] for name in run.courses}
+        self.want_sum = {executor.record[name] for name in run.sums}
 
     def evaluate(self) -> RunResult:
         for name, op in self.graph.of_type(Input):
@@ -115,8 +115,8 @@ class _Evaluation:
         return RunResult(
             {key: self.courses[ref] for key, ref in self.graph.outputs},
             self.state,
-            {name: self.courses[self.x._record[name]] for name in self.r.courses},
-            {name: self._sum(self.x._record[name]) for name in self.r.sums},
+            {name: self.courses[self.x.record[name]] for name in self.r.courses},
+            {name: self._sum(self.x.record[name]) for name in self.r.sums},
         )
 
     def course(self, edge: Edge) -> Tensor:
@@ -131,40 +131,40 @@ class _Evaluation:
     def _sum(self, ref: Ref) -> Tensor:
         return self.sums[ref] if ref in self.sums else self.courses[ref].sum(0)
 
-    def _params(self, name: str) -> dict[str, Tensor]:
+    def params(self, name: str) -> dict[str, Tensor]:
         return {role: self.r.values[p.name] for role, p in self.graph.op(name).params.items()}
 
-    def _sources(self, name: str) -> list[Edge]:
-        return list(self.x._inputs[name].values())
+    def sources(self, name: str) -> list[Edge]:
+        return list(self.x.inputs[name].values())
 
     # -- over all steps at once --------------------------------------------------------------------------------------
 
     def _product(self, name: str) -> None:
         op: Connection = self.graph.op(name)
-        (edge,) = self._sources(name)
+        (edge,) = self.sources(name)
         x = self.course(edge)
         if op.kind == "BatchNorm" and self.r.training and x.shape[0] * x.shape[1] == 0:
             raise ModelError("BatchNorm in training needs at least one step and one example", node=name)
-        self.courses[Ref(name)] = apply_connection(op, self._params(name), x, self.r.training)
+        self.courses[Ref(name)] = apply_connection(op, self.params(name), x, self.r.training)
 
-    def _bind(self, name: str) -> BoundScan:
+    def bind(self, name: str) -> BoundScan:
         if name not in self.bound:
             grad = torch.is_grad_enabled()
-            self.bound[name] = self.x._scans[name].bind(self.r.values, self._on_host, self.r.device, grad)
+            self.bound[name] = self.x.scans[name].bind(self.r.values, self._on_host, self.r.device, grad)
         return self.bound[name]
 
-    def _store(self, name: str, always: Sequence[str]) -> tuple[list[str], list[str]]:
+    def wanted(self, name: str, always: Sequence[str]) -> tuple[list[str], list[str]]:
         """Results of ``name`` whose course is needed, and those of which only the sum is."""
-        results = self.x._scans[name].scan.results
+        results = self.x.scans[name].scan.results
         store = [r for r in results if r in always or Ref(name, r) in self.want_course]
         return store, [r for r in results if Ref(name, r) in self.want_sum and r not in store]
 
     def _scan(self, name: str) -> None:
         op: Elementwise = self.graph.op(name)
-        store, sums = self._store(name, self.x._read[name])
+        store, sums = self.wanted(name, self.x.read[name])
         shape = (self.r.steps, self.r.batch, op.size)
-        courses, totals, finals = self._bind(name).run(
-            [_flat(self.course(e), shape) for e in self._sources(name)],
+        courses, totals, finals = self.bind(name).run(
+            [_flat(self.course(e), shape) for e in self.sources(name)],
             [self.r.state[s.name].reshape(shape[1:]) for s in op.states],
             shape,
             store,

@@ -13,20 +13,20 @@ from snncompile.ir.graph import Ref, Region
 from snncompile.targets.torch.products import apply_connection, dropout_mask
 
 if TYPE_CHECKING:
-    from snncompile.targets.executor import _Evaluation
+    from snncompile.targets.executor import Evaluation
 
 
-def run_recurrent(ev: _Evaluation, region: Region) -> None:
+def run_recurrent(ev: Evaluation, region: Region) -> None:
     """Run ``region`` over all steps of ``ev``, leaving courses, sums and final states there."""
     _Loop(ev, region).run()
 
 
 class _Loop:
-    def __init__(self, ev: _Evaluation, region: Region) -> None:
+    def __init__(self, ev: Evaluation, region: Region) -> None:
         self.ev = ev
         self.nodes = region.nodes
         inside = set(region.nodes)
-        self.edges = {n: ev._sources(n) for n in region.nodes}
+        self.edges = {n: ev.sources(n) for n in region.nodes}
         self.held = {
             e.feedback: e.source for edges in self.edges.values() for e in edges if e.delay and e.source.node in inside
         }
@@ -35,7 +35,7 @@ class _Loop:
         self.outside = {e: ev.course(e).unbind(0) for e in outside}
         self.previous = {name: ev.r.state[name] for name in self.held}
         self.states = {s.name: ev.r.state[s.name] for n in region.nodes for s in self._states(n)}
-        self.params = {n: ev._params(n) for n in region.nodes if isinstance(ev.graph.op(n), Connection)}
+        self.params = {n: ev.params(n) for n in region.nodes if isinstance(ev.graph.op(n), Connection)}
         self.masks = {
             n: dropout_mask(ev.graph.op(n), torch.ones(1, ev.r.batch, *ev.graph.op(n).output.shape, device=ev.r.device))
             for n in self.params
@@ -48,7 +48,7 @@ class _Loop:
 
     def run(self) -> None:
         ev = self.ev
-        kept = {Ref(n, port) for n in self.nodes for port in ev.x._read[n]} | ev.want_course
+        kept = {Ref(n, port) for n in self.nodes for port in ev.x.read[n]} | ev.want_course
         kept = {ref for ref in kept if ref.node in set(self.nodes)}
         courses: dict[Ref, list[Tensor]] = {ref: [] for ref in kept if self._leaves(ref)}
         summed = {ref for ref in ev.want_sum if ref.node in set(self.nodes) and ref not in courses}
@@ -101,7 +101,7 @@ class _Loop:
             self.now[Ref(name)] = y[0]
 
     def _scan_step(self, name: str, op: Elementwise, inputs: list[Tensor], kept: set[Ref]) -> None:
-        bound = self.ev._bind(name)
+        bound = self.ev.bind(name)
         batch = self.ev.r.batch
         finals_only = [s.local for s in op.states]
         store = [r for r in bound.prepared.scan.results if Ref(name, r) in kept and r not in finals_only]
