@@ -137,12 +137,17 @@ def test_manifest_has_an_unknown_key(artifact):
     refused(artifact, "manifest.json", "unknown key 'plugin'")
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("dt", "x"), ("dt", -1.0), ("dt", 1), ("checkpoint", 0), ("checkpoint", 1.5), ("archs", "sm_90"), ("archs", ["../x"]),
-     ("seed", "1"), ("toolchain", []), ("inputs", []), ("outputs", {"a": {"kind": "x", "shape": [1]}}), ("files", []),
-     ("files", {}), ("model", 3), ("producer", "me")],
-)  # fmt: skip
+WRONG = [
+    *(("dt", v) for v in ("x", -1.0, 1)),
+    *(("checkpoint", v) for v in (0, 1.5)),
+    *(("archs", v) for v in ("sm_90", ["../x"])),
+    *(("files", v) for v in ([], {})),
+    *(("inputs", []), ("outputs", {"a": {"kind": "x", "shape": [1]}})),
+    *(("seed", "1"), ("toolchain", []), ("model", 3), ("producer", "me")),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), WRONG)
 def test_manifest_with_a_wrong_value(artifact, key, value):
     manifest(artifact, lambda m: m.update({key: value}))
     refused(artifact, "manifest.json")
