@@ -50,7 +50,7 @@ def command(
             checked_name(name)
         opened = open_source(source, settings or ())
         net = _network(opened, seed)
-        from snncompile.checking import check_network
+        from snncompile.checks import check_network
 
         small = interpreted and (not target or "triton" in target)
         shape = {"steps": steps or (12 if small else 64), "batch": batch or 2}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import os
 import platform
 import shutil
@@ -176,6 +174,8 @@ def _extras() -> Iterator[Finding]:
 
 
 def _version(package: str) -> str | None:
+    import importlib.metadata  # not with the others: it slows --help down
+
     if importlib.util.find_spec({"scikit-learn": "sklearn"}.get(package, package)) is None:
         return None
     try:

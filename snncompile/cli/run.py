@@ -80,7 +80,7 @@ def command(
     arrays = _arrays(result, records)
     bad = None
     if not _finite([*arrays.values(), *after.values()]):
-        from snncompile.checking import first_non_finite
+        from snncompile.finite import first_non_finite
 
         with torch.no_grad():
             bad = first_non_finite(net, given, held, steps, batch)

@@ -47,7 +47,7 @@ def command(
     graph = open_source(source, settings or ()).graph
     if after is not None:
         graph = after_pass(graph, after, training)
-    if format == "png":
+    if format == "png" and out is not None:
         _picture(graph, out)
         return DONE
     text = _text(graph, format)
@@ -87,7 +87,7 @@ def _text(graph: Graph, format: str) -> str:
     return text if text.endswith("\n") else f"{text}\n"
 
 
-def _picture(graph: Graph, out: Path | None) -> None:
+def _picture(graph: Graph, out: Path) -> None:
     from snncompile.ir.dot import draw_png
 
     try:

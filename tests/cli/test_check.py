@@ -13,7 +13,8 @@ import pytest
 import torch
 
 import snncompile as snn
-from snncompile import checking
+from snncompile import checks
+from snncompile.checks import passes, targets
 from snncompile.ir.graph import Ref
 from snncompile.targets.torch.loop import LoopTarget
 
@@ -77,7 +78,7 @@ class Wrong(LoopTarget):
 
 
 def test_a_wrong_target_is_found(cli, built, monkeypatch):
-    monkeypatch.setattr(checking, "make_target", lambda name: Wrong())
+    monkeypatch.setattr(targets, "make_target", lambda name: Wrong())
     done = cli("check", built, "--target", "torch", "--json")
     assert done.status == 1
     found = {c["name"]: c for c in done.json["checks"]}
@@ -88,19 +89,18 @@ def test_a_wrong_target_is_found(cli, built, monkeypatch):
 
 
 def test_a_wrong_pass_is_found(cli, built, monkeypatch):
-    compile_graph = checking.compile_graph
+    compile_graph = passes.compile_graph
 
     def wrong(graph, request, upto=None):
         done = compile_graph(graph, request, upto)
-        if upto is None or upto in list(checking.pass_names())[2:]:
+        if upto is None or upto in list(passes.pass_names())[2:]:
             return replace(done, outputs=(("out", Ref("linear_1")),))
         return done
 
-    monkeypatch.setattr(checking, "compile_graph", wrong)
-    checks = checking.check_network(snn.load(built), [])
-    last = checks[-1]
+    monkeypatch.setattr(passes, "compile_graph", wrong)
+    last = checks.check_network(snn.load(built), [])[-1]
     assert (last.name, last.status) == ("passes", "failed")
-    assert checking.pass_names()[2] in last.detail
+    assert passes.pass_names()[2] in last.detail
 
 
 def test_broken_parameters(cli, built, tmp_path):
