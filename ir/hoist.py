@@ -36,7 +36,7 @@ def hoist(program: Program, params: Collection[str]) -> Split:
     host: list[Op] = []
     rest: list[Op] = []
     for op in program.ops:
-        if op.args and any(isinstance(a, str) for a in op.args) and _all_fixed(op.args, fixed):
+        if _all_fixed(op.args, fixed):
             fixed.add(op.name)
             host.append(op)
         else:
@@ -55,8 +55,20 @@ def hoist(program: Program, params: Collection[str]) -> Split:
     return Split(derived, Program(inputs, body_ops, program.outputs), coefs + derived_names)
 
 
+def misplaced(program: Program, params: Collection[str]) -> Op | None:
+    """The first operation that exists on parameters alone, but would stand inside the step."""
+    fixed = set(params)
+    for op in program.ops:
+        if _all_fixed(op.args, fixed):
+            fixed.add(op.name)
+        elif OPS[op.op].host_only:
+            return op
+    return None
+
+
 def _all_fixed(args: tuple[Arg, ...], fixed: set[str]) -> bool:
-    return all(a in fixed for a in args if isinstance(a, str))
+    names = [a for a in args if isinstance(a, str)]
+    return bool(names) and all(a in fixed for a in names)
 
 
 def _used(ops: Collection[Op], program: Program) -> set[str]:
@@ -103,14 +115,28 @@ def sink(body: Program, params: Collection[str], coefs: Collection[str]) -> Sunk
     cores: dict[str, Arg] = {}
     for p in params:
         cores[p], peeled[p] = _peel(body.output(f"grad_{p}"), by_name, fixed)
+    fresh = _Fresh({*body.inputs, *by_name, *body.output_names})
     names: dict[Arg, str] = {}
     for core in cores.values():
         if isinstance(core, str) and core not in names:
-            names[core] = f"acc_{len(names)}"
+            names[core] = fresh.name(f"acc_{len(names)}")
     outputs = [pair for pair in body.outputs if pair[0] not in {f"grad_{p}" for p in params}]
     outputs += [(acc, core) for core, acc in names.items()]
-    epilogue = _epilogue(params, cores, peeled, names, tuple(coefs))
+    epilogue = _epilogue(params, cores, peeled, names, tuple(coefs), fresh)
     return Sunk(dce(Program(body.inputs, body.ops, tuple(outputs))), epilogue, tuple(names.values()))
+
+
+class _Fresh:
+    """Names that a user's step has not taken."""
+
+    def __init__(self, taken: set[str]) -> None:
+        self._taken = set(taken)
+
+    def name(self, wanted: str) -> str:
+        while wanted in self._taken:
+            wanted += "_"
+        self._taken.add(wanted)
+        return wanted
 
 
 def _peel(value: Arg, by_name: dict[str, Op], fixed: set[str]) -> tuple[Arg, list[Op]]:
@@ -139,6 +165,7 @@ def _epilogue(
     peeled: dict[str, list[Op]],
     names: dict[Arg, str],
     coefs: tuple[str, ...],
+    fresh: _Fresh,
 ) -> Program:
     ops: list[Op] = []
     outputs: list[tuple[str, Arg]] = []
@@ -147,7 +174,7 @@ def _epilogue(
         value: Arg = names[core] if isinstance(core, str) else core
         table: dict[Arg, Arg] = {core: value} if isinstance(core, str) else {}
         for op in reversed(peeled[p]):
-            name = f"e{len(ops)}"
+            name = fresh.name(f"e{len(ops)}")
             ops.append(Op(name, op.op, tuple(table.get(a, a) for a in op.args), op.where))
             table = {op.name: name}
             value = name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from snncompile.ir.ops import OPS
 from snncompile.ir.program import Program
 
 
-@cache
+@lru_cache(maxsize=None, typed=True)  # typed: True == 1.0
 def _constant(value: float | bool, negative_zero: bool, device: torch.device) -> Tensor:
     del negative_zero  # part of the key: 0.0 == -0.0
     return torch.tensor(value, device=device)

@@ -1,9 +1,10 @@
 """Tracing: from a torch step function to an elementwise program.
 
-The function runs once, on five-element tensors, under a dispatch mode that writes down every aten operation. The
-reverse program is the same run followed by ``torch.autograd.grad``, whose operations pass through the same mode: so a
-surrogate gradient comes along whichever way the user wrote it. Values are known by the address of their storage:
-aliases are the same value, and an in-place operation gives the address a new one, which is SSA.
+The function runs on five-element tensors, under a dispatch mode that writes down every aten operation, and once more on
+others, which shows whether it looked at a shape or a value behind torch's back. The reverse program is the same run
+followed by ``torch.autograd.grad``, whose operations pass through the same mode: so a surrogate gradient comes along
+whichever way the user wrote it. Values are known by the address of their storage: aliases are the same value, and an
+in-place operation gives the address a new one, which is SSA.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from snncompile.ir.errors import Location, ModelError
 from snncompile.ir.lower_aten import Lowering, NotElementwise
 from snncompile.ir.program import Arg, Op, Program, simplify, verify_program
 
-_EXAMPLE_SIZE = 5
+_EXAMPLES = ((5, 0.31, 0.87), (7, 0.22, 0.93))  # two tensors that have nothing in common
 _TORCH_DIR = os.path.dirname(os.path.abspath(torch.__file__))
 _OWN_DIR = os.path.dirname(os.path.abspath(__file__))
 _TRACING_FILES = {os.path.join(_OWN_DIR, name) for name in ("trace.py", "lower_aten.py")}
@@ -57,7 +58,19 @@ def trace(step: Callable[..., Mapping[str, Any]], inputs: Sequence[str], *, what
         ModelError: for what is not elementwise, depends on data, captures a tensor, or is no known operation, with
             the file and line of the source.
     """
-    recorder = _Recorder(what)
+    first, second = (_forward(step, inputs, _Recorder(what, example)) for example in _EXAMPLES)
+    if repr(first) != repr(second):  # repr tells 0.0 from -0.0, and takes nan for nan
+        pairs = zip(first.ops, second.ops, strict=False)
+        place = next((a.where for a, b in pairs if repr(a) != repr(b) and a.where), "")
+        raise ModelError(
+            f"{what}: it computes something else for tensors of another shape or other values"
+            + (f" (first at {place})" if place else "")
+            + ". Use torch operations only, and no x.shape, len(x) or x.numpy()"
+        )
+    return first
+
+
+def _forward(step: Callable[..., Mapping[str, Any]], inputs: Sequence[str], recorder: _Recorder) -> Program:
     leaves = [recorder.input(name) for name in inputs]
     with recorder.running(), torch.no_grad():
         results = step(*[leaf.clone() for leaf in leaves])
@@ -106,9 +119,10 @@ class _Recorder(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         return False  # the default wraps this class by importing torch._dynamo, which takes seconds
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, example: tuple[int, float, float] = _EXAMPLES[0]) -> None:
         super().__init__()
         self.what = what
+        self.example = example
         self.values: dict[int, Arg] = {}
         self.bools: set[str] = set()
         self.ops: list[Op] = []
@@ -116,7 +130,8 @@ class _Recorder(TorchDispatchMode):
         self.keep: list[Tensor] = []  # an address may be reused once its tensor is gone
 
     def input(self, name: str) -> Tensor:
-        tensor = torch.linspace(0.31, 0.87, _EXAMPLE_SIZE)
+        count, low, high = self.example
+        tensor = torch.linspace(low, high, count)
         self.bind(tensor, name)
         return tensor
 
@@ -147,9 +162,7 @@ class _Recorder(TorchDispatchMode):
         if isinstance(arg, Tensor):
             known = self.values.get(arg.data_ptr())
             if known is None:
-                raise NotElementwise(
-                    "it uses a tensor from outside the step. Make it a parameter or a Python number"
-                )
+                raise NotElementwise("it uses a tensor from outside the step. Make it a parameter or a Python number")
             return known
         if isinstance(arg, bool):
             return arg
@@ -158,7 +171,7 @@ class _Recorder(TorchDispatchMode):
     def emit(self, op: str, *args: Arg) -> str:
         from snncompile.ir.ops import OPS
 
-        name = f"t{len(self.ops)}"
+        name = f"%{len(self.ops)}"  # no identifier: an input cannot have this name; finish() gives a better one
         frame = _user_frame()
         self.ops.append(Op(name, op, args, _place(frame)))
         self.lines.append(_assigned_name(frame))
@@ -203,7 +216,7 @@ class _Recorder(TorchDispatchMode):
         return program
 
     def _result(self, name: str, value: Any) -> Arg:
-        if isinstance(value, Tensor) and value.shape not in ((_EXAMPLE_SIZE,), ()):
+        if isinstance(value, Tensor) and value.shape not in ((self.example[0],), ()):
             raise NotElementwise(f"the result {name!r} is not elementwise: it has another shape than the inputs")
         if not isinstance(value, (Tensor, float, int)):
             raise NotElementwise(f"the result {name!r} is a {type(value).__name__}, not a tensor")

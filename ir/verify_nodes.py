@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, prod
 
 from snncompile.ir.connection import CONNECTIONS, PRODUCTS, Connection
 from snncompile.ir.elementwise import Elementwise
-from snncompile.ir.ops import OPS
+from snncompile.ir.hoist import misplaced
 from snncompile.ir.params import CONSTRAINTS, INITS, Parameter, channel_shape
 from snncompile.ir.program import IDENTIFIER, Program, verify_program
 from snncompile.ir.types import SignalType
@@ -139,21 +139,19 @@ def _names_and_types(op: Elementwise, states: list[str], given: list[str]) -> No
     _distinct(sorted(name for _, name in records), "of its records")
 
 
-def _program(what: str, program: Program, given: Sequence[str], results: Sequence[str], params: Iterable[str]) -> None:
+def _program(
+    what: str, program: Program, given: Sequence[str], results: Sequence[str], params: Collection[str]
+) -> None:
     verify_program(program)
     for name in program.inputs:
         if name not in given:
             raise Fault(f"{what} reads {name!r}, which is none of {', '.join(given)}")
     if sorted(program.output_names) != sorted(results):
         raise Fault(f"{what} gives {', '.join(program.output_names)}; it must give {', '.join(results)}")
-    fixed = set(params)
-    for op in program.ops:
-        if all(a in fixed for a in op.args if isinstance(a, str)):
-            fixed.add(op.name)
-        elif OPS[op.op].host_only:
-            raise Fault(
-                f"{what} uses {op.op} on a signal or state ({op.where or op.name}); it exists on parameters only"
-            )
+    wrong = misplaced(program, params)
+    if wrong is not None:
+        at = f" ({wrong.where})" if wrong.where else ""
+        raise Fault(f"{what} uses {wrong.op} on a signal or state{at}; it exists on parameters only")
 
 
 # -- connections ---------------------------------------------------------------------------------------------------

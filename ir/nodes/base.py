@@ -13,6 +13,7 @@ import numpy as np
 from snncompile.ir.connection import Connection
 from snncompile.ir.elementwise import Elementwise, OutPort, State
 from snncompile.ir.errors import Location, ModelError
+from snncompile.ir.hoist import misplaced
 from snncompile.ir.locations import caller
 from snncompile.ir.params import Param, Parameter, bind_param
 from snncompile.ir.trace import trace, trace_reverse
@@ -193,6 +194,15 @@ class ElementwiseNode(Node):
             reverse = trace_reverse(run, locals_, results, what=what)
         except ModelError as err:
             raise ModelError(err.message, node=name, where=err.where or where) from err.__cause__
+        wrong = misplaced(forward, params) or misplaced(reverse, params)
+        if wrong is not None:
+            raise ModelError(
+                f"{what} uses {wrong.op} on a signal, a state or a constant"
+                + (f" ({wrong.where})" if wrong.where else "")
+                + "; it exists on parameters only (math on numbers, torch on parameters)",
+                node=name,
+                where=where,
+            )
         return Elementwise(
             kind=type(self).__name__,
             shape=shape,
