@@ -1,109 +1,144 @@
-"""The reference scan: the step's program, interpreted one time step after the other."""
+"""The reference scan: the step's program, one time step after the other."""
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from snncompile.ir.interp import Interpreter
+from snncompile.targets.prune import prune_reverse
 from snncompile.targets.scan import BackwardCall, BackwardResult, ForwardCall, ForwardResult, Scan
+from snncompile.targets.torch.steps import Steps
+
+#: Values of one signal that are held at once, where a scan may be run in pieces: few enough for the cache, and for torch
+#: to compute them on one thread.
+_PIECE = 2**15 - 1
 
 
 class LoopTarget:
-    """Runs scans as a Python loop over time. Clear before fast: every other target is compared with this one."""
+    """Runs scans as a Python loop over time. Every other target is compared with this one."""
 
     name = "torch"
 
     def __init__(self) -> None:
-        self._programs: weakref.WeakKeyDictionary[Scan, tuple[Interpreter, Interpreter]]
-        self._programs = weakref.WeakKeyDictionary()
+        self._steps: weakref.WeakKeyDictionary[Scan, dict[Hashable, Steps]] = weakref.WeakKeyDictionary()
 
-    def _interpreters(self, scan: Scan) -> tuple[Interpreter, Interpreter]:
-        if scan not in self._programs:
-            self._programs[scan] = Interpreter(scan.forward), Interpreter(scan.reverse)
-        return self._programs[scan]
+    def _made(self, scan: Scan, key: Hashable, make: Callable[[], Steps]) -> Steps:
+        known = self._steps.setdefault(scan, {})
+        if key not in known:
+            known[key] = make()
+        return known[key]
+
+    def _forward_steps(self, scan: Scan, wanted: tuple[str, ...], keep: bool) -> Steps:
+        states = {name: name for name in scan.states}
+        kept = scan.states if keep else ()
+        key = ("forward", wanted, keep)
+        return self._made(scan, key, lambda: Steps(scan.forward, states, scan.inputs, wanted, kept))
 
     def forward(self, scan: Scan, call: ForwardCall) -> ForwardResult:
         """Run ``scan`` from the first step to the last."""
-        step, _ = self._interpreters(scan)
         steps, batch, size = call.shape
-        states = list(call.states)
-        stored: dict[str, list[Tensor]] = {name: [] for name in call.store}
-        sums = {name: torch.zeros(batch, size, device=_device(call)) for name in call.sums}
-        saved: list[tuple[Tensor, ...]] = []
-        courses = [x.unbind(0) for x in call.inputs]
-        for t in range(steps):
-            if call.checkpoint and t % call.checkpoint == 0:
-                saved.append(tuple(states))
-            results = _step(scan, step, call.coefs, states, [x[t] for x in courses], (batch, size))
-            states = [results[name] for name in scan.states]
-            for name, course in stored.items():
-                course.append(results[name])
-            for name, total in sums.items():
-                sums[name] = total + results[name]
+        device = _device(call)
+        wanted = tuple(dict.fromkeys((*call.store, *call.sums)))
+        run = self._forward_steps(scan, wanted, call.checkpoint == 1)
+        piece = call.checkpoint if call.checkpoint > 1 else _piece(call.shape) if call.sums else steps
+        fixed = dict(zip(scan.coefs, call.coefs, strict=True))
+        carry = list(call.states)
+        courses: dict[str, list[Tensor]] = {name: [] for name in call.store}
+        saved: list[list[Tensor]] = [[] for _ in scan.states]
+        sums = {name: torch.zeros(batch, size, device=device) for name in call.sums}
+        for start in range(0, steps, max(piece, 1)):
+            if call.checkpoint > 1:
+                for held, state in zip(saved, carry, strict=True):
+                    held.append(state.unsqueeze(0))
+            inputs = {n: x[start : start + piece] for n, x in zip(scan.inputs, call.inputs, strict=True)}
+            shape = (min(piece, steps - start), batch, size)
+            found, carry = run({**inputs, **fixed}, carry, shape, device)
+            for name, course in courses.items():
+                course.append(found[name])
+            for name in sums:
+                _accumulate(sums[name], found[name].unbind(0))
+            if call.checkpoint == 1:
+                for held, name in zip(saved, scan.states, strict=True):
+                    held.append(found[f"before:{name}"])
         return ForwardResult(
-            {name: _stack(course, call) for name, course in stored.items()},
+            {name: _cat(course, call) for name, course in courses.items()},
             sums,
-            tuple(states),
-            tuple(_stack([s[i] for s in saved], call) for i in range(len(states))) if call.checkpoint else (),
+            tuple(carry),
+            tuple(_cat(held, call) for held in saved) if call.checkpoint else (),
         )
 
     def backward(self, scan: Scan, call: BackwardCall) -> BackwardResult:
         """Run the gradient of ``scan`` from the last step to the first."""
-        step, reverse = self._interpreters(scan)
         steps, batch, size = call.shape
-        zero = torch.zeros(batch, size, device=_device(call))
-        carry = {name: zero if g is None else g for name, g in zip(scan.states, call.grad_finals, strict=True)}
-        inputs: list[list[Tensor]] = [[] for _ in scan.inputs]
-        totals = dict.fromkeys(scan.accumulators, zero)
-        for start in reversed(range(0, steps, call.checkpoint)):
-            before = self._replay(scan, step, call, start)
-            for t in reversed(range(start, min(start + call.checkpoint, steps))):
-                values = dict(zip(scan.states, before[t - start], strict=True))
-                values.update(zip(scan.inputs, (x[t] for x in call.inputs), strict=True))
-                values.update(zip(scan.reverse_coefs, call.coefs, strict=True))
-                for name in scan.results:
-                    grad = carry.get(name, zero)
-                    values[f"grad_{name}"] = grad + call.grads[name][t] if name in call.grads else grad
-                grads = reverse.named(values, zero.device)
-                carry = {name: grads[f"grad_{name}"].expand(batch, size) for name in scan.states}
-                for course, name in zip(inputs, scan.inputs, strict=True):
-                    course.append(grads[f"grad_{name}"].expand(batch, size))
-                for name in totals:
-                    totals[name] = totals[name] + grads[name]
-        courses = [
-            _stack(course[::-1], call) if need else None
-            for course, need in zip(inputs, call.need_inputs, strict=True)
-        ]
-        return BackwardResult(tuple(courses), tuple(carry.values()), totals if call.need_accumulators else {})
+        device = _device(call)
+        zero = torch.zeros(batch, size, device=device)
+        finals = {s: g for s, g in zip(scan.states, call.grad_finals, strict=True) if g is not None}
+        wanted = tuple(f"grad_{n}" for n, need in zip(scan.inputs, call.need_inputs, strict=True) if need)
+        sums = scan.accumulators if call.need_accumulators else ()
+        given = tuple(sorted(call.grads))
+        run = self._made(
+            scan,
+            ("backward", given, tuple(finals), wanted, sums),
+            lambda: _reverse_steps(scan, given, finals, (*wanted, *sums)),
+        )
+        carried = [name.removeprefix("grad_") for name in run.carried]
+        carry = [finals.get(name, zero) for name in carried]
+        fixed = dict(zip(scan.reverse_coefs, call.coefs, strict=True))
+        courses: dict[str, list[Tensor]] = {name: [] for name in wanted}
+        totals = {name: torch.zeros_like(zero) for name in sums}
+        piece = call.checkpoint if call.checkpoint > 1 else _piece(call.shape)
+        for start in reversed(range(0, steps, piece)):
+            end = min(start + piece, steps)
+            values = {**fixed, **self._before(scan, call, start, end)}
+            for name, grad in call.grads.items():
+                label = f"given:grad_{name}" if name in scan.states else f"grad_{name}"
+                values[label] = grad[start:end]
+            found, carry = run(values, carry, (end - start, batch, size), device, backwards=True)
+            for name, course in courses.items():
+                course.append(found[name])
+            for name in totals:
+                _accumulate(totals[name], found[name].unbind(0)[::-1])
+        grads = {name: _cat(course[::-1], call) for name, course in courses.items()}
+        states = dict(zip(carried, carry, strict=True))
+        return BackwardResult(
+            tuple(grads.get(f"grad_{name}") for name in scan.inputs),
+            tuple(states.get(name, zero) for name in scan.states),
+            totals,
+        )
 
-    @staticmethod
-    def _replay(scan: Scan, step: Interpreter, call: BackwardCall, start: int) -> list[list[Tensor]]:
-        """The states before each step of the chunk that starts at ``start``."""
+    def _before(self, scan: Scan, call: BackwardCall, start: int, end: int) -> dict[str, Tensor]:
+        """Inputs of the steps from ``start`` to ``end``, and states before them, computed again where not saved."""
+        inputs = {n: x[start:end] for n, x in zip(scan.inputs, call.inputs, strict=True)}
+        if call.checkpoint == 1:
+            return {**inputs, **{n: s[start:end] for n, s in zip(scan.states, call.saved, strict=True)}}
+        run = self._forward_steps(scan, (), True)
         states = [s[start // call.checkpoint] for s in call.saved]
-        before = [states]
-        for t in range(start, min(start + call.checkpoint, call.shape[0]) - 1):
-            results = _step(scan, step, call.forward_coefs, states, [x[t] for x in call.inputs], call.shape[1:])
-            states = [results[name] for name in scan.states]
-            before.append(states)
-        return before
+        fixed = dict(zip(scan.coefs, call.forward_coefs, strict=True))
+        found, _ = run({**inputs, **fixed}, states, (end - start, *call.shape[1:]), _device(call))
+        return {**inputs, **{name: found[f"before:{name}"] for name in scan.states}}
 
 
-def _step(
-    scan: Scan,
-    step: Interpreter,
-    coefs: tuple[Tensor, ...],
-    states: list[Tensor],
-    inputs: list[Tensor],
-    shape: tuple[int, int],
-) -> dict[str, Tensor]:
-    values = dict(zip(scan.states, states, strict=True))
-    values.update(zip(scan.inputs, inputs, strict=True))
-    values.update(zip(scan.coefs, coefs, strict=True))
-    device = (inputs or states)[0].device
-    return {name: value.expand(shape) for name, value in step.named(values, device).items()}
+def _reverse_steps(scan: Scan, given: Iterable[str], finals: Iterable[str], wanted: tuple[str, ...]) -> Steps:
+    given = set(given)
+    pruned = prune_reverse(scan, given, set(finals), wanted)
+    carried = [f"grad_{s}" for s in pruned.carried]
+    timed = [*scan.states, *scan.inputs, *(f"grad_{r}" for r in scan.results if r in given and r not in scan.states)]
+    added = [f"grad_{s}" for s in pruned.carried if s in given]
+    return Steps(pruned.program, {c: c for c in carried}, timed, wanted, (), added)
+
+
+def _accumulate(total: Tensor, rows: Sequence[Tensor]) -> None:
+    """Add up in place, one after the other: the same sum on every target, and for every length of the pieces."""
+    for row in rows:
+        total.add_(row)
+
+
+def _piece(shape: tuple[int, int, int]) -> int:
+    """Steps to run at a time."""
+    return max(1, _PIECE // max(1, shape[1] * shape[2]))
 
 
 def _device(call: ForwardCall | BackwardCall) -> torch.device:
@@ -111,7 +146,7 @@ def _device(call: ForwardCall | BackwardCall) -> torch.device:
     return held[0].device
 
 
-def _stack(course: list[Tensor], call: ForwardCall | BackwardCall) -> Tensor:
-    if course:
-        return torch.stack(course)
-    return torch.zeros(0, *call.shape[1:], device=_device(call))
+def _cat(courses: list[Tensor], call: ForwardCall | BackwardCall) -> Tensor:
+    if not courses:
+        return torch.zeros(0, *call.shape[1:], device=_device(call))
+    return courses[0] if len(courses) == 1 else torch.cat(courses)
