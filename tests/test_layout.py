@@ -63,7 +63,7 @@ class Import:
 
 def imports(path: Path) -> Iterator[Import]:
     """Every import in a file, absolute; `from package import submodule` counts as the submodule."""
-    name = module_name(path) or ""
+    name = module_name(path) or relative(path).removesuffix(".py").replace("/", ".")
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
 
     def visit(node: ast.AST, deferred: bool) -> Iterator[Import]:

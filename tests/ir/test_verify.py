@@ -358,7 +358,8 @@ def test_rules_of_linear() -> None:
 def test_rules_of_a_folded_norm() -> None:
     graph = compile_graph(image.build(), Request())
     assert "norm_eps" in graph.op("batch_norm").attrs
-    damage = lambda g: replaced(g, "batch_norm", params=without(g.op("batch_norm").params, "norm_running_var"))  # noqa: E731
+    norm = graph.op("batch_norm")
+    damage = lambda g: replaced(g, "batch_norm", params=without(norm.params, "norm_running_var"))  # noqa: E731
     check(graph, damage, "the parameter 'norm_running_var' is missing")
 
 
