@@ -32,7 +32,8 @@ def outcome(net: Network, x: Tensor, record: list[str], executor=None) -> Outcom
     net.zero_grad(set_to_none=True)
     x = x.detach().clone().requires_grad_()
     out, state, courses = net.evolve(x, record=record)
-    out = out if isinstance(out, dict) else {"out": out}
+    if not isinstance(out, dict):
+        out = dict(enumerate(out)) if isinstance(out, tuple) else {"out": out}
     values = {**{f"out:{k}": v for k, v in out.items()}, **courses, **{f"state:{k}": v for k, v in state.items()}}
     loss = sum((v * weighting(v)).sum() for v in values.values())
     gradients: dict[str, Tensor] = {}

@@ -33,12 +33,12 @@ class FuseChains(Pass):
                 graph, _ = merge(graph, (u, v) if u != v else (u,))
                 changed = True
                 break
-        notes = [
-            Note(self.name, v, f"not fused with {u}: {why}" if u != v else f"its cycle stays outside of it: {why}")
-            for (u, v), why in declined.items()
-            if u in graph.nx and v in graph.nx
-        ]
-        return graph.noted(notes)
+        left = [(u, v) for u, v in declined if u in graph.nx and v in graph.nx]
+        return graph.noted(Note(self.name, v, self._declined(u, v, declined[u, v])) for u, v in left)
+
+    @staticmethod
+    def _declined(u: str, v: str, why: str) -> str:
+        return f"its late value does not become a state: {why}" if u == v else f"not fused with {u}: {why}"
 
     @staticmethod
     def _pairs(graph: Graph) -> list[tuple[str, str]]:
