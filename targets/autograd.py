@@ -155,7 +155,9 @@ class _Scan(torch.autograd.Function):
         ctx.counts = (len(bound.tokens), len(call.inputs))
         ctx.save_for_backward(*call.inputs, *result.saved)
         ctx.set_materialize_grads(False)
-        return (*result.stored.values(), *result.sums.values(), *_fresh(result.finals, call.states))
+        stored = [result.stored[name] for name in call.store]
+        sums = [result.sums[name] for name in call.sums]
+        return (*stored, *sums, *_fresh(result.finals, call.states))
 
     @staticmethod
     @once_differentiable

@@ -143,8 +143,12 @@ class Evaluation:
         op: Connection = self.graph.op(name)
         (edge,) = self.sources(name)
         x = self.course(edge)
-        if op.kind == "BatchNorm" and self.r.training and x.shape[0] * x.shape[1] == 0:
-            raise ModelError("BatchNorm in training needs at least one step and one example", node=name)
+        if op.kind == "BatchNorm" and self.r.training and x.numel() < 2 * x.shape[2]:
+            raise ModelError(
+                f"BatchNorm in training needs at least two values per channel, but batch {x.shape[1]} of"
+                f" {x.shape[0]} steps has {x.numel() // x.shape[2]}. In eval() it takes any",
+                node=name,
+            )
         self.courses[Ref(name)] = apply_connection(op, self.params(name), x, self.r.training)
 
     def bind(self, name: str) -> BoundScan:
