@@ -114,7 +114,7 @@ def compile_scans(kernels: Iterable[dict[str, KernelSource]], archs: Sequence[Ar
     """
     return compile_jobs(
         [
-            Job(role, source, arch, choose(FULL, source.streams, warp=arch.warp))
+            Job(role, source, arch, choose(FULL, source.streams, source.work, warp=arch.warp))
             for roles in kernels
             for role, source in roles.items()
             for arch in archs

@@ -122,7 +122,7 @@ class _Backward:
         for total in self.totals.values():
             w.line(1, f"{total} = {block_of(0.0)}")
         if self.replay:
-            self._chunks(saved)
+            self._chunks(self.replay, saved)
         else:
             state_steps = {s: _Steps(Course(s, p, "cells", None, None), "at") for s, p in saved.items()}
             self._walk(1, state_steps, "T - 1", "0", "T", "0")
@@ -149,6 +149,7 @@ class _Backward:
             by_chunk=self.replay is not None,
             by_neuron=by_neuron,
             streams=len(self.read_states) + len(self.grads) + len(self.inputs),
+            work=sum(function.size for function in functions),
         )
 
     def _shared(self, coef: str) -> bool:
@@ -158,9 +159,9 @@ class _Backward:
             return False
         return coef in scan.params or scan.derived.select([coef]) == scan.reverse_derived.select([coef])
 
-    def _chunks(self, saved: dict[str, str]) -> None:
+    def _chunks(self, replay: Function, saved: dict[str, str]) -> None:
         """The loop over chunks of K steps, last first: replay one from its saved state, then walk back through it."""
-        w, replay = self.w, self.replay
+        w = self.w
         w.line(1, "chunks = (T + K - 1) // K")
         w.line(1, "for done in range(0, chunks):")
         w.line(2, "chunk = chunks - 1 - done")

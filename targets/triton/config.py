@@ -56,7 +56,11 @@ def choose_tile(size: int) -> Tile:
 FULL = 65_536
 
 
-def choose(count: int, streams: int, steps: int = 2, warp: int = 32) -> Config:
+#: Operations that an unrolled loop may have: Triton's compile time grows with more than the square of them.
+_UNROLLED = 300
+
+
+def choose(count: int, streams: int, work: int, steps: int = 2, warp: int = 32) -> Config:
     """Settings for ``count`` elements and a kernel that loads ``streams`` courses.
 
     Only whether there is more than one step counts: kernels are not compiled again for another length.
@@ -64,13 +68,14 @@ def choose(count: int, streams: int, steps: int = 2, warp: int = 32) -> Config:
     Args:
         count: elements of a time step.
         streams: courses loaded ahead at the same time; each costs two registers a step loaded ahead.
+        work: operations of a step.
         steps: time steps.
         warp: threads of a warp.
     """
     small = count < FULL
     most, budget = (16, 32) if small else (8, 8)
     ahead = 1 if steps == 1 else most
-    while ahead > 2 and ahead * streams > budget:
+    while ahead > 2 and (ahead * streams > budget or ahead * (work + 4 * streams) > _UNROLLED):
         ahead //= 2
     warps = 1 if small else 4
     return Config(warps * warp, warps, ahead)

@@ -71,6 +71,7 @@ def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
         by_chunk=by_chunk,
         by_neuron=need_n,
         streams=len(courses),
+        work=step.size,
     )
 
 

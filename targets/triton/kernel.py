@@ -76,6 +76,7 @@ class KernelSource:
         by_chunk: whether it takes K.
         by_neuron: whether it takes N.
         streams: courses that are loaded ahead at the same time: what AHEAD costs registers for.
+        work: operations of a step: what AHEAD costs compile time for.
     """
 
     name: str
@@ -87,6 +88,7 @@ class KernelSource:
     by_chunk: bool
     by_neuron: bool
     streams: int
+    work: int
     forward_coefs: tuple[int, ...] = ()
     grads: tuple[str, ...] = ()
     carried: tuple[str, ...] = ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import linecache
 import sys
 from types import ModuleType
@@ -40,9 +39,9 @@ def _load(source: KernelSource, key: str, interpret: bool) -> ModuleType:
     # held in memory too: neither Python nor Triton reads the file again, should somebody change it meanwhile
     lines = source.text.splitlines(keepends=True)
     linecache.cache[str(path)] = (len(source.text), None, lines, str(path))
-    spec = importlib.util.spec_from_file_location(f"snncompile_generated_{key}_{int(interpret)}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # inspect looks a function's module up
+    module = ModuleType(f"snncompile_generated_{key}_{int(interpret)}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # inspect looks a function's module up
     with knobs.runtime.scope():
         knobs.runtime.interpret = interpret
         exec(compile(source.text, str(path), "exec"), module.__dict__)

@@ -74,6 +74,7 @@ class Function:
         flat: outputs that are one number for all neurons (made of scalar coefficients alone).
         text: its source.
         calls: operations that are functions of their own.
+        size: its operations, those of the functions it calls included.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Function:
     flat: frozenset[str]
     text: str
     calls: tuple[str, ...]
+    size: int
 
 
 def literal(value: float) -> str:
@@ -133,7 +135,13 @@ def print_function(
     lines.append(f"    return {values[0]}" if bare else f"    return ({', '.join(values)}{tail})")
     calls = tuple(sorted({op.op for op in program.ops if op.op in _CALLED}))
     uniform = frozenset(n for n, a in program.outputs if a in flat)
-    return Function(name, args, results, constants, uniform, "\n".join(lines) + "\n", calls)
+    return Function(name, args, results, constants, uniform, "\n".join(lines) + "\n", calls, _size(program))
+
+
+def _size(program: Program) -> int:
+    from snncompile.ir.ops import definition
+
+    return sum(len(definition(op.op).ops) if op.op in COMPOSITE else 1 for op in program.ops)
 
 
 def print_called(functions: Iterable[Function]) -> str:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from snncompile.targets.prune import prune_reverse
 from snncompile.targets.scan import Scan
-from snncompile.targets.triton.kernel import Course, KernelSource, Writer, literal, module_text
-from snncompile.targets.triton.printer import Function, print_function
+from snncompile.targets.triton.kernel import Course, KernelSource, Writer, module_text
+from snncompile.targets.triton.printer import Function, literal, print_function
 from snncompile.targets.triton.variant import Layout
 
 #: Compile-time arguments: batch and neurons of a tile, and how much of the product is summed at a time.
@@ -110,6 +110,7 @@ def _forward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
         by_chunk=False,
         by_neuron=True,
         streams=0,
+        work=step.size,
     )
 
 
@@ -182,6 +183,7 @@ def _backward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
         by_chunk=False,
         by_neuron=True,
         streams=0,
+        work=step.size,
         grads=tuple(grads),
         carried=pruned.carried,
     )

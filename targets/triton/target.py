@@ -45,7 +45,7 @@ class Kernel:
         """Run it over ``count`` elements, on the device's current stream."""
         config = self.configs.get((count, steps == 1))
         if config is None:
-            config = self.fixed or choose(count, self.source.streams, steps, _warp_size())
+            config = self.fixed or choose(count, self.source.streams, self.source.work, steps, _warp_size())
             self.configs[count, steps == 1] = config
         grid = (-(-count // config.block),)
         self.function[grid](*args, config.block, config.ahead, num_warps=config.warps, enable_fp_fusion=False)

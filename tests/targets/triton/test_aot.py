@@ -4,8 +4,9 @@ import pytest
 from triton_scans import awkward, chain, lif
 
 from snncompile.ir.errors import UnsupportedError
-from snncompile.targets.triton.aot import compile_scans, scan_kernels
+from snncompile.targets.triton.aot import Job, compile_jobs, compile_scans, scan_kernels
 from snncompile.targets.triton.arch import ARCHS, parse_arch
+from snncompile.targets.triton.config import Config, choose
 from snncompile.targets.triton.resources import Resources, check_fits
 
 
@@ -81,3 +82,21 @@ def test_unknown_chip():
 def test_too_much_shared_memory():
     with pytest.raises(UnsupportedError, match="f needs 70000 bytes of shared memory, and gfx942 has 65536"):
         check_fits("f", Resources(32, 0, 70_000), ARCHS["gfx942"])
+
+
+@pytest.mark.parametrize("steps", [1, 100])
+def test_settings_for_small_layers_and_single_steps(steps):
+    arch = ARCHS["sm_90"]
+    jobs = [
+        Job(role, k, arch, choose(1000, k.streams, k.work, steps)) for role, k in scan_kernels(lif()).items()
+    ]
+    for b in compile_jobs(jobs):
+        assert b.resources.spills == 0, f"{b.role} {b.settings}: {b.resources}"
+
+
+def test_loads_ahead_are_limited():
+    assert choose(1000, 1, 7) == Config(32, 1, 16)
+    assert choose(1000, 1, 7, steps=1).ahead == 1
+    assert choose(10**6, 3, 20).ahead == 2
+    assert choose(1000, 1, 500).ahead == 2  # a long step would take minutes to compile
+    assert choose(1000, 1, 7, warp=64).block == 64
