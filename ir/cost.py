@@ -198,13 +198,13 @@ def _connection(graph: Graph, name: str, op: Connection, learning: set[str]) -> 
         read = _FLOAT * n_out + (_FLOAT * n_in if wants_weight else 0)
         backward = Work(flops, read, _FLOAT * n_in if wants_input else 0)
         return forward, forward, backward if wants_input or wants_weight else Work()
-    flops = _other_flops(op)
-    inference, training = (Work(f) + moved if f is not None else Work() for f in flops)
-    if not (wants_input or wants_weight) or flops[1] is None:
+    now, learning_now = _other_flops(op)
+    inference, training = (Work(f) + moved if f is not None else Work() for f in (now, learning_now))
+    if not (wants_input or wants_weight) or learning_now is None:
         return inference, training, Work()
     keeps = op.kind in ("BatchNorm", "MaxPool2d")  # their gradients look at the input again
     read = _FLOAT * (n_out + (n_in if keeps else 0))
-    return inference, training, Work(flops[1], read, _FLOAT * n_in if wants_input else 0)
+    return inference, training, Work(learning_now, read, _FLOAT * n_in if wants_input else 0)
 
 
 def _other_flops(op: Connection) -> tuple[int | None, int | None]:

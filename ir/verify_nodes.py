@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import isfinite, prod
 
 from snncompile.ir.connection import CONNECTIONS, PRODUCTS, Connection
-from snncompile.ir.elementwise import Elementwise
+from snncompile.ir.elementwise import Elementwise, OutPort, State
 from snncompile.ir.hoist import misplaced
 from snncompile.ir.params import CONSTRAINTS, INITS, Parameter, channel_shape
 from snncompile.ir.program import IDENTIFIER, Program, verify_program
@@ -129,13 +129,14 @@ def _names_and_types(op: Elementwise, states: list[str], given: list[str]) -> No
             raise Fault(f"the output {out.local!r} has the name of an input or parameter")
         if out.type.shape != op.shape:
             raise Fault(f"the output {out.local!r} has features {out.type.shape}, the node {op.shape}")
-    for item in (*op.states, *op.outputs):
+    items: list[State | OutPort] = [*op.states, *op.outputs]
+    for item in items:
         if not dotted(item.name) and not IDENTIFIER.match(item.name):  # a fused feedback keeps its own name
             raise Fault(f"{item.local!r} is recorded as {item.name!r}, not '<node>.<name>'")
     for state in op.states:
         if not isfinite(state.init):
             raise Fault(f"the state {state.local!r} starts from {state.init}, which is not finite")
-    records = {(i.local, i.name) for i in (*op.states, *op.outputs)}
+    records = {(item.local, item.name) for item in items}
     _distinct(sorted(name for _, name in records), "of its records")
 
 
