@@ -16,6 +16,10 @@ from snncompile.ir.graph import Graph
 from snncompile.ir.locations import caller
 from snncompile.ir.program import IDENTIFIER
 
+#: Names that a call by name could not reach.
+_TAKEN_HYPERPARAMETERS = dict.fromkeys(("model", "target", "checkpoint"), "snn.compile")
+_TAKEN_INPUTS = dict.fromkeys(("self", "state", "record", "steps", "batch"), "a network's call")
+
 _building: ContextVar[Builder | None] = ContextVar("building", default=None)
 
 
@@ -55,6 +59,13 @@ class Model:
         for p in inspect.signature(function).parameters.values():
             if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
                 raise ModelError("a model function takes no *args or **kwargs", where=self.where)
+            taken = _TAKEN_HYPERPARAMETERS if p.kind is p.KEYWORD_ONLY else _TAKEN_INPUTS
+            if p.name in taken:
+                raise ModelError(
+                    f"{p.name!r} is an argument of {taken[p.name]}: give that parameter of model {self.name!r} another"
+                    " name",
+                    where=self.where,
+                )
             if p.kind is p.KEYWORD_ONLY:
                 hyper[p.name] = p.default
             elif isinstance(p.default, InputSpec):

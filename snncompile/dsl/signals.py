@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Signal:
     """The output of a node (or an input) inside a model function.
 
-    ``signal >> node`` applies a node, ``a + b`` adds, ``2 * a`` scales, ``signal.state("v")`` is a state of the node
-    it comes from, ``signal["name"]`` another of its outputs.
+    ``signal >> node`` applies a node, ``a + b`` adds, ``a - b`` subtracts, ``2 * a`` scales, ``signal.state("v")`` is a
+    state of the node it comes from, ``signal["name"]`` another of its outputs.
     """
 
     __hash__ = object.__hash__
@@ -50,7 +50,8 @@ class Signal:
         if isinstance(node, type) and issubclass(node, Node):
             raise ModelError(f"`>> {node.__name__}` needs an object: write `>> {node.__name__}(...)`", where=caller())
         if not isinstance(node, Node):
-            raise ModelError(f"`>>` leads to a node or a block, not to {node!r}", where=caller())
+            hint = ". A layer of torch is no node: use snn's of that name" if hasattr(node, "state_dict") else ""
+            raise ModelError(f"`>>` leads to a node or a block, not to {node!r}{hint}", where=caller())
         return self.apply_node(node, (self,), {})
 
     def apply_node(self, node: Node, signals: Sequence[Any], ports: Mapping[str, Any]) -> Signal:
@@ -63,6 +64,12 @@ class Signal:
         return self._builder.sum(self, other, caller())
 
     __radd__ = __add__
+
+    def __neg__(self) -> Signal:
+        return self * -1.0
+
+    def __sub__(self, other: Any) -> Signal:
+        return self + (-other if isinstance(other, Signal) else other)
 
     def __mul__(self, factor: Any) -> Signal:
         from snncompile.ir.nodes import Scale

@@ -1,0 +1,57 @@
+"""What a model function can do with signals, and what it is told when it cannot."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import snncompile as snn
+
+
+def test_arithmetic():
+    @snn.model
+    def mixed(a=snn.Current(3), b=snn.Current(3)):
+        return a - b, -a, 2 * a + b * 0.5
+
+    a, b = torch.randn(2, 5, 3), torch.randn(2, 5, 3)
+    difference, negative, sum_ = snn.compile(mixed)(a, b)
+    assert torch.equal(difference, a - b) and torch.equal(negative, -a) and torch.equal(sum_, 2 * a + b * 0.5)
+
+
+@pytest.mark.parametrize(
+    ("use", "said"),
+    [
+        (lambda x: x + snn.LIF(), r"write `\(a >> node\) \+ \(b >> node\)`"),
+        (lambda x: x - snn.LIF(), r"write `\(a >> node\) \+ \(b >> node\)`"),
+        (lambda x: x + 1, "a signal can be added to a signal, not to 1"),
+        (lambda x: x * x, "signals can be added, not multiplied"),
+        (lambda x: x >> snn.LIF, r"needs an object: write `>> LIF\(...\)`"),
+        (lambda x: x >> torch.nn.Linear(3, 4), "A layer of torch is no node: use snn's of that name"),
+        (lambda x: x >> 3, "`>>` leads to a node or a block, not to 3"),
+        (lambda x: (x >> snn.LIF()).state("w"), "it has no state or output 'w'; it has: spikes, v"),
+        (lambda x: [*x], "a signal cannot be unpacked"),
+        (lambda x: x if x else None, "a signal has no truth value"),
+    ],
+)
+def test_mistakes(use, said):
+    @snn.model
+    def wrong(x=snn.Spikes(3)):
+        return use(x)
+
+    with pytest.raises(snn.ModelError, match=said) as raised:
+        snn.compile(wrong)
+    assert "test_signals.py" in str(raised.value)
+
+
+def test_names_that_a_call_could_not_reach():
+    with pytest.raises(snn.ModelError, match="'state' is an argument of a network's call: give that"):
+
+        @snn.model
+        def wrong(state=snn.Spikes(3)):
+            return state
+
+    with pytest.raises(snn.ModelError, match=r"'target' is an argument of snn\.compile"):
+
+        @snn.model
+        def wrong_too(x=snn.Spikes(3), *, target=3):
+            return x
