@@ -5,17 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 from hypothesis import given, settings
-from ..compare import assert_close_gradients, assert_same_bits, outcome
-from ..random_models import random_model, seeds, shapes, spikes
 
 import snncompile as snn
 from snncompile.passes.pipeline import Request, compile_graph, pass_names
 from snncompile.targets.executor import Executor
-from snncompile.targets.torch.loop import LoopTarget
+
+from ..compare import assert_close_gradients, assert_same_bits, outcome
+from ..plain_target import PlainTarget
+from ..random_models import random_model, seeds, shapes, spikes
 
 
 def _reference(net: snn.Network) -> Executor:
-    return Executor(net.graph, LoopTarget())
+    return Executor(net.graph, PlainTarget())
 
 
 @settings(max_examples=25)
@@ -38,7 +39,7 @@ def test_each_pass_changes_nothing(upto):
         net = snn.compile(random_model(seed), target="torch")
         x = spikes(seed, 2, 9)
         keep = frozenset(net.graph.recordable())
-        part = Executor(compile_graph(net.graph, Request(keep=keep), upto), LoopTarget())
+        part = Executor(compile_graph(net.graph, Request(keep=keep), upto), PlainTarget())
         want = outcome(net, x, [], _reference(net))
         got = outcome(net, x, [], part)
         assert_same_bits(want, got)
