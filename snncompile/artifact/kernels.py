@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from snncompile.artifact.format import KERNELS, SOURCE
-from snncompile.ir.errors import UnsupportedError
+from snncompile.ir.errors import SnnError, UnsupportedError
 from snncompile.ir.graph import Graph
 from snncompile.passes.pipeline import Request, compile_graph
 
@@ -99,7 +99,16 @@ def make_kernels(
     reports = []
     wanted = [{p.stem: p.source} for p in printed]
     owner = {p.stem: p.scan.name for p in printed}
-    for b in compile_scans(wanted, [parse_arch(a) for a in archs]):
+    try:
+        binaries = compile_scans(wanted, [parse_arch(a) for a in archs])
+    except SnnError:
+        raise
+    except Exception as err:  # Triton, its compilers and assemblers have no common kind
+        raise UnsupportedError(
+            f"Triton {triton_version()} cannot compile the kernels for {', '.join(archs)}: {type(err).__name__}: {err}."
+            " Build without --arch, or see snncompile doctor"
+        ) from err
+    for b in binaries:
         files[f"{KERNELS}/{b.role}.{b.arch.name}.{b.arch.binary}"] = b.code
         files[f"{KERNELS}/{b.role}.{b.arch.name}.{b.arch.assembly}"] = b.assembly.encode()
         r = b.resources

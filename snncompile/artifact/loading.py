@@ -26,7 +26,7 @@ from snncompile.artifact.format import (
     signature,
 )
 from snncompile.artifact.weights import check_weights, read_weights
-from snncompile.ir.errors import ArtifactError, ModelError, SnnError
+from snncompile.ir.errors import ArtifactError, ModelError, SnnError, UnsupportedError
 from snncompile.ir.graph import Graph
 
 if TYPE_CHECKING:
@@ -87,8 +87,14 @@ def load(path: str | Path, target: str | None = None, trust_binaries: bool = Fal
 def build_network(artifact: Artifact, target: str | None = None) -> Network:
     """The network of a checked artifact."""
     from snncompile.network import Network
+    from snncompile.targets.registry import CHOICES
 
     manifest = artifact.manifest
+    if target is None and manifest.target not in CHOICES:
+        raise UnsupportedError(
+            f"{artifact.path} is built for target {manifest.target!r}, which this snncompile does not have; name"
+            f" another: {', '.join(CHOICES)}"
+        )
     return Network(artifact.graph, target or manifest.target, checkpoint=manifest.checkpoint, values=artifact.weights())
 
 

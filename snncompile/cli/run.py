@@ -57,7 +57,7 @@ def command(
         raise UsageError(f"there is no artifact {artifact}")
     if data is not None and not data.is_file():
         raise UsageError(f"there is no file {data}")
-    with progress(as_json) as say, artifact_notes() as notes:
+    with artifact_notes() as notes, progress(as_json) as say:
         say("loading")
         import torch
 

@@ -220,6 +220,13 @@ def test_graph_that_is_no_graph(artifact):
     refused(artifact, "graph.json")
 
 
+def test_a_target_that_this_version_does_not_have(artifact):
+    manifest(artifact, lambda m: m.update(target="fpga"))
+    with pytest.raises(snn.UnsupportedError, match="is built for target 'fpga', which this snncompile does not have"):
+        snn.load(artifact)
+    assert snn.load(artifact, target="torch").target == "torch"
+
+
 def weights(path: Path, change) -> None:
     values = load_file(path / "weights.safetensors")
     change(values)

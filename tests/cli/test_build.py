@@ -48,7 +48,7 @@ def test_set(cli, model, tmp_path):
     assert done.status == 0, done.err
     net = snn.load(tmp_path / "net.snn")
     assert net.linear.weight.shape == (7, 6)
-    assert float(net.lif.tau_mem[0]) == pytest.approx(0.01)
+    assert net.lif.tau_mem[0].item() == pytest.approx(0.01)
     assert "lif_1" in net.graph.names
 
 
@@ -146,6 +146,20 @@ def test_no_triton(cli, model, monkeypatch):
     done = cli("build", "net.py", "--target", "triton", "--arch", "sm_90")
     assert done.status == 2 and "needs the package triton" in done.err
     assert cli("build", "net.py", "--target", "triton").status == 0
+
+
+def test_the_compiler_fails(cli, model, monkeypatch, tmp_path):
+    from snncompile.targets.triton import aot
+
+    def fail(*_):
+        raise RuntimeError("ptxas exploded")
+
+    monkeypatch.setattr(aot, "compile_scans", fail)
+    done = cli("build", "net.py", "--target", "triton", "--arch", "sm_90")
+    assert done.status == 2
+    assert "cannot compile the kernels for sm_90: RuntimeError: ptxas exploded" in done.err
+    assert "Build without --arch" in done.err
+    assert not (tmp_path / "net.snn").exists()
 
 
 def test_out_is_something_else(cli, model, tmp_path):
