@@ -1,4 +1,4 @@
-"""A target against the reference: every scan on the reference's own inputs, then the whole network."""
+"""A target against plain interpretation, scan by scan on the same inputs, then the whole network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from snncompile.passes.pipeline import Request, compile_graph
 from snncompile.targets.executor import Executor
 from snncompile.targets.registry import availability, make_target
 from snncompile.targets.shadow import GRADIENT_TOLERANCE, ShadowTarget
-from snncompile.targets.torch.loop import LoopTarget
+from snncompile.targets.torch.plain import PlainTarget
 
 
 def check_target(net: Network, target: str, sample: Sample) -> list[Check]:
@@ -25,7 +25,7 @@ def check_target(net: Network, target: str, sample: Sample) -> list[Check]:
         return [Check(f"target {target}", "skipped", usable.reason)]
     device = torch.device("cuda" if target == "triton" and torch.cuda.is_available() else "cpu")
     graph = compile_graph(net.graph, Request())
-    shadow = ShadowTarget(LoopTarget(), make_target(target), device)
+    shadow = ShadowTarget(PlainTarget(), make_target(target), device)  # the torch target is under test, too
     labels = {name: _labels(op) for name, op in graph.of_type(Elementwise)}
     try:
         outcome(net, Executor(graph, shadow), sample, tuple(graph.recordable()))
