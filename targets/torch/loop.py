@@ -12,8 +12,8 @@ from snncompile.targets.prune import prune_reverse
 from snncompile.targets.scan import BackwardCall, BackwardResult, ForwardCall, ForwardResult, Scan
 from snncompile.targets.torch.steps import Steps
 
-#: Values of one signal that are held at once, where a scan may be run in pieces: few enough for the cache, and for torch
-#: to compute them on one thread.
+#: Values of one signal held at once, where a scan may be run in pieces: few enough for the cache, and for torch to
+#: compute them on one thread.
 _PIECE = 2**15 - 1
 
 
@@ -87,7 +87,7 @@ class LoopTarget:
         carried = [name.removeprefix("grad_") for name in run.carried]
         carry = [finals.get(name, zero) for name in carried]
         fixed = dict(zip(scan.reverse_coefs, call.coefs, strict=True))
-        courses: dict[str, list[Tensor]] = {name: [] for name in wanted}
+        courses = {name: torch.empty(call.shape, device=device) for name in wanted}
         totals = {name: torch.zeros_like(zero) for name in sums}
         piece = call.checkpoint if call.checkpoint > 1 else _piece(call.shape)
         for start in reversed(range(0, steps, piece)):
@@ -96,15 +96,13 @@ class LoopTarget:
             for name, grad in call.grads.items():
                 label = f"given:grad_{name}" if name in scan.states else f"grad_{name}"
                 values[label] = grad[start:end]
-            found, carry = run(values, carry, (end - start, batch, size), device, backwards=True)
-            for name, course in courses.items():
-                course.append(found[name])
+            into = {name: course[start:end] for name, course in courses.items()}
+            found, carry = run(values, carry, (end - start, batch, size), device, True, into)
             for name in totals:
                 _accumulate(totals[name], found[name].unbind(0)[::-1])
-        grads = {name: _cat(course[::-1], call) for name, course in courses.items()}
         states = dict(zip(carried, carry, strict=True))
         return BackwardResult(
-            tuple(grads.get(f"grad_{name}") for name in scan.inputs),
+            tuple(courses.get(f"grad_{name}") for name in scan.inputs),
             tuple(states.get(name, zero) for name in scan.states),
             totals,
         )

@@ -186,6 +186,7 @@ class Steps:
         shape: tuple[int, int, int],
         device: torch.device,
         backwards: bool = False,
+        into: Mapping[str, Tensor] | None = None,
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Courses ``(T, B, N)`` of what is wanted, and the carried values ``(B, N)`` after the last step.
 
@@ -196,7 +197,10 @@ class Steps:
             shape: T, B, N.
             device: where.
             backwards: from the last step to the first.
+            into: contiguous tensors ``(T, B, N)`` that courses are written to, by name.
         """
+        into = into or {}
+        direct = {self.wanted[n]: target for n, target in into.items() if n not in self.borrowed}
         env: dict[str, Any] = dict(values)
         env.update(zip(self._early, self._before(env, device), strict=True))
         if self._inside is not None:
@@ -207,14 +211,16 @@ class Steps:
             loop[_CLOCK] = range(shape[0])
             results = self._inside(loop, device)
             for name, course in zip(self._stacked, results, strict=False):
-                env[name] = torch.stack(course[::-1] if backwards else course)
+                env[name] = torch.stack(course[::-1] if backwards else course, out=direct.get(name))
             carry = results[len(self._stacked) :]
             carry = [v.clone() if i in self._not_made else v for i, v in enumerate(carry)]
         courses = zip(self.wanted, self._after(env, device), strict=True)
-        return {n: self._own(n, course, shape) for n, course in courses}, list(carry)
+        return {n: self._own(n, course, shape, into.get(n)) for n, course in courses}, list(carry)
 
-    def _own(self, name: str, course: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    def _own(self, name: str, course: Tensor, shape: tuple[int, int, int], target: Tensor | None) -> Tensor:
         """``course`` in full, and no view of what somebody else holds."""
+        if target is not None:
+            return target if target is course else target.copy_(course)
         if name in self.borrowed or tuple(course.shape) != shape:
             return course.expand(shape).clone(memory_format=torch.contiguous_format)
         return course
