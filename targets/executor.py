@@ -14,6 +14,9 @@ from snncompile.ir.errors import ModelError
 from snncompile.ir.graph import Edge, Graph, Input, Ref, Region
 from snncompile.ir.regions import choose_regions
 from snncompile.targets.autograd import BoundScan, PreparedScan
+from snncompile.targets.recurrent import run_recurrent
+from snncompile.targets.recurrent_call import RecurrentTarget
+from snncompile.targets.recurrent_layer import Layer, match, run_layer
 from snncompile.targets.scan import ScanTarget
 from snncompile.targets.torch.products import apply_connection
 from snncompile.targets.transfer import move
@@ -69,6 +72,8 @@ class Executor:
         self.scans = {name: PreparedScan(name, op, target) for name, op in graph.of_type(Elementwise)}
         self.read = self._ports_read()
         ops = [op for _, op in graph.of_type(Elementwise)]
+        self.recurrent: RecurrentTarget | None = getattr(target, "recurrent", None)
+        self.layers = {r: match(graph, r) for r in self.regions if r.kind == "recurrent"}
         self.step_parameters = tuple(dict.fromkeys(p.name for op in ops for p in op.params.values()))
 
     def _ports_read(self) -> dict[str, list[str]]:
@@ -107,7 +112,7 @@ class Evaluation:
             self.courses[Ref(name)] = self.r.inputs[name].expand(self.r.steps, self.r.batch, *op.type.shape)
         for region in self.x.regions:
             if region.kind == "recurrent":
-                self._recurrent(region)
+                self._cycle(region)
             elif region.kind == "product":
                 self._product(region.nodes[0])
             else:
@@ -184,10 +189,12 @@ class Evaluation:
 
     # -- step by step ------------------------------------------------------------------------------------------------
 
-    def _recurrent(self, region: Region) -> None:
-        from snncompile.targets.recurrent import run_recurrent
-
-        run_recurrent(self, region)
+    def _cycle(self, region: Region) -> None:
+        layer = self.x.layers[region]
+        if self.x.recurrent is not None and isinstance(layer, Layer):
+            run_layer(self, layer, self.x.recurrent)
+        else:
+            run_recurrent(self, region)
 
 
 def _flat(course: Tensor, shape: tuple[int, int, int]) -> Tensor:

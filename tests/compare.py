@@ -39,7 +39,7 @@ def outcome(net: Network, x: Tensor, record: list[str], executor=None) -> Outcom
     gradients: dict[str, Tensor] = {}
     if isinstance(loss, Tensor) and loss.requires_grad:
         loss.backward()
-        gradients = {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
+        gradients = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in net.named_parameters()}
         gradients["input"] = x.grad
     return Outcome({k: v.detach() for k, v in values.items()}, gradients)
 

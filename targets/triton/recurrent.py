@@ -1,13 +1,4 @@
-"""A recurrent layer with one fused kernel per time step: ``spikes -> weight -> neurons -> spikes``.
-
-The contract mirrors that of scans. A scan's input ``port`` is, at every step, the product of the value that its result
-``source`` had one step before: ``x[port][t] = source[t - 1] @ weight.T + bias``. All its other inputs are ordinary
-courses (a feed-forward current, say). The executor calls::
-
-    target = RecurrentSteps()
-    made = target.forward(scan, RecurrentForwardCall(...))     # T launches
-    grads = target.backward(scan, RecurrentBackwardCall(...))  # T launches
-    d_weight, d_bias = weight_gradients(grads.product, call.start, made.stored[source])   # one product
+"""Recurrent layers with one fused kernel per time step: the product and the neurons' step together.
 
 Products are float32, summed in an order that depends on nothing but N, with no tensor-core rounding. Batch and neurons
 are tiled over programs. Memory for training: every state and the product, each ``(T, B, N)``, besides what is stored.
@@ -16,14 +7,19 @@ are tiled over programs. Memory for training: every state and the product, each 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from snncompile.ir.errors import UnsupportedError
+from snncompile.targets.recurrent_call import (
+    RecurrentBackwardCall,
+    RecurrentBackwardResult,
+    RecurrentForwardCall,
+    RecurrentForwardResult,
+)
 from snncompile.targets.scan import Scan
 from snncompile.targets.triton.availability import check_runnable, interpreting
 from snncompile.targets.triton.config import choose_tile
@@ -32,107 +28,6 @@ from snncompile.targets.triton.load import load
 from snncompile.targets.triton.recurrent_kernel import RecurrentVariant, print_recurrent
 from snncompile.targets.triton.target import add_course, is_flat, on_device
 from snncompile.targets.triton.variant import Layout
-
-
-@dataclass(frozen=True)
-class RecurrentForwardCall:
-    """Everything a recurrent forward reads.
-
-    Attributes:
-        port: the scan's input that is the product.
-        source: the scan's result that is multiplied, one step later.
-        weight: ``(N, N)`` float32, rows are outputs; any strides.
-        bias: ``(N,)`` contiguous, or None.
-        start: ``(B, N)`` contiguous: the source's value before the first step.
-        inputs: one tensor per input of the scan, ``(T, B, N)`` float32, any strides; None for ``port``.
-        coefs: as in a scan's forward call.
-        states: as in a scan's forward call.
-        shape: T, B, N.
-        store: results whose whole course is wanted; the source's is always given.
-        train: whether to keep what the backward needs.
-    """
-
-    port: str
-    source: str
-    weight: Tensor
-    bias: Tensor | None
-    start: Tensor
-    inputs: tuple[Tensor | None, ...]
-    coefs: tuple[Tensor, ...]
-    states: tuple[Tensor, ...]
-    shape: tuple[int, int, int]
-    store: tuple[str, ...] = ()
-    train: bool = False
-
-
-@dataclass(frozen=True)
-class RecurrentForwardResult:
-    """What a recurrent forward gives.
-
-    Attributes:
-        stored: result name -> ``(T, B, N)``; the source is always among them.
-        finals: one ``(B, N)`` tensor per state, after the last step.
-        saved: states before every step, ``(T, B, N)`` each, or empty.
-        product: the course of ``port``, ``(T, B, N)``, or None.
-    """
-
-    stored: dict[str, Tensor]
-    finals: tuple[Tensor, ...]
-    saved: tuple[Tensor, ...]
-    product: Tensor | None
-
-
-@dataclass(frozen=True)
-class RecurrentBackwardCall:
-    """Everything a recurrent backward reads.
-
-    Attributes:
-        port: as in the forward call.
-        source: as in the forward call.
-        weight: as in the forward call.
-        inputs: as in the forward call.
-        coefs: one tensor per *reverse* coefficient.
-        saved: as the forward gave them.
-        product: as the forward gave it.
-        shape: T, B, N.
-        grads: result name -> gradient of its course, ``(T, B, N)``, any strides. The gradient of the source's value
-            after the last step (carried on as the next call's ``start``) is to be added to its last row.
-        grad_finals: one gradient per final state, ``(B, N)`` contiguous, or None.
-        need_inputs: which input gradients are wanted (the port's entry is ignored).
-        need_accumulators: whether parameter gradients are wanted.
-    """
-
-    port: str
-    source: str
-    weight: Tensor
-    inputs: tuple[Tensor | None, ...]
-    coefs: tuple[Tensor, ...]
-    saved: tuple[Tensor, ...]
-    product: Tensor
-    shape: tuple[int, int, int]
-    grads: Mapping[str, Tensor]
-    grad_finals: tuple[Tensor | None, ...]
-    need_inputs: tuple[bool, ...]
-    need_accumulators: bool
-
-
-@dataclass(frozen=True)
-class RecurrentBackwardResult:
-    """What a recurrent backward gives.
-
-    Attributes:
-        inputs: one ``(T, B, N)`` gradient per input, None where not wanted and for ``port``.
-        product: the gradient of ``port``, ``(T, B, N)``.
-        start: the gradient of ``start``, ``(B, N)``.
-        states: one ``(B, N)`` gradient per initial state.
-        accumulators: accumulator name -> ``(B, N)`` sum over time, empty where not wanted.
-    """
-
-    inputs: tuple[Tensor | None, ...]
-    product: Tensor
-    start: Tensor
-    states: tuple[Tensor, ...]
-    accumulators: dict[str, Tensor]
 
 
 class RecurrentSteps:
@@ -232,19 +127,6 @@ class RecurrentSteps:
         with on_device(device):
             for t in steps:
                 launch(*args, batch, size, t, *constants, num_warps=tile.warps, enable_fp_fusion=False)
-
-
-def weight_gradients(product: Tensor, start: Tensor, course: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of weight and bias.
-
-    Args:
-        product: the gradient of the product, as the backward gave it.
-        start: the source's value before the first step.
-        course: the source's course.
-    """
-    size = product.shape[2]
-    before = torch.cat([start[None], course[:-1]]) if len(product) else course
-    return product.reshape(-1, size).T @ before.reshape(-1, size), product.sum((0, 1))
 
 
 def _checked(scan: Scan, call: RecurrentForwardCall | RecurrentBackwardCall) -> torch.device:

@@ -6,12 +6,14 @@ import contextlib
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from snncompile.ir.errors import UnsupportedError
+from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.scan import BackwardCall, BackwardResult, ForwardCall, ForwardResult, Scan
 from snncompile.targets.triton.availability import check_runnable, interpreting
 from snncompile.targets.triton.backward import print_backward
@@ -65,6 +67,13 @@ class TritonTarget:
         self._config = config
         self._empty = empty
         self._kernels: weakref.WeakKeyDictionary[Scan, dict[Any, Kernel]] = weakref.WeakKeyDictionary()
+
+    @cached_property
+    def recurrent(self) -> RecurrentTarget:
+        """Runs the recurrent layers that are one connection and one population."""
+        from snncompile.targets.triton.recurrent import RecurrentSteps
+
+        return RecurrentSteps(self._empty)
 
     def forward(self, scan: Scan, call: ForwardCall) -> ForwardResult:
         """Run ``scan`` from the first step to the last, in one launch."""

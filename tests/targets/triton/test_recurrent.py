@@ -7,12 +7,8 @@ import torch
 from triton_loop import evaluate, same_bits
 from triton_scans import ALL
 
-from snncompile.targets.triton.recurrent import (
-    RecurrentBackwardCall,
-    RecurrentForwardCall,
-    RecurrentSteps,
-    weight_gradients,
-)
+from snncompile.targets.recurrent_call import RecurrentBackwardCall, RecurrentForwardCall, weight_gradients
+from snncompile.targets.triton.recurrent import RecurrentSteps
 from snncompile.targets.triton.recurrent_kernel import RecurrentVariant, print_recurrent
 from snncompile.targets.triton.variant import Layout
 

@@ -1,0 +1,183 @@
+"""A recurrent layer as one operation: a cycle of one dense connection and the neurons it feeds.
+
+A target that offers ``recurrent`` runs such a region with its own kernels; any other cycle runs node by node
+(``targets/recurrent.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from snncompile.ir.connection import Connection
+from snncompile.ir.elementwise import Elementwise
+from snncompile.ir.graph import Edge, Graph, Ref, Region
+from snncompile.targets.autograd import BoundScan, over_batch
+from snncompile.targets.recurrent_call import (
+    RecurrentBackwardCall,
+    RecurrentForwardCall,
+    RecurrentTarget,
+    weight_gradients,
+)
+from snncompile.targets.torch.products import apply_connection, folded
+
+if TYPE_CHECKING:
+    from snncompile.targets.executor import Evaluation
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A recurrent region of the simple form.
+
+    Attributes:
+        connection: the dense connection's name.
+        neurons: the elementwise node's name.
+        port: the node's input that the connection feeds.
+        source: the node's result that comes back.
+        feedback: the state that holds it.
+    """
+
+    connection: str
+    neurons: str
+    port: str
+    source: str
+    feedback: str
+
+
+def match(graph: Graph, region: Region) -> Layer | str:
+    """The layer that ``region`` is, or why it is none."""
+    if len(region.nodes) != 2:
+        return f"the cycle has {len(region.nodes)} nodes, not one connection and one population"
+    connections = [n for n in region.nodes if isinstance(graph.op(n), Connection)]
+    populations = [n for n in region.nodes if isinstance(graph.op(n), Elementwise)]
+    if len(connections) != 1 or len(populations) != 1:
+        return "the cycle is not one connection and one population"
+    (connection,), (neurons,) = connections, populations
+    if graph.op(connection).kind != "Linear":
+        return f"{connection} is a {graph.op(connection).kind}, not a Linear"
+    (back,) = graph.inputs_of(connection).values()
+    if not back.delay:
+        return f"the late edge leads to {neurons}, not to {connection}"
+    if any(ref.node == connection for _, ref in graph.outputs) or len(graph.consumers(connection)) != 1:
+        return f"{connection} is read elsewhere, too"
+    feeds = graph.inputs_of(neurons)
+    port = next(p for p, e in feeds.items() if e.source.node == connection)
+    if feeds[port].delay or any(e.source.node == neurons for e in feeds.values()):
+        return f"{neurons} reads another late value"
+    if graph.op(connection).input.size != graph.op(connection).output.size:
+        return f"{connection} is not square"
+    return Layer(connection, neurons, port, back.source.port, back.feedback)
+
+
+def run_layer(ev: Evaluation, layer: Layer, target: RecurrentTarget) -> None:
+    """Run ``layer`` over all steps of ``ev``, leaving courses, sums and final states there."""
+    op: Elementwise = ev.graph.op(layer.neurons)
+    shape = (ev.r.steps, ev.r.batch, op.size)
+    edges = ev.x.inputs[layer.neurons]
+    bound = ev.bind(layer.neurons)
+    store, sums = ev.wanted(layer.neurons, ev.x.read[layer.neurons])
+    weight, bias = folded(ev.graph.op(layer.connection), ev.params(layer.connection))
+    call = RecurrentForwardCall(
+        port=layer.port,
+        source=layer.source,
+        weight=weight.float(),
+        bias=None if bias is None else bias.float(),
+        start=ev.r.state[layer.feedback].reshape(shape[1:]).float().contiguous(),
+        inputs=tuple(None if p == layer.port else _flat(ev, e, shape) for p, e in edges.items()),
+        coefs=bound.coefs,
+        states=tuple(ev.r.state[s.name].reshape(shape[1:]).float().contiguous() for s in op.states),
+        shape=shape,
+        store=tuple(dict.fromkeys((*store, *sums, layer.source))),
+    )
+    courses, finals = _run(bound, call, target)
+    last = courses[layer.source][-1] if shape[0] else call.start
+    for result, course in courses.items():
+        ev.courses[Ref(layer.neurons, result)] = course.unflatten(2, op.shape)
+    for state, final in zip(op.states, finals, strict=True):
+        ev.state[state.name] = final.unflatten(1, op.shape)
+    ev.state[layer.feedback] = last.unflatten(1, op.shape)
+    product = Ref(layer.connection)
+    if product in ev.want_course | ev.want_sum:  # it stays in the kernel: for a record it is made again
+        late = torch.cat([call.start.unsqueeze(0), courses[layer.source]])[:-1]
+        made = apply_connection(ev.graph.op(layer.connection), ev.params(layer.connection), late, ev.r.training)
+        ev.courses[product] = made
+
+
+def _flat(ev: Evaluation, edge: Edge, shape: tuple[int, int, int]) -> Tensor:
+    return ev.course(edge).reshape(shape).float()
+
+
+def _run(
+    bound: BoundScan, call: RecurrentForwardCall, target: RecurrentTarget
+) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Courses by result, and final states; differentiable."""
+    scan = bound.prepared.scan
+    tensors: list[Tensor] = [*bound.tokens, call.weight, *([] if call.bias is None else [call.bias]), call.start]
+    tensors += [x for x in call.inputs if x is not None]
+    tensors += call.states
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        flat = _Layer.apply(bound, replace(call, train=True), target, *tensors)
+        return dict(zip(call.store, flat[: len(call.store)], strict=True)), list(flat[len(call.store) :])
+    made = target.forward(scan, call)
+    return made.stored, list(made.finals)
+
+
+class _Layer(torch.autograd.Function):
+    """One recurrent layer over a whole sequence."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, bound: BoundScan, call: RecurrentForwardCall, target: RecurrentTarget, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        made = target.forward(bound.prepared.scan, call)
+        assert made.product is not None
+        given = tuple(x for x in call.inputs if x is not None)
+        source = made.stored[call.source]
+        ctx.bound, ctx.target = bound, target
+        ctx.call = replace(call, inputs=tuple(x is not None for x in call.inputs), states=(), start=None, weight=None)
+        ctx.counts = (len(given), len(call.states))
+        ctx.save_for_backward(call.weight, call.start, source, made.product, *given, *made.saved)
+        ctx.set_materialize_grads(False)
+        return (*(made.stored[name] for name in call.store), *made.finals)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        bound, call = ctx.bound, ctx.call
+        n_inputs, n_states = ctx.counts
+        weight, start, source, product, *rest = ctx.saved_tensors
+        given = iter(rest[:n_inputs])
+        inputs = tuple(next(given) if present else None for present in call.inputs)
+        n_tokens = len(bound.tokens)
+        needs = ctx.needs_input_grad[3:]
+        with_bias = 0 if call.bias is None else 1
+        at = n_tokens + 2 + with_bias
+        wanted = iter(needs[at : at + n_inputs])
+        stored = grads[: len(call.store)]
+        made = ctx.target.backward(
+            bound.prepared.scan,
+            RecurrentBackwardCall(
+                port=call.port,
+                source=call.source,
+                weight=weight,
+                inputs=inputs,
+                coefs=bound.reverse_coefs,
+                saved=tuple(rest[n_inputs : n_inputs + n_states]),
+                product=product,
+                shape=call.shape,
+                grads={n: g for n, g in zip(call.store, stored, strict=True) if g is not None},
+                grad_finals=tuple(None if g is None else g.contiguous() for g in grads[len(call.store) :]),
+                need_inputs=tuple(x is not None and next(wanted) for x in inputs),
+                need_accumulators=any(needs[:n_tokens]),
+            ),
+        )
+        d_weight, d_bias = weight_gradients(made.product, start, source)
+        sums = [over_batch(made.accumulators.get(a)) for a in bound.prepared.scan.accumulators] if n_tokens else []
+        d_inputs = [g for g, x in zip(made.inputs, inputs, strict=True) if x is not None]
+        d_bias_list: Sequence[Tensor] = [d_bias] if with_bias else []
+        return None, None, None, *sums, d_weight, *d_bias_list, made.start, *d_inputs, *made.states
