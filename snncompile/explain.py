@@ -9,7 +9,7 @@ from typing import Any
 
 from snncompile.ir.cost import Work, network_cost, region_costs
 from snncompile.ir.elementwise import Elementwise
-from snncompile.ir.graph import Graph, Input
+from snncompile.ir.graph import Graph, Input, Region
 from snncompile.passes.pipeline import Request, compile_graph
 
 FLOAT = 4
@@ -102,7 +102,7 @@ def explain(graph: Graph, target: str = "auto", *, training: bool = False, check
     for region, cost in zip(compiled.regions, costs, strict=True):
         members = [m for n in region.nodes for m in (getattr(compiled.op(n), "members", ()) or (n,))]
         saved = FLOAT * sum(_state_size(compiled, n) for n in region.nodes)
-        runs_as = _runs_as(compiled, region.kind, region.nodes, target)
+        runs_as = _runs_as(compiled, region, target)
         work = (cost.inference, cost.training, cost.backward)
         values = cost.parameters + cost.constants
         names = tuple(dict.fromkeys(members))
@@ -178,13 +178,18 @@ def _state_size(graph: Graph, name: str) -> int:
     return op.size * len(op.states) if isinstance(op, Elementwise) else 0
 
 
-def _runs_as(graph: Graph, kind: str, nodes: tuple[str, ...], target: str) -> str:
-    if kind == "product":
+def _runs_as(graph: Graph, region: Region, target: str) -> str:
+    if region.kind == "product":
         return "one call of torch over all steps"
     if target == "torch":
-        return "a loop over the steps in Python (the reference)"
-    scans = [n for n in nodes if isinstance(graph.op(n), Elementwise)]
+        return "a loop over the steps (the reference)"
     backend = "Triton" if target == "triton" else "Triton on a GPU, else the reference"
-    if kind == "recurrent":
-        return f"step by step: {len(nodes) - len(scans)} products and {len(scans)} kernels in each step ({backend})"
-    return f"one kernel over all steps, forward, and one backward ({backend})"
+    if region.kind == "scan":
+        return f"one kernel over all steps, forward, and one backward ({backend})"
+    from snncompile.targets.recurrent_layer import Layer, match
+
+    layer = match(graph, region)
+    if isinstance(layer, Layer):
+        return f"one kernel for each step: the product of {layer.connection}, then {layer.neurons} ({backend})"
+    kernels = sum(isinstance(graph.op(n), Elementwise) for n in region.nodes)
+    return f"{kernels} kernels and {len(region.nodes) - kernels} products for each step ({backend}), since {layer}"

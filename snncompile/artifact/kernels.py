@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-from snncompile.artifact.format import KERNELS, SOURCE
+from snncompile.artifact.format import KERNELS
+from snncompile.artifact.printed import Printed, printed_kernels
 from snncompile.ir.errors import SnnError, UnsupportedError
 from snncompile.ir.graph import Graph
-from snncompile.passes.pipeline import Request, compile_graph
+
+if TYPE_CHECKING:
+    from snncompile.targets.triton.aot import Binary
 
 Progress = Callable[[str], None]
 """Called with what is being done."""
@@ -83,24 +86,38 @@ def make_kernels(
         return Kernels({}, {})
     if archs and importlib.util.find_spec("triton") is None:
         raise UnsupportedError("compiling for an architecture needs the package triton: pip install triton")
-    from snncompile.targets.triton.aot import compile_scans
-
     progress("printing kernels")
-    printed = _printed(graph, checkpoint > 1)
+    printed = printed_kernels(graph, checkpoint > 1)
     files = {p.path: p.source.text.encode() for p in printed}
-    sources = {(p.scan.name, p.stem): p.path for p in printed}
+    sources = {(p.node, p.stem): p.path for p in printed}
     if not archs:
         return Kernels(files, sources)
-    from snncompile.targets.triton.arch import parse_arch
-    from snncompile.targets.triton.store import triton_version
-
     count = len(printed) * len(archs)
     progress(f"compiling {count} kernel{'s' if count != 1 else ''} for {', '.join(archs)}")
     reports = []
-    wanted = [{p.stem: p.source} for p in printed]
-    owner = {p.stem: p.scan.name for p in printed}
+    owner = {p.stem: p.node for p in printed}
+    for b in _compiled(printed, archs):
+        files[f"{KERNELS}/{b.role}.{b.arch.name}.{b.arch.binary}"] = b.code
+        files[f"{KERNELS}/{b.role}.{b.arch.name}.{b.arch.assembly}"] = b.assembly.encode()
+        r = b.resources
+        reports.append(KernelReport(owner[b.role], b.role, b.arch.name, r.registers, r.spills, r.shared))
+    from snncompile.targets.triton.store import triton_version
+
+    return Kernels(files, sources, tuple(reports), (("triton", triton_version()),))
+
+
+def _compiled(printed: Sequence[Printed], archs: Sequence[str]) -> list[Binary]:
+    from snncompile.targets.triton import aot
+    from snncompile.targets.triton.arch import parse_arch
+    from snncompile.targets.triton.store import triton_version
+
+    chips = [parse_arch(name) for name in archs]
     try:
-        binaries = compile_scans(wanted, [parse_arch(a) for a in archs])
+        binaries = aot.compile_scans([{p.stem: p.source} for p in printed if not p.layer], chips)
+        for p in printed:
+            if p.layer:
+                binaries += aot.compile_recurrent({p.stem: p.source}, chips, p.layer)
+        return binaries
     except SnnError:
         raise
     except Exception as err:  # Triton, its compilers and assemblers have no common kind
@@ -108,59 +125,3 @@ def make_kernels(
             f"Triton {triton_version()} cannot compile the kernels for {', '.join(archs)}: {type(err).__name__}: {err}."
             " Build without --arch, or see snncompile doctor"
         ) from err
-    for b in binaries:
-        files[f"{KERNELS}/{b.role}.{b.arch.name}.{b.arch.binary}"] = b.code
-        files[f"{KERNELS}/{b.role}.{b.arch.name}.{b.arch.assembly}"] = b.assembly.encode()
-        r = b.resources
-        reports.append(KernelReport(owner[b.role], b.role, b.arch.name, r.registers, r.spills, r.shared))
-    return Kernels(files, sources, tuple(reports), (("triton", triton_version()),))
-
-
-@dataclass(frozen=True)
-class _Printed:
-    """One kernel: its scan, the stem of its files, its source."""
-
-    scan: Any
-    stem: str
-    source: Any
-
-    @property
-    def path(self) -> str:
-        return f"{KERNELS}/{self.stem}{SOURCE}"
-
-
-#: Kernels that training uses where it keeps the states of every step, and where it keeps those of some.
-_SAVE_ALL, _SAVE_SOME = (
-    frozenset({"forward_save", "backward"}),
-    frozenset({"forward_checkpoint", "backward_checkpoint"}),
-)
-
-
-def _printed(graph: Graph, save_some: bool) -> list[_Printed]:
-    """Kernels of the graph after all passes, for inference, and those that training needs besides."""
-    from snncompile.ir.elementwise import Elementwise
-    from snncompile.targets.scan import make_scan
-    from snncompile.targets.triton.aot import scan_kernels
-
-    printed: dict[str, _Printed] = {}
-    for training in (False, True):
-        compiled = compile_graph(graph, Request(training))
-        for name, op in compiled.of_type(Elementwise):
-            scan = make_scan(name, op)
-            per_neuron = [role for role, p in op.params.items() if p.shape != ()]
-            for role, source in scan_kernels(scan, _read(compiled, name, scan.results), per_neuron).items():
-                stem = f"{name}_{role}"
-                if scan.states and role in (_SAVE_ALL if save_some else _SAVE_SOME):
-                    continue
-                if stem in printed and printed[stem].source.text == source.text:
-                    continue
-                stem = f"{stem}_training" if training else stem
-                printed[stem] = _Printed(scan, stem, source)
-    return list(printed.values())
-
-
-def _read(graph: Graph, name: str, results: Sequence[str]) -> list[str]:
-    """Results of node ``name`` that another node or an output reads."""
-    ports = {edge.source.port for _, _, edge in graph.consumers(name)}
-    ports |= {ref.port for _, ref in graph.outputs if ref.node == name}
-    return [r for r in results if r in ports]

@@ -153,6 +153,11 @@ def test_kernels_follow_the_checkpoint(tmp_path, net):
     assert not set(every) & {"li_backward_checkpoint.py"} and not set(some) & {"li_backward.py"}
 
 
+def test_a_recurrent_layer_has_step_kernels(built):
+    names = {n.split("_recurrent")[-1] for n in left(built / "kernels") if "_recurrent" in n}
+    assert names == {".py", "_save.py", "_backward.py"}
+
+
 @pytest.mark.slow
 def test_binaries(tmp_path, net):
     net.target = "triton"

@@ -1,0 +1,127 @@
+"""Every kernel that a network needs of Triton, printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from snncompile.artifact.format import KERNELS, SOURCE
+from snncompile.ir.elementwise import Elementwise
+from snncompile.ir.graph import Graph
+from snncompile.passes.pipeline import Request, compile_graph
+
+if TYPE_CHECKING:
+    from snncompile.targets.recurrent_layer import Layer
+    from snncompile.targets.scan import Scan
+    from snncompile.targets.triton.kernel import KernelSource
+
+#: Kernels that training uses where it keeps the states of every step, and where it keeps those of some.
+_SAVE_ALL, _SAVE_SOME = (
+    frozenset({"forward_save", "backward"}),
+    frozenset({"forward_checkpoint", "backward_checkpoint"}),
+)
+
+
+@dataclass(frozen=True)
+class Printed:
+    """One kernel.
+
+    Attributes:
+        node: the node it runs.
+        stem: name of its files.
+        source: its source.
+        layer: neurons of the recurrent layer it is a step of; 0 for a scan.
+    """
+
+    node: str
+    stem: str
+    source: KernelSource
+    layer: int = 0
+
+    @property
+    def path(self) -> str:
+        """Path of the source inside an artifact."""
+        return f"{KERNELS}/{self.stem}{SOURCE}"
+
+
+def printed_kernels(graph: Graph, save_some: bool) -> list[Printed]:
+    """Kernels of a network for inference and training.
+
+    Args:
+        graph: the network as written.
+        save_some: whether training keeps the states of some steps only.
+    """
+    found: dict[str, Printed] = {}
+    for training in (False, True):
+        for kernel in _of_graph(compile_graph(graph, Request(training)), save_some):
+            known = found.get(kernel.stem)
+            if known is not None and known.source.text == kernel.source.text:
+                continue
+            stem = f"{kernel.stem}_training" if training else kernel.stem
+            found[stem] = Printed(kernel.node, stem, kernel.source, kernel.layer)
+    return list(found.values())
+
+
+def _of_graph(compiled: Graph, save_some: bool) -> Iterator[Printed]:
+    from snncompile.targets.recurrent_layer import Layer, match
+    from snncompile.targets.scan import make_scan
+    from snncompile.targets.triton.aot import scan_kernels
+
+    layers = {}
+    for region in compiled.regions:
+        layer = match(compiled, region) if region.kind == "recurrent" else None
+        if isinstance(layer, Layer):
+            layers[layer.neurons] = layer
+    for name, op in compiled.of_type(Elementwise):
+        scan = make_scan(name, op)
+        per_neuron = [role for role, p in op.params.items() if p.shape != ()]
+        read = _read(compiled, name, scan.results)
+        if name in layers:
+            for role, source in _layer_kernels(compiled, layers[name], scan, read, per_neuron).items():
+                yield Printed(name, f"{name}_{role}", source, op.size)
+            continue
+        for role, source in scan_kernels(scan, read, per_neuron).items():
+            if not scan.states or role not in (_SAVE_ALL if save_some else _SAVE_SOME):
+                yield Printed(name, f"{name}_{role}", source)
+
+
+def _layer_kernels(
+    graph: Graph, layer: Layer, scan: Scan, read: Sequence[str], per_neuron: Sequence[str]
+) -> dict[str, KernelSource]:
+    """Step kernels of a recurrent layer: for inference, and for training forward and backward."""
+    from snncompile.targets.triton.aot import _one_number
+    from snncompile.targets.triton.recurrent_kernel import RecurrentVariant, print_recurrent
+    from snncompile.targets.triton.variant import Layout
+
+    flat = (True,) * len(scan.inputs)
+    one, one_back = (_one_number(scan, per_neuron, reverse) for reverse in (False, True))
+    ahead, back = (
+        Layout(flat, tuple(c in one for c in scan.coefs)),
+        Layout(flat, tuple(c in one_back for c in scan.reverse_coefs)),
+    )
+    store = tuple(dict.fromkeys((*(r for r in scan.results if r in read), layer.source)))
+    forward = RecurrentVariant(
+        False, layer.port, layer.source, ahead, bias="bias" in graph.op(layer.connection).params, store=store
+    )
+    backward = RecurrentVariant(
+        True,
+        layer.port,
+        layer.source,
+        back,
+        grads=tuple((r, True) for r in scan.results if r in store),
+        need_inputs=tuple(x for x in scan.inputs if x != layer.port),
+        need_accumulators=bool(scan.accumulators),
+    )
+    return {
+        "recurrent": print_recurrent(scan, forward),
+        "recurrent_save": print_recurrent(scan, forward._replace(train=True)),
+        "recurrent_backward": print_recurrent(scan, backward),
+    }
+
+
+def _read(graph: Graph, name: str, results: Sequence[str]) -> list[str]:
+    """Results of node ``name`` that another node or an output reads."""
+    ports = {edge.source.port for _, _, edge in graph.consumers(name)}
+    ports |= {ref.port for _, ref in graph.outputs if ref.node == name}
+    return [r for r in results if r in ports]
