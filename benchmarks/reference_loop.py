@@ -87,7 +87,7 @@ def network(w: Workload, trained: bool) -> snn.Network:
         return snn.Param(value, layout="scalar", trainable=trained)
 
     @snn.model(dt=1 * ms)
-    def layer(x=snn.Spikes(w.size, max=1)):  # type: ignore[no-untyped-def]  # noqa: B008
+    def layer(x=snn.Spikes(w.size, max=1)):  # type: ignore[no-untyped-def]
         h = x >> snn.Linear(w.size)
         if w.synapse:
             h = h >> snn.ExpSyn(tau=fixed(TAU_SYN))
