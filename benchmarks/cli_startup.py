@@ -2,7 +2,7 @@
 
     python benchmarks/cli_startup.py [--runs 10] [--model examples/digits.py] [--target triton]
 
-Each row is the best and the median of N runs of a fresh process; `python -c pass` is the floor below all of them. With a
+Each row is the best and the median of N runs of a fresh process; `python -c pass` is the floor below all. With a
 model, `snncompile build` is timed too: cold (an empty kernel cache, once) and warm (the same cache again).
 """
 

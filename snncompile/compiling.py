@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from snncompile.ir.locations import caller
 from snncompile.dsl.model import Model
 from snncompile.ir.errors import ModelError
 from snncompile.ir.graph import Graph
+from snncompile.ir.locations import caller
 from snncompile.network import Network
 
 

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from snncompile.ir.connection import WHOLE_SEQUENCE, Connection
-from snncompile.ir.errors import InputError
 from snncompile.ir.graph import Graph, StateInfo
 from snncompile.ir.types import SignalType
 from snncompile.records import RecordRequest, read_request

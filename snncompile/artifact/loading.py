@@ -58,14 +58,12 @@ class Artifact:
         return read_weights(self.path / WEIGHTS, self.graph.parameters())
 
 
-def load(path: str | Path, target: str | None = None, trust_binaries: bool = False) -> Network:
+def load(path: str | Path, target: str | None = None) -> Network:
     """The network in an artifact. Nothing from it is executed: kernels are generated again from its graph.
 
     Args:
         path: the directory that :meth:`Network.save` or ``snncompile build`` wrote.
         target: run it on this target; None takes the one it was built for.
-        trust_binaries: allow the use of the compiled kernels in the artifact, which are machine code: only for
-            artifacts from somebody whom you would let run programs here. This version compiles its own all the same.
 
     Raises:
         ArtifactError: where a file is missing, damaged, unknown, or of a newer format, naming it.
@@ -73,8 +71,6 @@ def load(path: str | Path, target: str | None = None, trust_binaries: bool = Fal
     artifact = open_artifact(path)
     network = build_network(artifact, target)
     notes = list(artifact.notes)
-    if trust_binaries:
-        notes.append(f"{artifact.path}: this version compiles its kernels itself; the binaries in it are not used")
     try:
         network.check_parameters()
     except ModelError as err:

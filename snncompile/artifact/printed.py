@@ -90,12 +90,12 @@ def _layer_kernels(
     graph: Graph, layer: Layer, scan: Scan, read: Sequence[str], per_neuron: Sequence[str]
 ) -> dict[str, KernelSource]:
     """Step kernels of a recurrent layer: for inference, and for training forward and backward."""
-    from snncompile.targets.triton.aot import _one_number
+    from snncompile.targets.triton.aot import one_number
     from snncompile.targets.triton.recurrent_kernel import RecurrentVariant, print_recurrent
     from snncompile.targets.triton.variant import Layout
 
     flat = (True,) * len(scan.inputs)
-    one, one_back = (_one_number(scan, per_neuron, reverse) for reverse in (False, True))
+    one, one_back = (one_number(scan, per_neuron, reverse) for reverse in (False, True))
     ahead, back = (
         Layout(flat, tuple(c in one for c in scan.coefs)),
         Layout(flat, tuple(c in one_back for c in scan.reverse_coefs)),

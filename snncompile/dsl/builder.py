@@ -160,6 +160,12 @@ class Builder:
             )
         if signal._ref.node in self._open:
             raise ModelError("a feedback cannot be closed with a feedback", node=name, where=where)
+        most = signal.type.max
+        if held.type.max is not None and (most is None or most > held.type.max):
+            given = f"up to {most} spikes a step" if most is not None else f"a {signal.type.kind}"
+            raise ModelError(
+                f"this feedback was declared with max={held.type.max}, but closed with {given}", node=name, where=where
+            )
         held.closed_by = signal._ref
 
     def finish(self, outputs: Sequence[tuple[str, Signal]]) -> Graph:

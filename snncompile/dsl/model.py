@@ -120,6 +120,13 @@ class Model:
             )
         if not named:
             raise ModelError(f"model {self.name!r} has no output", where=self.where)
+        unnamed = ({"out"}, {f"out_{i}" for i in range(len(named))})
+        if isinstance(result, Mapping) and set(named) in unnamed:
+            raise ModelError(
+                f"model {self.name!r} returns a dict with the names that unnamed outputs have ({', '.join(named)});"
+                " name them otherwise, or return the signal or a tuple",
+                where=self.where,
+            )
         for key, signal in named.items():
             if not isinstance(signal, Signal):
                 raise ModelError(f"output {key!r} of model {self.name!r} is {signal!r}, not a signal", where=self.where)

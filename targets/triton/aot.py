@@ -62,27 +62,27 @@ def scan_kernels(
         outputs = [r for r in scan.results if r not in scan.states] or scan.results
     store = tuple(r for r in scan.results if r in outputs)
     inputs = (True,) * len(scan.inputs)
-    one = _one_number(scan, per_neuron)
+    one = one_number(scan, per_neuron)
     layout = Layout(inputs, tuple(c in one for c in scan.coefs))
     kernels = {"forward": print_forward(scan, ForwardVariant(layout, store, (), "none"))}
     if scan.states:
         kernels["forward_save"] = print_forward(scan, ForwardVariant(layout, store, (), "all"))
         kernels["forward_checkpoint"] = print_forward(scan, ForwardVariant(layout, store, (), "some"))
-    one = _one_number(scan, per_neuron, reverse=True)
+    one = one_number(scan, per_neuron, reverse=True)
     layout = Layout(inputs, tuple(c in one for c in scan.reverse_coefs))
     grads = tuple((r, True) for r in store)
     accumulate = bool(scan.accumulators)
     save_all = BackwardVariant(layout, (), False, grads, (), scan.inputs, accumulate)
     kernels["backward"] = print_backward(scan, save_all)
     if scan.states:
-        one = _one_number(scan, per_neuron)
+        one = one_number(scan, per_neuron)
         forward_coefs = tuple(c in one for c in scan.coefs)
         replay = BackwardVariant(layout, forward_coefs, True, grads, (), scan.inputs, accumulate)
         kernels["backward_checkpoint"] = print_backward(scan, replay)
     return kernels
 
 
-def _one_number(scan: Scan, per_neuron: Collection[str], reverse: bool = False) -> set[str]:
+def one_number(scan: Scan, per_neuron: Collection[str], reverse: bool = False) -> set[str]:
     """Parameters and derived values that are one number."""
     program = scan.reverse_derived if reverse else scan.derived
     one = {p for p in scan.params if p not in per_neuron}

@@ -107,11 +107,6 @@ def test_another_version_is_noted(artifact):
         snn.load(artifact)
 
 
-def test_trusting_binaries_says_what_becomes_of_them(built):
-    with pytest.warns(ArtifactNote, match="are not used"):
-        snn.load(built, trust_binaries=True)
-
-
 def test_broken_parameters_are_noted_not_lost(net, tmp_path):
     """A network that has diverged can be saved and looked at."""
     with torch.no_grad():
@@ -141,7 +136,7 @@ def test_nothing_is_executed(artifact, tmp_path):
         entry = {"bytes": len(evil), "sha256": hashlib.sha256(evil).hexdigest()}
         name = f"kernels/{source.name}"
         change_manifest(artifact, lambda m, n=name, e=entry: m["files"].update({n: e}))
-    net = snn.load(artifact, target="torch", trust_binaries=False)
+    net = snn.load(artifact, target="torch")
     net(x=torch.zeros(1, 2, 5), c=torch.zeros(1, 2, 4))
     assert not marker.exists()
 
