@@ -15,10 +15,11 @@ from math import prod
 import networkx as nx
 
 from snncompile.ir.connection import PRODUCTS, Connection
+from snncompile.ir.derive import hoisted
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.exact import COMPOSITE
 from snncompile.ir.graph import Graph
-from snncompile.ir.hoist import hoist, sink
+from snncompile.ir.hoist import sink
 from snncompile.ir.ops import OPS, definition
 from snncompile.ir.params import Parameter
 from snncompile.ir.program import Program
@@ -161,10 +162,11 @@ def _scan(graph: Graph, name: str, op: Elementwise, learning: set[str]) -> tuple
     n = op.size
     signal = _FLOAT * n
     stored = len(_read_ports(graph, name))
-    forward = hoist(op.forward, op.params).body
-    split = hoist(op.reverse, op.params)
-    sunk = sink(split.body, tuple(op.params), split.coefs)
-    reverse = sunk.body
+    op = hoisted(op)
+    assert op.derived is not None
+    fixed = {*op.params, *op.derived.output_names}
+    sunk = sink(op.reverse, tuple(op.params), [n for n in op.reverse.inputs if n in fixed])
+    forward, reverse = op.forward, sunk.body
     # gradients that nobody wants are not computed
     feeds = graph.inputs_of(name)
     unwanted = {f"grad_{port}" for port, e in feeds.items() if e.source.node not in learning}

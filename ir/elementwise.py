@@ -61,6 +61,7 @@ class Elementwise:
         forward: the step.
         reverse: its gradient.
         members: source nodes this one computes.
+        derived: once hoisted, the program parameters -> values that ``forward`` and ``reverse`` read besides them.
         ordered: pairs of parameters of which the first must stay below the second.
         attrs: settings for a reader (surrogate, reset, ...); they change nothing.
     """
@@ -74,6 +75,7 @@ class Elementwise:
     forward: Program
     reverse: Program
     members: tuple[str, ...]
+    derived: Program | None = None
     ordered: tuple[tuple[str, str], ...] = ()
     attrs: Mapping[str, Any] = field(default_factory=dict)
 

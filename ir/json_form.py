@@ -96,7 +96,9 @@ def _node(graph: Graph, name: str, programs: _Programs) -> dict[str, Any]:
     if isinstance(op, Elementwise):
         forward = programs.name(op.forward, f"{name}.step")
         reverse = programs.name(op.reverse, f"{name}.grad")
-        return {**head, **plain(op, {Program: lambda _: None}), "forward": forward, "reverse": reverse}
+        derived = None if op.derived is None else programs.name(op.derived, f"{name}.once")
+        rest = plain(op, {Program: lambda _: None})
+        return {**head, **rest, "forward": forward, "reverse": reverse, "derived": derived}
     return {**head, **plain(op, {})}
 
 

@@ -205,7 +205,8 @@ def _body(node: Mapping[str, Any]) -> list[str]:
     if node["members"] != [name]:
         lines.append(f"members {', '.join(node['members'])}".rstrip())
     if node["op"] == "elementwise":
-        lines.append(f"step {node['forward']}, grad {node['reverse']}")
+        once = f", once {node['derived']}" if node["derived"] else ""
+        lines.append(f"step {node['forward']}, grad {node['reverse']}{once}")
     return lines
 
 

@@ -19,7 +19,7 @@ _PARAM = pattern(rf"param ({ID})(?: as ({REF}))?: ({WORD})(\[[0-9x]*\]) = ({ID})
 _ORDER = pattern(rf"order ({ID}) < ({ID})")
 _ATTR = pattern(rf"attr ({WORD}) = (.+)")
 _MEMBERS = pattern(rf"members((?: {ID}(?:, {ID})*)?)")
-_STEP = pattern(r"step ([A-Za-z0-9_.]+), grad ([A-Za-z0-9_.]+)")
+_STEP = pattern(r"step ([A-Za-z0-9_.]+), grad ([A-Za-z0-9_.]+)(?:, once ([A-Za-z0-9_.]+))?")
 _OUTPUT = pattern(rf"output ({ID}) = ({REF})")
 _REGION = pattern(rf"region ([a-z]+) \(((?:{ID}(?:, {ID})*)?)\): (.*)")
 _NOTE = pattern(rf"note ({WORD}) about ({WORD}): (.*)")
@@ -152,7 +152,7 @@ class Reader(Lines):
         elif elementwise and (found := _SHAPE.match(line)):
             node["shape"] = self.shape(found[1])
         elif elementwise and (found := _STEP.match(line)):
-            node |= {"forward": found[1], "reverse": found[2]}
+            node |= {"forward": found[1], "reverse": found[2], "derived": found[3]}
         else:
             self.fail(f"this is no line of a node: {line[:80]!r}")
 

@@ -118,9 +118,14 @@ def check_elementwise(op: Elementwise) -> None:
         for role in pair:
             if role not in op.params:
                 raise Fault(f"the order {' < '.join(pair)} names {role!r}, which is no parameter")
-    _program("the step", op.forward, given, op.results, op.params)
+    fixed = list(op.params)
+    if op.derived is not None:
+        _program("what is derived", op.derived, fixed, op.derived.output_names, fixed)
+        fixed += op.derived.output_names
+        _distinct([*given, *op.derived.output_names], "of its inputs and derived values")
+    _program("the step", op.forward, [*given, *fixed], op.results, fixed)
     gradients = [*given, *(f"grad_{r}" for r in op.results)]
-    _program("the gradient", op.reverse, gradients, [f"grad_{n}" for n in given], op.params)
+    _program("the gradient", op.reverse, [*gradients, *fixed], [f"grad_{n}" for n in given], fixed)
 
 
 def _names_and_types(op: Elementwise, states: list[str], given: list[str]) -> None:

@@ -7,13 +7,14 @@ A scan maps an elementwise node's step over T steps, B sequences and N neurons, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from torch import Tensor
 
 from snncompile.ir.elementwise import Elementwise
-from snncompile.ir.hoist import hoist, sink
+from snncompile.ir.derive import hoisted
+from snncompile.ir.hoist import sink
 from snncompile.ir.program import Program
 
 
@@ -61,27 +62,27 @@ class Scan:
 
 def make_scan(name: str, node: Elementwise) -> Scan:
     """Split ``node`` into what is computed once and what is computed at every step."""
-    params = tuple(node.params)
-    front = hoist(node.forward, params)
-    back = hoist(node.reverse, params)
-    sunk = sink(back.body, params, back.coefs)
+    node = hoisted(node)
+    assert node.derived is not None
+    params, derived = tuple(node.params), node.derived
+    fixed = (*params, *derived.output_names)
+    sunk = sink(node.reverse, params, tuple(n for n in node.reverse.inputs if n in fixed))
     # coefficients the epilogue alone needs are computed too, but do not enter the kernel
     in_body = {a for op in sunk.body.ops for a in op.args} | {a for _, a in sunk.body.outputs}
-    kernel_coefs = tuple(c for c in back.coefs if c in in_body)
-    body = Program(
-        tuple(n for n in sunk.body.inputs if n not in back.coefs or n in kernel_coefs), sunk.body.ops, sunk.body.outputs
-    )
+    kernel_coefs = tuple(c for c in sunk.body.inputs if c in fixed and c in in_body)
+    kernel_inputs = tuple(n for n in sunk.body.inputs if n not in fixed or n in kernel_coefs)
+    body = replace(sunk.body, inputs=kernel_inputs)
     return Scan(
         name=name,
         states=tuple(s.local for s in node.states),
         inputs=node.inputs,
         results=node.results,
         params=params,
-        coefs=front.coefs,
-        derived=front.derived,
-        forward=front.body,
+        coefs=tuple(n for n in node.forward.inputs if n in fixed),
+        derived=derived.select(node.forward.inputs),
+        forward=node.forward,
         reverse_coefs=kernel_coefs,
-        reverse_derived=back.derived,
+        reverse_derived=derived.select(node.reverse.inputs),
         reverse=body,
         accumulators=sunk.accumulators,
         epilogue=sunk.epilogue,

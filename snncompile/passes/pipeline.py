@@ -12,6 +12,7 @@ from snncompile.passes.fold_norm import FoldNorm
 from snncompile.passes.fold_scale import FoldScale
 from snncompile.passes.fuse_chains import FuseChains
 from snncompile.passes.fuse_populations import FusePopulations
+from snncompile.passes.hoist import HoistParameters
 from snncompile.passes.infer_types import InferTypes
 from snncompile.passes.regions import ChooseRegions
 
@@ -39,6 +40,7 @@ def pipeline(request: Request) -> tuple[Pass, ...]:
         FoldScale(request.keep),
         FuseChains(),
         FusePopulations(),
+        HoistParameters(),
         ChooseRegions(),
     )
 
