@@ -12,8 +12,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.derive import hoisted
+from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.hoist import sink
 from snncompile.ir.program import Program
 
