@@ -1,0 +1,186 @@
+"""The C target against the torch target, and against the loop over time that one would write by hand.
+
+    python benchmarks/c_scan.py [--runs 15] [--threads 1] [--every 32]
+
+Scans alone, without products. The plain loop is the usual one: inputs unbound over time, fixed decays and threshold,
+spikes from an autograd function. The targets run the same step as compiled scans, through their contract and without
+autograd; "every K" keeps the states of every K-th step and replays the rest in the backward pass. Gradients are those
+of the input and of the initial states. Runs are interleaved in one process; times are the minimum and the median in
+milliseconds, and the ratios are the plain loop's minimum over the target's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from snncompile.ir.elementwise import Elementwise, OutPort, State
+from snncompile.ir.trace import trace, trace_reverse
+from snncompile.targets.c.target import CTarget
+from snncompile.targets.scan import BackwardCall, ForwardCall, Scan, ScanTarget, make_scan
+from snncompile.targets.torch.loop import LoopTarget
+
+DECAY_SYN, DECAY_MEM, WINDOW = 0.8187308, 0.9512294, 0.5
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Shapes, and whether a synapse stands before the neuron."""
+
+    name: str
+    batch: int
+    steps: int
+    size: int
+    synapse: bool
+
+
+WORKLOADS = (
+    Workload("ExpSyn+LIF (16, 500, 512)", 16, 500, 512, True),
+    Workload("LIF        (1, 1000, 128)", 1, 1000, 128, False),
+)
+
+
+class Spike(torch.autograd.Function):
+    """The step function with a window as its gradient."""
+
+    @staticmethod
+    def forward(ctx, v):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(v)
+        return (v >= 1.0).float()
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        (v,) = ctx.saved_tensors
+        return torch.where(v >= 1.0 - WINDOW, grad, 0.0)
+
+
+def step(i: Tensor | None, v: Tensor, x: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+    """One time step."""
+    if i is not None:
+        i = (i + x) * DECAY_SYN
+        x = i
+    v = v * DECAY_MEM + x
+    s = Spike.apply(v)
+    return i, v - s, s
+
+
+def make(w: Workload) -> Scan:
+    """The same step as a scan."""
+
+    def with_synapse(i: Tensor, v: Tensor, x: Tensor) -> dict[str, Tensor | None]:
+        return dict(zip(("i", "v", "spikes"), step(i, v, x), strict=True))
+
+    def without(v: Tensor, x: Tensor) -> dict[str, Tensor | None]:
+        return dict(zip(("v", "spikes"), step(None, v, x)[1:], strict=True))
+
+    states = ("i", "v") if w.synapse else ("v",)
+    fn: Callable = with_synapse if w.synapse else without
+    arguments, results = (*states, "x"), (*states, "spikes")
+    node = Elementwise(
+        "lif",
+        (w.size,),
+        ("x",),
+        (OutPort("spikes", "lif.spikes", None),),
+        tuple(State(s, f"lif.{s}") for s in states),
+        {},
+        trace(fn, arguments, what="lif"),
+        trace_reverse(fn, arguments, results, what="lif"),
+        ("lif",),
+    )
+    return make_scan("lif", node)
+
+
+def plain(w: Workload, x: Tensor) -> Tensor:
+    """The plain loop over ``(T, B, N)``."""
+    i, v = torch.zeros(w.batch, w.size) if w.synapse else None, torch.zeros(w.batch, w.size)
+    spikes = []
+    for now in x.unbind(0):
+        i, v, s = step(i, v, now)
+        spikes.append(s)
+    return torch.stack(spikes)
+
+
+def target_runs(w: Workload, target: ScanTarget, x: Tensor, grad: Tensor, every: int) -> list[Callable[[], object]]:
+    """Forward, and forward with backward."""
+    scan, shape = make(w), (w.steps, w.batch, w.size)
+    states = tuple(torch.zeros(shape[1:]) for _ in scan.states)
+
+    def forward(checkpoint: int = 0):  # type: ignore[no-untyped-def]
+        return target.forward(scan, ForwardCall((x,), (), states, shape, ("spikes",), (), checkpoint))
+
+    def both():  # type: ignore[no-untyped-def]
+        saved, none = forward(every).saved, (None,) * len(states)
+        call = BackwardCall((x,), (), (), saved, shape, every, {"spikes": grad}, none, (True,), False)
+        return target.backward(scan, call)
+
+    return [forward, both]
+
+
+def plain_runs(w: Workload, x: Tensor, grad: Tensor) -> list[Callable[[], object]]:
+    """Forward, and forward with backward."""
+
+    def forward() -> Tensor:
+        with torch.no_grad():
+            return plain(w, x)
+
+    def both() -> None:
+        leaf = x.detach().requires_grad_()
+        plain(w, leaf).backward(grad)
+
+    return [forward, both]
+
+
+def measure(runs: dict[str, Callable[[], object]], n: int) -> dict[str, list[float]]:
+    """Name -> milliseconds of ``n`` interleaved runs, after one that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for k in range(n + 1):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            if k:
+                times[name].append((time.perf_counter() - start) * 1e3)
+    return times
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=15, help="interleaved runs (default: 15)")
+    parser.add_argument("--threads", type=int, default=1, help="threads (default: 1)")
+    parser.add_argument("--every", type=int, default=32, help="steps between saved states (default: 32)")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    print(f"torch {torch.__version__}, {args.threads} threads; min (median) ms, plain loop's minimum over it")
+    for w in WORKLOADS:
+        torch.manual_seed(0)
+        x, grad = torch.rand(w.steps, w.batch, w.size) * 0.3, torch.rand(w.steps, w.batch, w.size)
+        ways = {
+            "plain loop": plain_runs(w, x, grad),
+            "torch target": target_runs(w, LoopTarget(), x, grad, 1),
+            "c": target_runs(w, CTarget(), x, grad, 1),
+            f"c, every {args.every}": target_runs(w, CTarget(), x, grad, args.every),
+        }
+        spikes = plain(w, x)
+        got = CTarget().forward(
+            make(w),
+            ForwardCall(
+                (x,), (), tuple(torch.zeros(w.batch, w.size) for _ in make(w).states), tuple(x.shape), ("spikes",)
+            ),
+        )
+        assert spikes.any() and torch.equal(got.stored["spikes"], spikes), "the two do not compute the same"
+        for k, title in enumerate(("forward", "forward + backward")):
+            print(f"\n{w.name}, {title}")
+            times = measure({name: runs[k] for name, runs in ways.items()}, args.runs)
+            for name, taken in times.items():
+                ratio = min(times["plain loop"]) / min(taken)
+                print(f"  {name:16} {min(taken):9.3f} ({statistics.median(taken):9.3f}) {ratio:8.1f}x", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""Prints the backward function of a scan."""
+
+from __future__ import annotations
+
+from snncompile.targets.c.kernel import Course, KernelSource, Writer, file_text
+from snncompile.targets.c.printer import Function, print_function
+from snncompile.targets.c.variant import BackwardVariant
+from snncompile.targets.prune import prune_reverse
+from snncompile.targets.scan import Scan
+
+
+def print_backward(scan: Scan, variant: BackwardVariant) -> KernelSource:
+    """The file with the backward function of ``scan``."""
+    return _Backward(scan, variant).source()
+
+
+class _Backward:
+    def __init__(self, scan: Scan, variant: BackwardVariant) -> None:
+        self.scan, self.variant, self.w = scan, variant, Writer()
+        wanted = [f"grad_{x}" for x in variant.need_inputs]
+        wanted += scan.accumulators if variant.need_accumulators else ()
+        pruned = prune_reverse(scan, [r for r, _ in variant.grads], variant.finals, wanted)
+        self.carried = pruned.carried
+        self.name = self.w.name(f"{scan.name}_backward")
+        step_name, replay_name = self.w.name(f"{scan.name}_step_grad"), self.w.name(f"{scan.name}_step")
+        self.reverse = print_function(step_name, pruned.program, "The gradient of one time step.")
+        self.read = [s for s in scan.states if s in self.reverse.args]
+        self.replay: Function | None = None
+        if variant.replay and self.read:
+            self.replay = print_function(replay_name, scan.forward.select(scan.states), "One time step, done again.")
+
+    def source(self) -> KernelSource:
+        scan, variant, w, reverse = self.scan, self.variant, self.w, self.reverse
+        replay_args = self.replay.args if self.replay else ()
+        states = list(scan.states) if self.replay else self.read
+        inputs = [x for x in scan.inputs if x in reverse.args or x in replay_args]
+        coefs = [c for c in scan.reverse_coefs if c in reverse.args]
+        forward_coefs = [c for c in scan.coefs if c in replay_args]
+        given = {r: unit for r, unit in variant.grads if f"grad_{r}" in reverse.args}
+        unit = dict(zip(scan.inputs, variant.unit, strict=True))
+        scalar = dict(zip(scan.reverse_coefs, variant.scalar, strict=True))
+        forward_scalar = dict(zip(scan.coefs, variant.forward_scalar, strict=True)) if self.replay else {}
+
+        self.courses = {x: w.course(x, unit[x], "input") for x in inputs}
+        self.values = {c: w.coefficient(c, scalar[c], "coefficient") for c in coefs}
+        self.replay_values = {
+            c: w.coefficient(f"{c}_again", forward_scalar[c], "forward coefficient") for c in forward_coefs
+        }
+        every = "steps 0, K, 2 K, ..." if self.replay else "every step"
+        self.saved = {s: w.cells(f"{s}_saved", f"state before {every}") for s in states}
+        self.grads = {r: w.course(f"grad_{r}", flag, "gradient of the result") for r, flag in given.items()}
+        ends = {
+            s: w.cells(f"grad_{s}_final", "gradient of the last state, (B, N)")
+            for s in self.carried
+            if s in variant.finals
+        }
+        self.found = {x: w.cells(f"grad_{x}", "gradient of the input, (T, B, N)", True) for x in variant.need_inputs}
+        starts = {s: w.cells(f"grad_{s}_start", "gradient of the first state, (B, N)", True) for s in self.carried}
+        accumulators = scan.accumulators if variant.need_accumulators else ()
+        sums = {a: w.cells(f"{a}_sum", "sum over time, (B, N)", True) for a in accumulators}
+        w.number("T", "time steps")
+        if self.replay:
+            w.number("K", "steps between saved states")
+
+        self.carry = {s: w.name(f"grad_{s}_now") for s in self.carried}
+        self.totals = {a: w.name(f"{a}_total") for a in sums}
+        arrays = {**{self.carry[s]: f"{ends[s]}[j]" if s in ends else "0.0f" for s in self.carried}}
+        arrays.update(dict.fromkeys(self.totals.values(), "0.0f"))
+        self._fill(1, arrays, declare=True)
+        if self.replay:
+            self._chunks(self.replay)
+        else:
+            self._walk(1, {s: f"{pointer} + t * cells" for s, pointer in self.saved.items()}, "0", "T")
+        final = [(pointer, self.carry[s]) for s, pointer in starts.items()]
+        final += [(pointer, self.totals[a]) for a, pointer in sums.items()]
+        if final:
+            w.line(1, "for (int j = 0; j < m; j++) {")
+            for pointer, array in final:
+                w.line(2, f"{pointer}[j] = {array}[j];")
+            w.line(1, "}")
+        scratch = len(self.read) if self.replay else 0
+        functions = [self.replay, reverse] if self.replay else [reverse]
+        text = file_text(scan, "backward over a whole sequence", w, self.name, functions, scratch)
+        return KernelSource(
+            self.name,
+            text,
+            "".join(a.type for a in w.arguments) + ("p" if scratch else "") + "qqi",
+            inputs=tuple(scan.inputs.index(x) for x in inputs),
+            coefs=tuple(scan.reverse_coefs.index(c) for c in coefs),
+            forward_coefs=tuple(scan.coefs.index(c) for c in forward_coefs),
+            states=tuple(scan.states.index(s) for s in states),
+            by_chunk=self.replay is not None,
+            grads=tuple(given),
+            carried=self.carried,
+            scratch=scratch,
+        )
+
+    def _fill(self, depth: int, arrays: dict[str, str], declare: bool) -> None:
+        """Give local arrays their first values."""
+        w = self.w
+        for array in arrays if declare else ():
+            w.line(depth, f"float {array}[LANES];")
+        if arrays:
+            w.line(depth, "for (int j = 0; j < m; j++) {")
+            for array, value in arrays.items():
+                w.line(depth + 1, f"{array}[j] = {value};")
+            w.line(depth, "}")
+
+    def _chunks(self, replay: Function) -> None:
+        """The loop over chunks of K steps, last first: replay one from its saved state, then walk back through it."""
+        w = self.w
+        local = {s: w.name(s) for s in self.scan.states}
+        kept = {s: w.name(f"{s}_kept") for s in self.read}
+        for array in local.values():
+            w.line(1, f"float {array}[LANES];")
+        for i, array in enumerate(kept.values()):
+            w.line(1, f"float *{array} = scratch + {i} * K * LANES; /* state before each step of a chunk */")
+        w.line(1, "for (int64_t chunk = (T + K - 1) / K - 1; chunk >= 0; chunk--) {")
+        w.line(2, "const int64_t begin = chunk * K, end = begin + K < T ? begin + K : T;")
+        self._fill(2, {local[s]: f"{pointer}[chunk * cells + j]" for s, pointer in self.saved.items()}, False)
+        w.line(2, "/* forward again, keeping the state before every step */")
+        w.line(2, "for (int64_t t = begin; t < end; t++) {")
+        steps = {x: c for x, c in self.courses.items() if x in replay.args}
+        if any(not c.column for c in steps.values()):
+            # the chunk before this one is what is needed next
+            w.line(3, "if (t >= K) {")
+            for course in self.courses.values():
+                w.fetch(4, course, "t - K")
+            w.line(3, "}")
+        now = self._now(3, steps)
+        rows = {s: w.name(f"{s}_row") for s in self.read}
+        for s, row in rows.items():
+            w.line(3, f"float *{row} = {kept[s]} + (t - begin) * LANES;")
+        w.lanes(3)
+        for s, row in rows.items():
+            w.line(4, f"{row}[j] = {local[s]}[j];")
+        values = {**self.replay_values, **{s: f"{array}[j]" for s, array in local.items()}}
+        values.update({x: f"{now[x]}[{course.at('j')}]" for x, course in steps.items()})
+        made = {s: w.name(f"{s}_new") for s in replay.results}
+        w.call(4, replay, values, made)
+        for s, array in local.items():
+            w.line(4, f"{array}[j] = {made[s]};")
+        w.line(3, "}")
+        w.line(2, "}")
+        w.line(2, "/* and backward */")
+        self._walk(2, {s: f"{array} + (t - begin) * LANES" for s, array in kept.items()}, "begin", "end")
+        w.line(1, "}")
+
+    def _walk(self, depth: int, states: dict[str, str], begin: str, end: str) -> None:
+        """The loop backward through time, from the step before ``end`` to ``begin``."""
+        w, reverse = self.w, self.reverse
+        steps = {x: c for x, c in self.courses.items() if x in reverse.args}
+        courses = {**steps, **{f"grad_{r}": c for r, c in self.grads.items()}}
+        w.line(depth, f"for (int64_t t = {end} - 1; t >= {begin}; t--) {{")
+        if self.replay and any(not c.column for c in self.grads.values()):
+            w.line(depth + 1, "if (t >= AHEAD) {")
+            for course in self.grads.values():
+                w.fetch(depth + 2, course, "t - AHEAD")
+            w.line(depth + 1, "}")
+        now = self._now(depth + 1, courses)
+        for s in self.read:
+            now[s] = w.name(f"{s}_before")
+            w.line(depth + 1, f"const float *{now[s]} = {states[s]};")
+        rows = {x: w.name(f"grad_{x}_row") for x in self.found}
+        for x, row in rows.items():
+            w.line(depth + 1, f"float *{row} = {self.found[x]} + t * cells;")
+        w.lanes(depth + 1)
+        values = {**self.values, **{s: f"{now[s]}[j]" for s in self.read}}
+        values.update({v: f"{now[v]}[{course.at('j')}]" for v, course in courses.items()})
+        for s, carry in self.carry.items():
+            given = values.get(f"grad_{s}")
+            values[f"grad_{s}"] = f"{carry}[j] + {given}" if given else f"{carry}[j]"
+        made = {r: w.name(f"{r}_new") for r in reverse.results}
+        if made:
+            w.call(depth + 2, reverse, values, made)
+        for s, carry in self.carry.items():
+            w.line(depth + 2, f"{carry}[j] = {made[f'grad_{s}']};")
+        for x, row in rows.items():
+            w.line(depth + 2, f"{row}[j] = {made[f'grad_{x}']};")
+        for a, total in self.totals.items():
+            w.line(depth + 2, f"{total}[j] = {total}[j] + {made[a]};")
+        w.line(depth + 1, "}")
+        w.line(depth, "}")
+
+    def _now(self, depth: int, courses: dict[str, Course]) -> dict[str, str]:
+        """Declare pointers to the current step of courses; their names."""
+        now = {v: self.w.name(f"{v}_now") for v in courses}
+        for v, course in courses.items():
+            self.w.line(depth, f"const float *{now[v]} = {course.pointer} + t * {course.step};")
+        return now

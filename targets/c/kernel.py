@@ -1,0 +1,242 @@
+"""What forward and backward functions have in common: arguments, the loop over blocks, and the file around them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from snncompile.targets.c.printer import FUNCTION_NAMES, RESERVED, Function, call_lines, identifier, print_called, safe
+from snncompile.targets.printing import Names
+from snncompile.targets.scan import Scan
+
+#: Neurons of a block.
+LANES = 128
+
+_LOCALS = "T K B N t m j b at first own block blocks per_row cells threads scratch since saves begin end chunk"
+
+_PREAMBLE = f"""#include <math.h>
+#include <stdint.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#define LANES {LANES} /* neurons of a block */
+#define AHEAD 4 /* steps that a replaying backward fetches before their use */
+
+#if defined(__GNUC__)
+#define SNN_INLINE static inline __attribute__((always_inline, unused))
+#define SNN_FETCH(address) __builtin_prefetch(address)
+#else
+#define SNN_INLINE static inline
+#define SNN_FETCH(address) ((void)0)
+#endif
+"""
+
+
+@dataclass(frozen=True)
+class KernelSource:
+    """A printed file.
+
+    Attributes:
+        name: name of the function that it exports.
+        text: its source.
+        types: the function's argument types in order: ``"p"`` pointer, ``"q"`` 64-bit integer, ``"i"`` int.
+        inputs: positions of the inputs that it reads.
+        coefs: positions of the coefficients that it reads.
+        forward_coefs: positions of the forward coefficients that a replaying backward reads.
+        states: positions of the states whose saved values (backward) or initial values (forward) it reads.
+        grads: results whose gradient's course it reads.
+        carried: states whose gradient it carries from step to step.
+        scratch: how many states a replaying backward keeps in scratch memory.
+        by_chunk: whether it takes K.
+    """
+
+    name: str
+    text: str
+    types: str
+    inputs: tuple[int, ...]
+    coefs: tuple[int, ...]
+    states: tuple[int, ...]
+    by_chunk: bool
+    forward_coefs: tuple[int, ...] = ()
+    grads: tuple[str, ...] = ()
+    carried: tuple[str, ...] = ()
+    scratch: int = 0
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of the exported function, and how the function of one block gets its part of it.
+
+    Attributes:
+        declaration: in the exported function.
+        part: the expression for one block, or "" where the block does without.
+        part_declaration: in the function of one block.
+        type: as in :attr:`KernelSource.types`.
+        about: what it is, for the header.
+    """
+
+    declaration: str
+    part: str
+    part_declaration: str
+    type: str
+    about: str
+
+
+@dataclass(frozen=True)
+class Course:
+    """Names of an operand ``(T, B, N)`` in the function of one block.
+
+    Attributes:
+        pointer: the block's first neuron at step 0.
+        step: stride over time.
+        column: stride over neurons, or "" where that is 1.
+    """
+
+    pointer: str
+    step: str
+    column: str
+
+    def at(self, lane: str) -> str:
+        """Index of a lane."""
+        return f"{lane} * {self.column}" if self.column else lane
+
+
+@dataclass
+class Writer:
+    """A function of one block being printed: its arguments and its lines."""
+
+    names: Names = field(init=False)
+    arguments: list[Argument] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.names = Names([*RESERVED, *_LOCALS.split(), *FUNCTION_NAMES])
+
+    def name(self, wanted: str) -> str:
+        """A new name."""
+        return self.names.new(identifier(wanted))
+
+    def line(self, depth: int, text: str) -> None:
+        """Add a line, indented by ``depth`` levels."""
+        self.lines.append("    " * depth + text)
+
+    def course(self, wanted: str, unit: bool, about: str) -> Course:
+        """Add an operand ``(T, B, N)`` of any strides."""
+        name = self.name(wanted)
+        step, row = self.name(f"{name}_t"), self.name(f"{name}_b")
+        column = "" if unit else self.name(f"{name}_n")
+        first = f"first * {column}" if column else "first"
+        pointer = f"const float *restrict {name}"
+        self.arguments += [
+            Argument(f"const float *{name}", f"{name} + b * {row} + {first}", pointer, "p", f"{about}, (T, B, N)"),
+            Argument(f"int64_t {step}", step, f"int64_t {step}", "q", f"stride of {name} over time"),
+            Argument(f"int64_t {row}", "", "", "q", f"stride of {name} over the batch"),
+        ]
+        if column:
+            about = f"stride of {name} over neurons"
+            self.arguments.append(Argument(f"int64_t {column}", column, f"int64_t {column}", "q", about))
+        return Course(name, step, column)
+
+    def cells(self, wanted: str, about: str, write: bool = False) -> str:
+        """Add a contiguous operand whose last two axes are batch and neurons."""
+        name = self.name(wanted)
+        const = "" if write else "const "
+        self.arguments.append(
+            Argument(f"{const}float *{name}", f"{name} + at", f"{const}float *restrict {name}", "p", about)
+        )
+        return name
+
+    def coefficient(self, wanted: str, scalar: bool, about: str) -> str:
+        """Add a coefficient; the source of a lane's value."""
+        name = self.name(wanted)
+        if scalar:
+            argument = Argument(f"const float *{name}", f"*{name}", f"float {name}", "p", f"{about}, one number")
+        else:
+            part = f"const float *restrict {name}"
+            argument = Argument(f"const float *{name}", f"{name} + first", part, "p", f"{about}, (N,)")
+        self.arguments.append(argument)
+        return name if scalar else f"{name}[j]"
+
+    def number(self, name: str, about: str) -> str:
+        """Add an integer argument."""
+        self.arguments.append(Argument(f"int64_t {name}", name, f"int64_t {name}", "q", about))
+        return name
+
+    def lanes(self, depth: int) -> None:
+        """Open the loop over the neurons of the block."""
+        self.line(depth, "#pragma omp simd")
+        self.line(depth, "for (int j = 0; j < m; j++) {")
+
+    def fetch(self, depth: int, course: Course, step: str) -> None:
+        """Have the memory begin to bring what step ``step`` reads: a step lies far from the one before it."""
+        if not course.column:
+            self.line(depth, "for (int j = 0; j < m; j += 16)")
+            self.line(depth + 1, f"SNN_FETCH({course.pointer} + ({step}) * {course.step} + j);")
+
+    def call(self, depth: int, function: Function, values: dict[str, str], targets: dict[str, str]) -> None:
+        """Call ``function`` on ``values``; its results go to new variables named in ``targets``."""
+        self.line(depth, f"float {', '.join(targets[r] for r in function.results)};")
+        items = [*(values[a] for a in function.args), *(f"&{targets[r]}" for r in function.results)]
+        self.lines += call_lines(function.name, items, depth, ";")
+
+
+def file_text(scan: Scan, what: str, w: Writer, name: str, functions: list[Function], scratch: int = 0) -> str:
+    """The whole file: header, step functions, the function of one block, the exported function.
+
+    Args:
+        scan: what it runs.
+        what: which function it is, for the header.
+        w: arguments and body of the function of one block.
+        name: the exported function's name.
+        functions: step functions it calls.
+        scratch: states that each thread keeps in scratch memory, for K steps.
+    """
+    block = w.name(f"{name}_block")
+    width = max((len(_variable(a)) for a in w.arguments), default=0)
+    listed = "\n".join(f" *   {_variable(a):<{width}}  {safe(a.about)}" for a in w.arguments)
+    header = f"""/* {safe(scan.name)}: {what}. Generated by snncompile.
+ *
+ * Nodes: {safe(", ".join(scan.members)) or "one node"}.
+ * A thread takes a block of up to LANES neurons of one sequence through all steps. The states of a block lie in local
+ * arrays, so that the loop over its neurons is vectorised. Courses are float32 (T, B, N); those written are contiguous.
+ *
+{listed}
+ */
+"""
+    own = [*(["float *scratch"] if scratch else []), "int64_t cells", "int m"]
+    inner = [a.part_declaration for a in w.arguments if a.part]
+    outer = [a.declaration for a in w.arguments]
+    outer += [*(["float *scratch"] if scratch else []), "int64_t B", "int64_t N", "int threads"]
+    passed = [a.part for a in w.arguments if a.part] + (["own"] if scratch else []) + ["B * N", "m"]
+    lines = [
+        "/* One block: m neurons; a step of a course that is written lies `cells` behind the step before it. */",
+        *call_lines(f"static void {block}", [*inner, *own]),
+        "{",
+        *w.lines,
+        "}",
+        "",
+        *call_lines(f"void {name}", outer),
+        "{",
+        "    const int64_t per_row = (N + LANES - 1) / LANES, blocks = B * per_row;",
+        "    (void)threads;",
+        "#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)",
+        "    for (int64_t block = 0; block < blocks; block++) {",
+        "        const int64_t b = block / per_row, first = block % per_row * LANES, at = b * N + first;",
+        "        const int m = N - first < LANES ? (int)(N - first) : LANES;",
+    ]
+    if scratch:
+        lines += [
+            "#ifdef _OPENMP",
+            f"        float *own = scratch + omp_get_thread_num() * K * {scratch} * LANES;",
+            "#else",
+            "        float *own = scratch;",
+            "#endif",
+        ]
+    lines += [*call_lines(block, passed, 2, ";"), "    }", "}"]
+    called = print_called(functions)
+    parts = [header, _PREAMBLE, called, *(f.text for f in functions), "\n".join(lines) + "\n"]
+    return "\n".join(p for p in parts if p)
+
+
+def _variable(argument: Argument) -> str:
+    return argument.declaration.split()[-1].lstrip("*")

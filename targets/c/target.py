@@ -1,0 +1,186 @@
+"""The C target: one generated function runs a whole scan, forward or backward, on the host's processor."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snncompile.targets.c.availability import check_runnable
+from snncompile.targets.c.backward import print_backward
+from snncompile.targets.c.compiler import function
+from snncompile.targets.c.forward import print_forward
+from snncompile.targets.c.kernel import LANES, KernelSource
+from snncompile.targets.c.variant import BackwardVariant, ForwardVariant
+from snncompile.targets.scan import BackwardCall, BackwardResult, ForwardCall, ForwardResult, Scan
+
+#: Elements (time * batch * neurons) that a thread must have to be worth waking.
+_WORTH = 16_384
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A function of one scan, ready to call."""
+
+    source: KernelSource
+    run: Callable[..., Any]
+
+
+class CTarget:
+    """Runs scans with generated C, on the CPU.
+
+    Args:
+        threads: how many threads to use for every call, instead of up to torch's number, by size.
+        empty: allocates outputs; tests hand in one that fills them with NaN.
+    """
+
+    name = "c"
+
+    def __init__(self, threads: int | None = None, empty: Callable[..., Tensor] = torch.empty) -> None:
+        self._threads = threads
+        self._empty = empty
+        self._kernels: weakref.WeakKeyDictionary[Scan, dict[Any, Kernel]] = weakref.WeakKeyDictionary()
+
+    def forward(self, scan: Scan, call: ForwardCall) -> ForwardResult:
+        """Run ``scan`` from the first step to the last."""
+        steps, batch, size = call.shape
+        _check(call.inputs, call.states, call.coefs)
+        empty, cells = self._make, (batch, size)
+        stored = {r: empty(call.shape) for r in call.store}
+        sums = {r: empty(cells) for r in call.sums}
+        finals = tuple([empty(cells) for _ in call.states])
+        saves = -(-steps // call.checkpoint) if call.checkpoint else 0
+        saved = tuple([empty((saves, batch, size)) for _ in call.states]) if call.checkpoint else ()
+        result = ForwardResult(stored, sums, finals, saved)
+        if not batch * size:
+            return result
+        save = "none" if not (call.checkpoint and call.states) else "all" if call.checkpoint == 1 else "some"
+        variant = ForwardVariant(
+            tuple([_unit(x, size) for x in call.inputs]),
+            tuple([not c.dim() for c in call.coefs]),
+            call.store,
+            call.sums,
+            save,
+        )
+        kernel = self._kernel(scan, variant, print_forward)
+        source = kernel.source
+        courses = [call.inputs[i] for i in source.inputs]
+        units = [variant.unit[i] for i in source.inputs]
+        coefs = [call.coefs[i] for i in source.coefs]
+        rows, lanes, coefs = _layout(call.shape, courses, coefs)
+        args: list[int] = []
+        for x, unit in zip(courses, units, strict=True):
+            _add_course(args, x, unit)
+        for group in (coefs, call.states, stored.values(), sums.values(), finals, saved):
+            args += [t.data_ptr() for t in group]
+        args.append(steps)
+        if source.by_chunk:
+            args.append(call.checkpoint)
+        kernel.run(*args, rows, lanes, self._team(steps, rows, lanes))
+        return result
+
+    def backward(self, scan: Scan, call: BackwardCall) -> BackwardResult:
+        """Run the gradient of ``scan`` from the last step to the first."""
+        steps, batch, size = call.shape
+        grads = call.grads
+        _check(call.inputs, call.saved, call.coefs, tuple(grads.values()))
+        variant = BackwardVariant(
+            tuple([_unit(x, size) for x in call.inputs]),
+            tuple([not c.dim() for c in call.coefs]),
+            tuple([not c.dim() for c in call.forward_coefs]) if call.checkpoint > 1 else (),
+            call.checkpoint > 1,
+            tuple([(r, _unit(grads[r], size)) for r in scan.results if r in grads]),
+            tuple([s for s, g in zip(scan.states, call.grad_finals, strict=True) if g is not None]),
+            tuple([x for x, need in zip(scan.inputs, call.need_inputs, strict=True) if need]),
+            call.need_accumulators,
+        )
+        kernel = self._kernel(scan, variant, print_backward)
+        source = kernel.source
+        empty, cells = self._make, (batch, size)
+        inputs = {x: empty(call.shape) for x in variant.need_inputs}
+        starts = {s: empty(cells) for s in source.carried}
+        sums = {a: empty(cells) for a in (scan.accumulators if call.need_accumulators else ())}
+        if batch * size:
+            courses = [call.inputs[i] for i in source.inputs]
+            given = [grads[r] for r in source.grads]
+            coefs = [call.coefs[i] for i in source.coefs] + [call.forward_coefs[i] for i in source.forward_coefs]
+            rows, lanes, coefs = _layout(call.shape, [*courses, *given], coefs)
+            args: list[int] = []
+            for i, x in zip(source.inputs, courses, strict=True):
+                _add_course(args, x, variant.unit[i])
+            args += [c.data_ptr() for c in coefs]
+            args += [call.saved[i].data_ptr() for i in source.states]
+            units = dict(variant.grads)
+            for r, grad in zip(source.grads, given, strict=True):
+                _add_course(args, grad, units[r])
+            finals = dict(zip(scan.states, call.grad_finals, strict=True))
+            args += [g.data_ptr() for s in source.carried if (g := finals[s]) is not None]
+            for group in (inputs, starts, sums):
+                args += [t.data_ptr() for t in group.values()]
+            args.append(steps)
+            team = self._team(steps, rows, lanes)
+            if source.by_chunk:
+                chunk = max(1, min(call.checkpoint, steps))
+                scratch = torch.empty(team * chunk * source.scratch * LANES, dtype=torch.float32, device="cpu")
+                args += (chunk, scratch.data_ptr())
+            kernel.run(*args, rows, lanes, team)
+        states = tuple([starts[s] if s in starts else self._make(cells).zero_() for s in scan.states])
+        return BackwardResult(tuple([inputs.get(x) for x in scan.inputs]), states, sums)
+
+    def _make(self, shape: tuple[int, ...]) -> Tensor:
+        return self._empty(shape, dtype=torch.float32, device="cpu")
+
+    def _kernel(self, scan: Scan, variant: Any, printer: Callable[[Scan, Any], KernelSource]) -> Kernel:
+        kernels = self._kernels.get(scan)
+        if kernels is None:
+            kernels = self._kernels[scan] = {}
+        kernel = kernels.get(variant)
+        if kernel is None:
+            source = printer(scan, variant)
+            kernel = kernels[variant] = Kernel(source, function(source.name, source.text, source.types))
+        return kernel
+
+    def _team(self, steps: int, rows: int, lanes: int) -> int:
+        """How many threads to use; what comes out does not depend on it."""
+        if self._threads is not None:
+            return self._threads
+        worth = steps * rows * lanes // _WORTH
+        if worth < 2:
+            return 1
+        return max(1, min(torch.get_num_threads(), worth, rows * -(-lanes // LANES)))
+
+
+def _layout(shape: tuple[int, int, int], courses: list[Tensor], coefs: list[Tensor]) -> tuple[int, int, list[Tensor]]:
+    """Rows and neurons that the function shall see, and coefficients for them.
+
+    Where a time step of every course is contiguous, the batch is as good as more neurons: then few neurons fill blocks.
+    """
+    _, batch, size = shape
+    if batch == 1 or size % LANES == 0:
+        return batch, size, coefs
+    for x in courses:
+        _, row, column = x.stride()
+        if row != size or (column != 1 and size != 1):
+            return batch, size, coefs
+    return 1, batch * size, [c.repeat(batch) if c.dim() else c for c in coefs]
+
+
+def _unit(course: Tensor, size: int) -> bool:
+    """Whether neurons lie one after the other."""
+    return size == 1 or course.stride(2) == 1
+
+
+def _add_course(args: list[int], course: Tensor, unit: bool) -> None:
+    """Append a course and its strides, as a function takes them."""
+    time, row, column = course.stride()
+    args += (course.data_ptr(), time, row) if unit else (course.data_ptr(), time, row, column)
+
+
+def _check(*groups: tuple[Tensor, ...]) -> None:
+    for group in groups:
+        if group:
+            check_runnable(group[0])

@@ -1,0 +1,164 @@
+"""The host's compiler: found, missing, failing; what it built is kept, whole, for this user alone."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+
+import pytest
+from c_calls import check, make_calls, scan_of
+
+from snncompile.ir.errors import UnsupportedError
+from snncompile.targets.c import compiler
+from snncompile.targets.c.availability import availability
+from snncompile.targets.c.target import CTarget
+
+SOURCE = "int answer(void) { return 42; }\n"
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache, and nothing loaded."""
+    monkeypatch.setenv("SNNCOMPILE_CACHE", str(tmp_path / "cache"))
+    for cached in (compiler.function, compiler.flags):
+        cached.cache_clear()
+    yield tmp_path / "cache"
+    for cached in (compiler.function, compiler.flags):
+        cached.cache_clear()
+
+
+def script(path, body):
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_built_once(cache, monkeypatch):
+    scan = scan_of("integrator")
+    call, _ = make_calls(scan, (3, 1, 4))
+    CTarget().forward(scan, call)
+    built = {p.name for p in (cache / "c").iterdir()}
+    assert sum(name.endswith(".so") for name in built) == 2  # the trial and the scan
+    assert not any(name.startswith(".tmp") for name in built)
+    assert stat.S_IMODE(cache.stat().st_mode) == 0o700
+    compiler.function.cache_clear()
+    compiler.flags.cache_clear()
+    monkeypatch.setattr(compiler, "build", lambda *_: pytest.fail("built again"))
+    CTarget().forward(scan, call)
+    assert {p.name for p in (cache / "c").iterdir()} == built
+
+
+def test_source_lies_beside_the_library(cache):
+    compiler.library("answer", SOURCE, compiler.command(), ("-shared", "-fPIC"))
+    (source,) = (cache / "c").glob("answer_*.c")
+    assert source.read_text() == SOURCE
+    assert source.with_suffix(".so").exists()
+
+
+def test_damaged_library_is_built_again(cache):
+    command, flags = compiler.command(), ("-shared", "-fPIC")
+    source = compiler.directory("c") / "answer.c"
+    source.write_text(SOURCE)
+    key = compiler.digest(*command, compiler.version(command), compiler.processor(), *flags, SOURCE)
+    (cache / "c" / f"answer_{key}.so").write_bytes(b"\x7fELF torn")
+    assert compiler.library("answer", SOURCE, command, flags).answer() == 42
+
+
+def test_several_processes_at_once(cache):
+    text = (
+        "from snncompile.targets.c import compiler as c\n"
+        "command = c.command()\n"
+        f"assert c.library('answer', {SOURCE!r}, command, c.flags(command)).answer() == 42\n"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", text]) for _ in range(4)]
+    assert [p.wait(60) for p in running] == [0, 0, 0, 0]
+    names = [p.name for p in (cache / "c").iterdir()]
+    assert len(names) == 4, names  # source and library of the trial and of this
+    assert not any(name.startswith(".tmp") for name in names)
+
+
+def test_missing_compiler(cache, monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    ok, reason = availability()
+    assert not ok
+    for part in ("'no-such-compiler'", "environment variable CC", "apt install gcc", 'target="torch"'):
+        assert part in reason
+    scan = scan_of("integrator")
+    call, _ = make_calls(scan, (3, 1, 4))
+    with pytest.raises(UnsupportedError, match="no-such-compiler"):
+        CTarget().forward(scan, call)
+
+
+def test_no_compiler_on_the_path(cache, monkeypatch, tmp_path):
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    ok, reason = availability()
+    assert not ok
+    assert "there is no command 'cc'. Install one" in reason
+
+
+def test_failing_compiler_is_quoted(cache, monkeypatch, tmp_path):
+    monkeypatch.setenv("CC", script(tmp_path / "broken", 'echo "math.h: No such file" >&2; exit 3'))
+    ok, reason = availability()
+    assert not ok
+    assert "status 3" in reason
+    assert "math.h: No such file" in reason
+
+
+def test_command_that_does_not_run(cache, monkeypatch, tmp_path):
+    path = tmp_path / "noise"
+    path.write_bytes(b"\0\1\2")
+    path.chmod(0o755)
+    monkeypatch.setenv("CC", str(path))
+    ok, reason = availability()
+    assert not ok
+    assert "does not run" in reason
+
+
+def test_without_openmp(cache, monkeypatch, tmp_path):
+    real = shutil.which("cc")
+    refuse = 'for a in "$@"; do [ "$a" = -fopenmp ] && { echo "no OpenMP" >&2; exit 1; }; done'
+    monkeypatch.setenv("CC", script(tmp_path / "cc", f'{refuse}\nexec {real} "$@"'))
+    ok, reason = availability()
+    assert ok
+    assert "without OpenMP" in reason
+    check(scan_of("lif"), (9, 2, 150), CTarget(2), checkpoint=4, layout="batch_first")
+
+
+def test_command_with_arguments(cache, monkeypatch):
+    monkeypatch.setenv("CC", "cc -O0")
+    assert compiler.command() == (shutil.which("cc"), "-O0")
+    assert availability()[0]
+
+
+def test_cache_that_cannot_be_used(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SNNCOMPILE_CACHE", str(tmp_path / "file" / "cache"))
+    compiler.flags.cache_clear()
+    ok, reason = availability()
+    compiler.flags.cache_clear()
+    assert not ok
+    assert "Set SNNCOMPILE_CACHE" in reason
+
+
+def test_loops_are_vectorised(cache):
+    """The step's loop, with its exponentials, is one that gcc turns into vector instructions."""
+    command = compiler.command()
+    if "Free Software" not in subprocess.run([*command, "--version"], capture_output=True, text=True).stdout:
+        pytest.skip("needs gcc, which reports what it vectorised")
+    scan = scan_of("awkward")
+    call, backward_call = make_calls(scan, (3, 1, 4), checkpoint=2)
+    CTarget().backward(scan, backward_call(CTarget().forward(scan, call).saved))
+    loops = 0
+    for source in (cache / "c").glob("awkward_*.c"):
+        words = [*command, *compiler.FLAGS, "-fopt-info-vec-optimized", str(source), "-o", os.devnull]
+        told = subprocess.run(words, capture_output=True, text=True, check=True).stderr
+        done = {int(line.split(":")[1]) for line in told.splitlines() if "loop vectorized" in line}
+        lines = source.read_text().split("\n")
+        for number, line in enumerate(lines, 1):
+            if "pragma omp simd" in line:
+                length = next(i for i, below in enumerate(lines[number:]) if below == line.split("#")[0] + "}")
+                assert done & set(range(number, number + length + 2)), f"{source.name}:{number}"
+                loops += 1
+    assert loops == 3  # forward, its replay, backward
