@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from snncompile.ir.connection import Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Ref, Region
+from snncompile.targets.evaluation import Evaluation
 from snncompile.targets.torch.products import apply_connection, dropout_mask
-
-if TYPE_CHECKING:
-    from snncompile.targets.executor import Evaluation
 
 
 def run_recurrent(ev: Evaluation, region: Region) -> None:
@@ -48,7 +44,7 @@ class _Loop:
 
     def run(self) -> None:
         ev = self.ev
-        kept = {Ref(n, port) for n in self.nodes for port in ev.x.read[n]} | ev.want_course
+        kept = {Ref(n, port) for n in self.nodes for port in ev.prepared.read[n]} | ev.want_course
         kept = {ref for ref in kept if ref.node in set(self.nodes)}
         courses: dict[Ref, list[Tensor]] = {ref: [] for ref in kept if self._leaves(ref)}
         summed = {ref for ref in ev.want_sum if ref.node in set(self.nodes) and ref not in courses}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from snncompile.ir.connection import Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Edge, Graph, Ref, Region
 from snncompile.targets.autograd import BoundScan, over_batch
+from snncompile.targets.evaluation import Evaluation
 from snncompile.targets.recurrent_call import (
     RecurrentBackwardCall,
     RecurrentForwardCall,
@@ -25,9 +26,6 @@ from snncompile.targets.recurrent_call import (
     weight_gradients,
 )
 from snncompile.targets.torch.products import apply_connection, folded
-
-if TYPE_CHECKING:
-    from snncompile.targets.executor import Evaluation
 
 
 @dataclass(frozen=True)
@@ -78,9 +76,9 @@ def run_layer(ev: Evaluation, layer: Layer, target: RecurrentTarget) -> None:
     """Run ``layer`` over all steps of ``ev``, leaving courses, sums and final states there."""
     op: Elementwise = ev.graph.op(layer.neurons)
     shape = (ev.r.steps, ev.r.batch, op.size)
-    edges = ev.x.inputs[layer.neurons]
+    edges = ev.prepared.inputs[layer.neurons]
     bound = ev.bind(layer.neurons)
-    store, sums = ev.wanted(layer.neurons, ev.x.read[layer.neurons])
+    store, sums = ev.wanted(layer.neurons)
     weight, bias = folded(ev.graph.op(layer.connection), ev.params(layer.connection))
     call = RecurrentForwardCall(
         port=layer.port,
@@ -96,10 +94,7 @@ def run_layer(ev: Evaluation, layer: Layer, target: RecurrentTarget) -> None:
     )
     courses, finals = _run(bound, call, target)
     last = courses[layer.source][-1] if shape[0] else call.start
-    for result, course in courses.items():
-        ev.courses[Ref(layer.neurons, result)] = course.unflatten(2, op.shape)
-    for state, final in zip(op.states, finals, strict=True):
-        ev.state[state.name] = final.unflatten(1, op.shape)
+    ev.keep(layer.neurons, courses, {}, finals)
     ev.state[layer.feedback] = last.unflatten(1, op.shape)
     product = Ref(layer.connection)
     if product in ev.want_course | ev.want_sum:  # it stays in the kernel: for a record it is made again

@@ -23,10 +23,10 @@ from snncompile.targets.recurrent_call import (
 from snncompile.targets.scan import Scan
 from snncompile.targets.triton.availability import check_runnable, interpreting
 from snncompile.targets.triton.config import choose_tile
+from snncompile.targets.triton.courses import add_course, is_flat, on_device
 from snncompile.targets.triton.kernel import KernelSource
 from snncompile.targets.triton.load import load
 from snncompile.targets.triton.recurrent_kernel import RecurrentVariant, print_recurrent
-from snncompile.targets.triton.target import add_course, is_flat, on_device
 from snncompile.targets.triton.variant import Layout
 
 

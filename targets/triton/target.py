@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from snncompile.targets.scan import BackwardCall, BackwardResult, ForwardCall, F
 from snncompile.targets.triton.availability import check_runnable, interpreting
 from snncompile.targets.triton.backward import print_backward
 from snncompile.targets.triton.config import Config, choose
+from snncompile.targets.triton.courses import add_course, is_flat, on_device
 from snncompile.targets.triton.forward import print_forward
 from snncompile.targets.triton.kernel import KernelSource
 from snncompile.targets.triton.load import load
@@ -178,19 +178,6 @@ def _layout(inputs: tuple[Tensor, ...], coefs: tuple[Tensor, ...], shape: tuple[
     return Layout(tuple(is_flat(x, shape) for x in inputs), tuple(c.dim() == 0 for c in coefs))
 
 
-def is_flat(course: Tensor, shape: tuple[int, int, int]) -> bool:
-    """Whether the elements of a time step lie one after the other."""
-    _, batch, size = shape
-    _, row, column = course.stride()
-    return (column == 1 or size == 1) and (row == size or batch == 1)
-
-
-def add_course(args: list[Any], course: Tensor, flat: bool) -> None:
-    """Append a course and its strides, as a kernel takes them."""
-    time, row, column = course.stride()
-    args += (course, time) if flat else (course, time, row, column)
-
-
 def _count(scan: Scan, batch: int, size: int) -> int:
     count = batch * size
     if count >= _LIMIT:
@@ -206,13 +193,6 @@ def _device(*groups: tuple[Tensor, ...]) -> torch.device:
         raise UnsupportedError("a scan without inputs, states and coefficients has no device to run on")
     check_runnable(tensor)
     return tensor.device
-
-
-def on_device(device: torch.device) -> contextlib.AbstractContextManager:
-    """Make ``device`` the one that kernels are launched on."""
-    if device.type == "cuda" and device.index != torch.cuda.current_device():
-        return torch.cuda.device(device)
-    return contextlib.nullcontext()
 
 
 def _warp_size() -> int:

@@ -1,0 +1,161 @@
+"""One run of a graph in progress: what has been computed so far, and what its regions need to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from snncompile.ir.elementwise import Elementwise
+from snncompile.ir.graph import Edge, Graph, Input, Ref
+from snncompile.targets.autograd import BoundScan, PreparedScan
+from snncompile.targets.scan import ScanTarget
+from snncompile.targets.transfer import move
+
+
+@dataclass(frozen=True)
+class Run:
+    """What to run on.
+
+    Attributes:
+        values: parameter name -> value.
+        inputs: input name -> ``(T, B, *features)``.
+        state: state name -> ``(B, *features)``.
+        steps: T.
+        batch: B.
+        device: where.
+        training: the module's mode.
+        courses: record names whose course over time is wanted.
+        sums: record names whose sum over time is wanted.
+        checkpoint: save states every so many steps for the backward pass.
+    """
+
+    values: Mapping[str, Tensor]
+    inputs: Mapping[str, Tensor]
+    state: Mapping[str, Tensor]
+    steps: int
+    batch: int
+    device: torch.device
+    training: bool = False
+    courses: Sequence[str] = ()
+    sums: Sequence[str] = ()
+    checkpoint: int = 1
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What came out; every tensor ``(T, B, *features)``, sums and states ``(B, *features)``."""
+
+    outputs: dict[str, Tensor]
+    state: dict[str, Tensor]
+    courses: dict[str, Tensor]
+    sums: dict[str, Tensor]
+
+
+class Prepared:
+    """What is worked out about a graph once, for every run of it on one target."""
+
+    def __init__(self, graph: Graph, target: ScanTarget) -> None:
+        self.graph = graph
+        self.record = graph.recordable()
+        self.inputs = {name: graph.inputs_of(name) for name in graph.names}
+        self.scans = {name: PreparedScan(name, op, target) for name, op in graph.of_type(Elementwise)}
+        self.read = self._ports_read()
+        ops = [op for _, op in graph.of_type(Elementwise)]
+        self.step_parameters = tuple(dict.fromkeys(p.name for op in ops for p in op.params.values()))
+
+    def _ports_read(self) -> dict[str, list[str]]:
+        """Node -> its ports that another node or an output reads."""
+        read: dict[str, list[str]] = {name: [] for name in self.graph.names}
+        refs = [edge.source for edges in self.inputs.values() for edge in edges.values()]
+        for ref in [*refs, *(ref for _, ref in self.graph.outputs)]:
+            if ref.port not in read[ref.node]:
+                read[ref.node].append(ref.port)
+        return read
+
+
+class Evaluation:
+    """One run in progress.
+
+    Attributes:
+        prepared: what is known about the graph.
+        graph: the graph.
+        r: what to run on.
+        courses: port -> ``(T, B, *features)``, for what has been computed.
+        sums: port -> sum over time, where nothing but that is wanted.
+        state: state name -> its value after the last step, for what has been computed.
+        want_course: ports whose course is recorded.
+        want_sum: ports whose sum over time is recorded.
+    """
+
+    def __init__(self, prepared: Prepared, run: Run) -> None:
+        self.prepared = prepared
+        self.graph = prepared.graph
+        self.r = run
+        self.courses: dict[Ref, Tensor] = {}
+        self.sums: dict[Ref, Tensor] = {}
+        self.state: dict[str, Tensor] = {}
+        self.want_course = {prepared.record[name] for name in run.courses}
+        self.want_sum = {prepared.record[name] for name in run.sums}
+        self._bound: dict[str, BoundScan] = {}
+        self._on_host = move({n: run.values[n].detach().float() for n in prepared.step_parameters}, torch.device("cpu"))
+        for name, op in self.graph.of_type(Input):
+            self.courses[Ref(name)] = run.inputs[name].expand(run.steps, run.batch, *op.type.shape)
+
+    def result(self) -> RunResult:
+        """What came out, once every region has run."""
+        record = self.prepared.record
+        return RunResult(
+            {key: self.courses[ref] for key, ref in self.graph.outputs},
+            self.state,
+            {name: self.courses[record[name]] for name in self.r.courses},
+            {name: self._sum(record[name]) for name in self.r.sums},
+        )
+
+    def _sum(self, ref: Ref) -> Tensor:
+        return self.sums[ref] if ref in self.sums else self.courses[ref].sum(0)
+
+    def course(self, edge: Edge) -> Tensor:
+        """What arrives along ``edge`` at every step; a late edge starts with the value held in the state."""
+        course = self.courses[edge.source]
+        if not edge.delay:
+            return course
+        late = torch.cat([self.r.state[edge.feedback].unsqueeze(0), course])
+        self.state[edge.feedback] = late[-1]
+        return late[:-1]
+
+    def params(self, name: str) -> dict[str, Tensor]:
+        """Role -> value, for the parameters of a node."""
+        return {role: self.r.values[p.name] for role, p in self.graph.op(name).params.items()}
+
+    def sources(self, name: str) -> list[Edge]:
+        """What feeds a node, in the order of its ports."""
+        return list(self.prepared.inputs[name].values())
+
+    def bind(self, name: str) -> BoundScan:
+        """The scan of an elementwise node with this run's coefficients."""
+        if name not in self._bound:
+            scan = self.prepared.scans[name]
+            self._bound[name] = scan.bind(self.r.values, self._on_host, self.r.device, torch.is_grad_enabled())
+        return self._bound[name]
+
+    def wanted(self, name: str) -> tuple[list[str], list[str]]:
+        """Results of an elementwise node whose course is needed, and those of which only the sum is."""
+        read = self.prepared.read[name]
+        results = self.prepared.scans[name].scan.results
+        store = [r for r in results if r in read or Ref(name, r) in self.want_course]
+        return store, [r for r in results if Ref(name, r) in self.want_sum and r not in store]
+
+    def keep(
+        self, name: str, courses: Mapping[str, Tensor], sums: Mapping[str, Tensor], finals: Sequence[Tensor]
+    ) -> None:
+        """Take what an elementwise node gave: flat courses and sums by result, and its final states."""
+        op: Elementwise = self.graph.op(name)
+        for result, course in courses.items():
+            self.courses[Ref(name, result)] = course.unflatten(2, op.shape)
+        for result, total in sums.items():
+            self.sums[Ref(name, result)] = total.unflatten(1, op.shape)
+        for state, final in zip(op.states, finals, strict=True):
+            self.state[state.name] = final.unflatten(1, op.shape)
