@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,11 @@ from snncompile.passes.pipeline import Request, compile_graph
 from snncompile.records import RecordRequest, read_request
 from snncompile.signals_io import Sequences, batch_first, check_state, read_inputs, read_step
 from snncompile.targets.executor import Executor, Run, RunResult
-from snncompile.targets.registry import checked_name, make_target
+from snncompile.targets.registry import automatic, checked_name, make_target
 from snncompile.values import build_module_tree, clamp, clamp_sign
+
+if TYPE_CHECKING:
+    from snncompile.onnx_export import OnnxExport
 
 State = dict[str, Tensor]
 """State name -> ``(batch, *features)``."""
@@ -35,7 +38,7 @@ class Network(nn.Module):
 
     Args:
         graph: the network as written.
-        target: ``"torch"``, ``"triton"`` or ``"auto"`` (chosen by the device of each input).
+        target: ``"torch"``, ``"triton"``, ``"c"`` or ``"auto"`` (chosen by the device of each input).
         checkpoint: save states every ``checkpoint`` steps for the backward pass and recompute between; 1 saves all.
         values: parameter name -> first value, for every parameter; None initialises them as the graph says.
     """
@@ -238,9 +241,7 @@ class Network(nn.Module):
 
     def resolve(self, device: torch.device) -> str:
         """The target that serves inputs on ``device``."""
-        if self.target != "auto":
-            return self.target
-        return "triton" if device.type == "cuda" else "torch"
+        return automatic(device.type) if self.target == "auto" else self.target
 
     def _device(self) -> torch.device:
         for value in (*self.parameters(), *self.buffers()):
@@ -321,6 +322,38 @@ class Network(nn.Module):
         from snncompile.artifact import save_network
 
         return save_network(self, Path(path))
+
+    def to_onnx(
+        self,
+        path: str | Path,
+        form: str = "scan",
+        *,
+        steps: int | None = None,
+        inline: bool = False,
+        opset: int | None = None,
+        check: bool = True,
+    ) -> OnnxExport:
+        """Write the network, as it is in ``eval()``, to an ONNX file, checked against the torch reference.
+
+        Args:
+            path: the file; it is replaced only if everything went well.
+            form: ``"scan"`` (any batch and length; initial states are optional inputs), ``"step"`` (one time step,
+                states in and out) or ``"unrolled"`` (``steps`` steps, plain operators only).
+            steps: the length of the unrolled form.
+            inline: write no local functions, for runtimes that know none.
+            opset: the operator set; None takes the one that most runtimes understand.
+            check: run the file in onnx's checker, ONNX Runtime (if installed) and onnx's reference evaluator, against
+                the reference on random input.
+
+        Returns:
+            what was written, and what the checks found.
+
+        Raises:
+            InterchangeError: for what ONNX cannot say, a path that cannot be written, or a file that fails a check.
+        """
+        from snncompile.onnx_export import export_onnx
+
+        return export_onnx(self, path, form, steps=steps, inline=inline, opset=opset, check=check)
 
 
 def _map(out: Any, fn: Any) -> Any:

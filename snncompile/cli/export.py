@@ -1,0 +1,126 @@
+"""``snncompile export``: a model or an artifact as a file of another format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from snncompile.cli.errors import DONE, FAILED, UsageError, guarded, note, report
+from snncompile.cli.output import AsJson, Settings, SourceArgument, print_fields, print_json, progress, size_text
+
+if TYPE_CHECKING:
+    from snncompile.network import Network
+    from snncompile.onnx_export import OnnxExport
+
+FORMATS = ("onnx",)
+
+EPILOG = (
+    "Examples:\n\n"
+    "  snncompile export digits.snn --to onnx --out digits.onnx\n\n"
+    "  snncompile export digits.py --to onnx --form step --weights trained.safetensors\n\n"
+    "  snncompile export digits.snn --to onnx --form unrolled --steps 25 --opset 13"
+)
+
+
+@guarded
+def command(
+    source: SourceArgument,
+    to: Annotated[str, typer.Option("--to", help="The format: onnx.")] = "onnx",
+    form: Annotated[str, typer.Option("--form", help="scan (any length), step (one step) or unrolled.")] = "scan",
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="The length of the unrolled form.")] = None,
+    opset: Annotated[int | None, typer.Option("--opset", help="The operator set (default: 17).")] = None,
+    inline: Annotated[bool, typer.Option("--inline", help="Write no local functions.")] = False,
+    settings: Settings = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", "-w", metavar="FILE.safetensors", help="Trained weights of a model.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Initialise the weights with it (default: 0).")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="The file (default: MODEL-NAME.onnx).")
+    ] = None,
+    check: Annotated[bool, typer.Option(help="Run the file against the reference before it is kept.")] = True,
+    as_json: AsJson = False,
+) -> int:
+    """Write a network, as it is in evaluation, as an ONNX file, checked against the reference."""
+    if to not in FORMATS:
+        raise UsageError(f"there is no format {to!r} to export to; the formats are {', '.join(FORMATS)}")
+    from snncompile.targets.onnx.opsets import checked_form, checked_opset
+
+    checked_form(form, steps)
+    checked_opset(opset)
+    with progress(as_json) as say:
+        say("reading")
+        net, origin = _network(source, settings or (), weights, seed)
+        from snncompile.onnx_export import export_onnx
+
+        path = out or Path(f"{net.graph.name}.onnx")
+        from snncompile.targets.onnx.checking import MismatchError
+
+        try:
+            made = export_onnx(net, path, form, steps=steps, inline=inline, opset=opset, check=check, say=say)
+        except MismatchError as err:
+            report(err.kind, str(err), as_json)
+            return FAILED
+    if as_json:
+        print_json(_facts(made, net, origin))
+    else:
+        _show(made, net, origin)
+    return DONE
+
+
+def _network(
+    text: str, settings: list[str] | tuple[str, ...], weights: Path | None, seed: int | None
+) -> tuple[Network, str]:
+    """The network, and where its weights come from."""
+    from snncompile.cli.source import open_source
+
+    source = open_source(text, settings)
+    if source.artifact is not None:
+        if weights is not None or seed is not None:
+            raise UsageError(f"{text} is an artifact and has its weights: --weights and --seed go with MODEL.py")
+        from snncompile.artifact.loading import build_network
+
+        for said in source.artifact.notes:
+            note(said)
+        return build_network(source.artifact, "torch"), "of the artifact"
+    if weights is not None and seed is not None:
+        raise UsageError("--weights and --seed exclude each other: weights are read, or initialised")
+    from snncompile.cli.build import make_network
+
+    net, used = make_network(source, "torch", 1, weights, seed)
+    return net, f"read from {weights}" if weights is not None else f"initialised at random with seed {used}"
+
+
+def _facts(made: OnnxExport, net: Network, origin: str) -> dict[str, object]:
+    return {
+        "ok": True,
+        "file": str(made.path),
+        "model": net.graph.name,
+        "form": made.form,
+        "opset": made.opset,
+        "bytes": made.bytes,
+        "weights": origin,
+        "inputs": list(made.inputs),
+        "outputs": list(made.outputs),
+        "states": made.states,
+        "functions": list(made.functions),
+        "checks": [{"by": by, "found": found} for by, found in made.checks],
+    }
+
+
+def _show(made: OnnxExport, net: Network, origin: str) -> None:
+    states = [f"{before} -> {after}" for before, after in made.states.items()]
+    print_fields([
+        ("model", f"{net.graph.name}, dt {net.graph.dt:g} s, weights {origin}"),
+        ("form", f"{made.form}, opset {made.opset}"),
+        ("inputs", ", ".join(made.inputs)),
+        ("outputs", ", ".join(made.outputs)),
+        ("states", "\n".join(states) or "none"),
+        ("functions", ", ".join(made.functions) or "none: operators only"),
+        ("written", f"{made.path} ({size_text(made.bytes)})"),
+        ("checked", "\n".join(f"{by}: {found}" for by, found in made.checks) or "no: --no-check was given"),
+    ])  # fmt: skip
+    if made.form == "scan":
+        note("never feed a sequence of no steps: the file refuses it, since ONNX Runtime cannot run a Scan on one")

@@ -1,0 +1,168 @@
+"""How a stateful region runs over time: as a Scan, as copies of its step, or once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from onnx import TensorProto, ValueInfoProto, helper
+
+from snncompile.ir.connection import Connection
+from snncompile.ir.elementwise import Elementwise
+from snncompile.ir.graph import Edge, Ref, Region
+from snncompile.targets.onnx.building import GraphBuilder
+
+if TYPE_CHECKING:
+    from snncompile.targets.onnx.export import Exporter
+
+Found = tuple[dict[Ref, str], dict[str, str]]
+"""Courses of the ports read outside, and final states."""
+
+
+class Loop(Protocol):
+    """Runs regions."""
+
+    def run(self, ex: Exporter, region: Region) -> Found:
+        """Append ``region`` to the main graph."""
+        ...
+
+
+def loop_of(form: str, steps: int | None) -> Loop:
+    """The loop of a form."""
+    if form == "scan":
+        return ScanLoop()
+    return CopiesLoop(steps) if steps is not None else OneStep()
+
+
+class Layout:
+    """What goes into a region, stays in it from step to step, and leaves it."""
+
+    def __init__(self, ex: Exporter, region: Region) -> None:
+        self.ex = ex
+        self.nodes = region.nodes
+        inside = set(region.nodes)
+        self.edges = {n: list(ex.graph.inputs_of(n).values()) for n in region.nodes}
+        flat = [e for edges in self.edges.values() for e in edges]
+        self.held = {e.feedback: e.source for e in flat if e.delay and e.source.node in inside}
+        self.outside = list(dict.fromkeys(e for e in flat if e.source.node not in inside))
+        self.states = [s.name for n in region.nodes for s in getattr(ex.graph.op(n), "states", ())] + list(self.held)
+        self.leaving = [Ref(n, port) for n in region.nodes for port in ex.read[n] if self._leaves(Ref(n, port))]
+        self._inside = inside
+
+    def _leaves(self, ref: Ref) -> bool:
+        graph = self.ex.graph
+        readers = [dst for dst, _, e in graph.consumers(ref.node) if e.source == ref and dst not in set(self.nodes)]
+        return bool(readers) or any(out == ref for _, out in graph.outputs)
+
+    def step(self, gb: GraphBuilder, states: dict[str, str], inputs: dict[Edge, str]) -> Found:
+        """One step in ``gb``: values of the leaving ports, and new states."""
+        now: dict[Ref, str] = {}
+        after: dict[str, str] = {}
+        for name in self.nodes:
+            op = self.ex.graph.op(name)
+            fed = [self._fed(e, states, inputs, now) for e in self.edges[name]]
+            if isinstance(op, Connection):
+                now[Ref(name)] = self.ex.connect(gb, name, fed[0], False)
+                continue
+            assert isinstance(op, Elementwise)
+            results = self.ex.call(gb, name, [states[s.name] for s in op.states], fed, False)
+            now.update({Ref(name, port): value for port, value in results.items()})
+            after.update({s.name: results[s.local] for s in op.states})
+        after.update({name: now[source] for name, source in self.held.items()})
+        return {ref: now[ref] for ref in self.leaving}, after
+
+    def _fed(self, edge: Edge, states: dict[str, str], inputs: dict[Edge, str], now: dict[Ref, str]) -> str:
+        if edge.source.node not in self._inside:
+            return inputs[edge]
+        return states[edge.feedback] if edge.delay else now[edge.source]
+
+    def course_name(self, ref: Ref) -> str:
+        """A name for the course of a port: the record's, where it is free."""
+        op = self.ex.graph.op(ref.node)
+        records = {local: record for record, local in getattr(op, "recordable", {}).items()}
+        return records.get(ref.port, str(ref))
+
+
+class ScanLoop:
+    """One Scan, whose body is the step."""
+
+    def run(self, ex: Exporter, region: Region) -> Found:
+        """Append ``region`` as a Scan."""
+        layout = Layout(ex, region)
+        body = GraphBuilder(ex.gb)
+        states = {s: ex.gb.fresh(f"{s}.before") for s in layout.states}
+        inputs = {e: ex.gb.fresh(f"{layout.course_name(e.source)}.step") for e in layout.outside}
+        courses = [ex.course(e) for e in layout.outside]
+        initial = [ex.initial(s) for s in layout.states]
+        declared = [_info(states[s], ex.infos[s].shape) for s in layout.states]
+        declared += [_info(inputs[e], ex.graph.type_of(e.source).shape) for e in layout.outside]
+        if not courses:  # a Scan takes its length from an input
+            courses = [ex.gb.node("ConstantOfShape", [ex.steps()], f"{region.nodes[0]}.clock")]
+            clock = ex.gb.fresh(f"{region.nodes[0]}.tick")
+            declared.append(helper.make_tensor_value_info(clock, TensorProto.FLOAT, []))
+        leaving, after = layout.step(body, states, inputs)
+        taken = {*states.values(), *inputs.values()}
+        outs = []
+        wanted = [(s, after[s], ex.infos[s].shape, "after") for s in layout.states]
+        wanted += [(layout.course_name(r), leaving[r], ex.graph.type_of(r).shape, "out") for r in layout.leaving]
+        for name, value, shape, suffix in wanted:
+            if value in taken:  # an output is a value of its own
+                value = body.node("Identity", [value], f"{name}.{suffix}")
+            taken.add(value)
+            outs.append(_info(value, shape))
+        title = "_".join(region.nodes)[:80]
+        graph = helper.make_graph(body.nodes, f"step_of_{title}", declared, outs)
+        finals = {s: ex.gb.fresh(f"{s}.final") for s in layout.states}
+        found = {r: ex.gb.fresh(layout.course_name(r)) for r in layout.leaving}
+        ex.gb.add(
+            "Scan", [*initial, *courses], [*finals.values(), *found.values()], title,
+            doc=region.reason, body=graph, num_scan_inputs=len(courses),
+        )  # fmt: skip
+        return found, finals
+
+
+class OneStep:
+    """The step itself."""
+
+    def run(self, ex: Exporter, region: Region) -> Found:
+        """Append one step of ``region``."""
+        layout = Layout(ex, region)
+        states = {s: ex.initial(s) for s in layout.states}
+        return layout.step(ex.gb, states, {e: ex.course(e) for e in layout.outside})
+
+
+class CopiesLoop:
+    """The step as many times as there are steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def run(self, ex: Exporter, region: Region) -> Found:
+        """Append ``steps`` copies of the step of ``region``."""
+        layout = Layout(ex, region)
+        gb = ex.gb
+        states = {s: ex.initial(s) for s in layout.states}
+        courses: dict[Ref, list[str]] = {ref: [] for ref in layout.leaving}
+        whole = {e: ex.course(e) for e in layout.outside}
+        zero = gb.ints([0])
+        for t in range(self.steps):
+            inputs = {}
+            for edge, course in whole.items():
+                name = layout.course_name(edge.source)
+                row = gb.node("Gather", [course, gb.stored(f"step_{t}", _scalar(t))], f"{name}.step_{t}", axis=0)
+                inputs[edge] = row
+            leaving, states = layout.step(gb, states, inputs)
+            for ref, value in leaving.items():
+                courses[ref].append(gb.node("Unsqueeze", [value, zero], f"{layout.course_name(ref)}.row_{t}"))
+        found = {
+            ref: gb.node("Concat", rows, layout.course_name(ref), axis=0) for ref, rows in courses.items()
+        }  # fmt: skip
+        return found, states
+
+
+def _scalar(value: int) -> np.ndarray:
+    return np.asarray(value, dtype=np.int64)
+
+
+def _info(name: str, shape: tuple[int, ...]) -> ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])

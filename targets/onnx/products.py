@@ -1,0 +1,150 @@
+"""Connections as ONNX operators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from snncompile.ir.connection import Connection
+from snncompile.ir.errors import InterchangeError
+from snncompile.targets.onnx.building import GraphBuilder
+from snncompile.targets.onnx.coefficients import as_array
+from snncompile.targets.torch.products import folded
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a connection stands.
+
+    Attributes:
+        gb: the graph it goes into.
+        node: its name.
+        values: role -> value.
+        timed: whether its input has a time axis, ``(time, batch, *features)``; otherwise it is one step.
+        batch: gives the name of the batch size, a vector of one number.
+        label: what to call its output.
+    """
+
+    gb: GraphBuilder
+    node: str
+    values: Mapping[str, Tensor]
+    timed: bool
+    batch: Callable[[], str]
+    label: str
+
+
+def lower(op: Connection, x: str, at: Place) -> str:
+    """Append ``op`` applied to the value ``x``; the name of its output.
+
+    Raises:
+        InterchangeError: for a connection that ONNX has no words for.
+    """
+    if op.kind not in _LOWERINGS:
+        raise InterchangeError(f"{op.kind} cannot be written as ONNX", node=at.node)
+    return _LOWERINGS[op.kind](op, x, at)
+
+
+def _weights(op: Connection, at: Place) -> tuple[str, str | None]:
+    """Names of the initializers of weight and bias: the ``state_dict``'s, unless something is folded in."""
+    weight, bias = folded(op, at.values)
+
+    def stored(role: str, value: Tensor) -> str:
+        if role in op.params and value is at.values[role]:
+            return at.gb.initializer(op.params[role].name, as_array(value))
+        return at.gb.stored(f"{at.node}.{role}.folded", as_array(value))
+
+    return stored("weight", weight), None if bias is None else stored("bias", bias)
+
+
+def _linear(op: Connection, x: str, at: Place) -> str:
+    weight, bias = _weights(op, at)
+    root = at.gb.root
+    turned = root.node("Transpose", [weight], f"{at.node}.weight.transposed", f"{at.node}/Transpose", perm=[1, 0])
+    wanted = at.label if bias is None else f"{at.node}.product"
+    y = at.gb.node("MatMul", [x, turned], wanted, f"{at.node}/MatMul")
+    return y if bias is None else at.gb.node("Add", [y, bias], at.label, f"{at.node}/Add")
+
+
+def _conv(op: Connection, x: str, at: Place) -> str:
+    weight, bias = _weights(op, at)
+    inputs = [weight] if bias is None else [weight, bias]
+    a = op.attrs
+    return _on_images(
+        op, x, at, "Conv", inputs,
+        strides=list(a["stride"]), pads=[*a["padding"], *a["padding"]], dilations=list(a["dilation"]),
+        group=a["groups"], kernel_shape=list(op.params["weight"].shape[2:]),
+    )  # fmt: skip
+
+
+def _windows(op: Connection) -> dict[str, list[int]]:
+    a = op.attrs
+    return {
+        "kernel_shape": list(a["kernel_size"]),
+        "strides": list(a["stride"]),
+        "pads": [*a["padding"], *a["padding"]],
+    }
+
+
+def _sum_pool(op: Connection, x: str, at: Place) -> str:
+    """A convolution with ones, channel by channel: exact on spikes, which a mean times the area would not be."""
+    channels = op.input.shape[0]
+    ones = np.ones((channels, 1, *op.attrs["kernel_size"]), dtype=np.float32)
+    kernel = at.gb.stored(f"{at.node}.ones", ones)
+    return _on_images(op, x, at, "Conv", [kernel], group=channels, **_windows(op))
+
+
+def _average_pool(op: Connection, x: str, at: Place) -> str:
+    return _on_images(op, x, at, "AveragePool", [], count_include_pad=1, **_windows(op))
+
+
+def _max_pool(op: Connection, x: str, at: Place) -> str:
+    return _on_images(op, x, at, "MaxPool", [], **_windows(op))
+
+
+def _batch_norm(op: Connection, x: str, at: Place) -> str:
+    inputs = []
+    for role, start in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)):
+        if role in op.params:
+            inputs.append(at.gb.initializer(op.params[role].name, as_array(at.values[role])))
+        else:
+            filled = np.full(op.input.shape[:1], start, dtype=np.float32)
+            inputs.append(at.gb.stored(f"{at.node}.{role}.absent", filled))
+    return _on_images(op, x, at, "BatchNormalization", inputs, epsilon=op.attrs["eps"])
+
+
+def _flatten(op: Connection, x: str, at: Place) -> str:
+    shape = at.gb.ints([0, 0, op.output.size] if at.timed else [0, op.output.size])  # 0 keeps the axis
+    return at.gb.node("Reshape", [x, shape], at.label, f"{at.node}/Reshape")
+
+
+def _nothing(op: Connection, x: str, at: Place) -> str:
+    return at.gb.node("Identity", [x], at.label, at.node)
+
+
+def _on_images(op: Connection, x: str, at: Place, kind: str, inputs: list[str], **attributes: object) -> str:
+    """An operator that knows one batch axis, on time and batch together."""
+    gb = at.gb
+    if not at.timed:
+        return gb.node(kind, [x, *inputs], at.label, f"{at.node}/{kind}", **attributes)
+    merged = gb.ints([-1, *op.input.shape])
+    flat = gb.node("Reshape", [x, merged], f"{at.node}.steps_as_batch", f"{at.node}/merge")
+    y = gb.node(kind, [flat, *inputs], f"{at.node}.images", f"{at.node}/{kind}", **attributes)
+    parts = [gb.ints([-1]), at.batch(), gb.ints(op.output.shape)]
+    shape = gb.node("Concat", parts, f"{at.node}.shape", f"{at.node}/shape", axis=0)
+    return gb.node("Reshape", [y, shape], at.label, f"{at.node}/split")
+
+
+_LOWERINGS: dict[str, Callable[[Connection, str, Place], str]] = {
+    "Linear": _linear,
+    "Conv1d": _conv,
+    "Conv2d": _conv,
+    "SumPool2d": _sum_pool,
+    "AvgPool2d": _average_pool,
+    "MaxPool2d": _max_pool,
+    "Flatten": _flatten,
+    "Dropout": _nothing,
+    "BatchNorm": _batch_norm,
+}
