@@ -5,66 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
-from snncompile.ir.connection import PRODUCTS, Connection
-from snncompile.ir.elementwise import Elementwise
-from snncompile.ir.graph import Graph, Input, Ref
-
-
-@dataclass(frozen=True)
-class Style:
-    """How a family of nodes looks.
-
-    Attributes:
-        shape: Graphviz' name of the outline.
-        fill: colour inside.
-        line: colour of the outline.
-    """
-
-    shape: str
-    fill: str
-    line: str
-
-
-INPUT = Style("cds", "#eef2f7", "#5b6b7f")
-PRODUCT = Style("box", "#dbe9f9", "#2f6db3")
-RESHAPE = Style("box", "#eef4fb", "#7fa3cf")
-STATEFUL = Style("ellipse", "#fde3cf", "#c8641b")
-STATELESS = Style("ellipse", "#f2f0e6", "#8a8263")
-OUTPUT = Style("plaintext", "#ffffff", "#5b6b7f")
-EDGE = "#3c4654"
-LATE = "#b3261e"
-
-#: Frames of regions: kind -> colour.
-FRAMES = {"product": "#2f6db3", "scan": "#c8641b", "recurrent": "#b3261e"}
-
-
-def style_of(op: object) -> Style:
-    """Connections are boxes; synapses and neurons ellipses, those with state the stronger colour."""
-    if isinstance(op, Input):
-        return INPUT
-    if isinstance(op, Connection):
-        return PRODUCT if op.kind in PRODUCTS else RESHAPE
-    return STATELESS if isinstance(op, Elementwise) and op.stateless else STATEFUL
-
-
-def label_of(graph: Graph, name: str) -> tuple[str, str]:
-    """Two lines: the node's name, and its kind and features."""
-    op = graph.op(name)
-    if isinstance(op, Input):
-        return name, str(op.type)
-    features = "x".join(map(str, op.output.shape if isinstance(op, Connection) else op.shape))
-    return name, f"{op.kind} [{features}]"
-
-
-def edge_label(graph: Graph, source: Ref, feedback: str) -> str:
-    """What to write at an edge: a feedback's name, or a port that is not the usual one."""
-    op = graph.op(source.node)
-    usual = op.outputs[0].local if isinstance(op, Elementwise) else "out"
-    port = "" if source.port == usual else source.port
-    return ", ".join(part for part in (port, f"{feedback} (t-1)" if feedback else "") if part)
+from snncompile.ir.drawing import draw_with_matplotlib
+from snncompile.ir.graph import Graph, Ref
+from snncompile.ir.look import EDGE, FRAMES, LATE, OUTPUT, edge_label, label_of, style_of
 
 
 def to_dot(graph: Graph) -> str:
@@ -123,7 +68,5 @@ def draw_png(graph: Graph, path: str | Path) -> Path:
     if dot:
         subprocess.run([dot, "-Tpng", "-Gdpi=130", "-o", str(path)], input=to_dot(graph).encode(), check=True)
         return path
-    from snncompile.ir.drawing import draw_with_matplotlib
-
     draw_with_matplotlib(graph, path)
     return path

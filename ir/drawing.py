@@ -6,10 +6,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from snncompile.ir.dot import EDGE, FRAMES, INPUT, LATE, Style, edge_label, label_of, style_of
 from snncompile.ir.errors import UnsupportedError
 from snncompile.ir.graph import Graph, Ref
 from snncompile.ir.layout import HEIGHT, Layout
+from snncompile.ir.look import EDGE, FRAMES, INPUT, LATE, Style, edge_label, label_of, style_of
 
 _LABEL = {"fontsize": 6.5, "va": "center", "ha": "left", "zorder": 5,
           "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}}  # fmt: skip

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import networkx as nx
 
-from snncompile.ir.dot import label_of
 from snncompile.ir.graph import Graph
+from snncompile.ir.look import label_of
 
 #: Height of a node, in inches.
 HEIGHT = 0.52
