@@ -18,7 +18,8 @@ from snncompile.ir.errors import InterchangeError
 from snncompile.ir.graph import Graph, Ref
 from snncompile.ir.regions import choose_regions
 from snncompile.ir.types import SignalType
-from snncompile.targets.executor import Executor, Run, RunResult
+from snncompile.targets.evaluation import Run, RunResult
+from snncompile.targets.executor import Executor
 from snncompile.targets.onnx.cutting import PREFIX, cut
 from snncompile.targets.onnx.parts import Built, Request
 from snncompile.targets.onnx.running import Session, drive, evaluator, onnx_runtime

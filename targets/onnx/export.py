@@ -211,7 +211,8 @@ class Exporter:
         records = {local: record for record, local in op.recordable.items()}
         outs = [gb.fresh(f"{records.get(r, f'{name}.{r}')}.now") for r in results]
         members = ", ".join(op.members)
-        gb.add(step.name, [*states, *inputs, *coefs, *extra], outs, name, domain=DOMAIN, doc=f"one step of {members}")
+        label = name if gb is self.gb else f"{name}/step"
+        gb.add(step.name, [*states, *inputs, *coefs, *extra], outs, label, domain=DOMAIN, doc=f"one step of {members}")
         return dict(zip(results, outs, strict=True))
 
     def _step(self, name: str, op: Elementwise) -> tuple[Step, list[str], tuple[str, ...]]:

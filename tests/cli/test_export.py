@@ -1,0 +1,61 @@
+"""``snncompile export``."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+
+def test_a_model(cli, model, tmp_path):
+    done = cli("export", model, "--to", "onnx", "--out", "net.onnx", "--set", "hidden=4")
+    assert done.status == 0, done.err
+    assert (tmp_path / "net.onnx").stat().st_size > 0
+    for word in ("seed 0", "scan, opset 17", "lif.v -> lif.v.next", "ONNX Runtime", "bit-identical", "ExpSyn_LIF"):
+        assert word in done.out
+    assert "no steps" in done.err
+
+
+@pytest.mark.parametrize("options", [("--form", "step"), ("--form", "unrolled", "--steps", 4), ("--inline",)])
+def test_forms_of_an_artifact(cli, built, options, tmp_path):
+    done = cli("export", built, *options, "--json")
+    assert done.status == 0, done.err
+    facts = done.json
+    assert facts["ok"] and facts["file"] == "net.onnx" and len(facts["checks"]) == 3
+    assert facts["inputs"] == ["x"] and facts["outputs"] == ["out"]
+    assert facts["bytes"] == (tmp_path / "net.onnx").stat().st_size
+    assert bool(facts["functions"]) is (options == ("--form", "step"))
+
+
+def test_the_file_computes_what_run_does(cli, built, x, tmp_path):
+    import onnxruntime as ort
+
+    assert cli("run", built, "x.npy", "--out", "y.npz", "--target", "torch").status == 0
+    assert cli("export", built, "--opset", 14).status == 0
+    session = ort.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(["out"], {"x": x})[0], np.load("y.npz")["out"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--to", "tflite"), "no format 'tflite'"),
+        (("--form", "loop"), "there is no form 'loop'"),
+        (("--form", "unrolled"), "say how many time steps"),
+        (("--opset", 9), "opset 9 is too low"),
+        (("--out", "no/net.onnx"), "there is no directory no"),
+        (("--seed", 1), "has its weights"),
+    ],
+)
+def test_wrong(cli, built, options, said):
+    done = cli("export", built, *options)
+    assert done.status == 2 and said in done.err
+
+
+def test_a_mismatch_is_a_failed_check(cli, built, monkeypatch, tmp_path):
+    from snncompile.targets.onnx import functions
+
+    monkeypatch.setitem(functions._DIRECT, "mul", "Add")
+    done = cli("export", built, "--json")
+    assert done.status == 1 and "differs from the reference" in done.json["error"]["message"]
+    assert not (tmp_path / "net.onnx").exists()
+    assert cli("export", built, "--no-check").status == 0
