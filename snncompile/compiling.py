@@ -16,7 +16,8 @@ def compile(model: Model | Graph, *, target: str = "auto", checkpoint: int = 1, 
 
     Args:
         model: a function decorated with ``@snn.model``, or a graph.
-        target: ``"torch"`` (the reference), ``"triton"`` (NVIDIA and AMD GPUs) or ``"auto"``.
+        target: ``"torch"`` (the reference), ``"triton"`` (NVIDIA and AMD GPUs), ``"c"`` (the CPU, with its compiler) or
+            ``"auto"``.
         checkpoint: keep states every so many steps for the backward pass and recompute between; 1 keeps all.
         **hyperparameters: values for the model's keyword-only arguments.
 

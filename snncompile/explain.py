@@ -183,12 +183,14 @@ def _runs_as(graph: Graph, region: Region, target: str) -> str:
         return "one call of torch over all steps"
     if target == "torch":
         return "a loop over the steps (the reference)"
-    backend = "Triton" if target == "triton" else "Triton on a GPU, else the reference"
+    backend = {"triton": "Triton", "c": "C"}.get(target, "Triton on a GPU, else C, else the reference")
     if region.kind == "scan":
         return f"one kernel over all steps, forward, and one backward ({backend})"
     from snncompile.targets.recurrent_layer import Layer, match
 
     layer = match(graph, region)
+    if isinstance(layer, Layer) and target == "c":
+        layer = "C has no kernel for a whole layer"
     if isinstance(layer, Layer):
         return f"one kernel for each step: the product of {layer.connection}, then {layer.neurons} ({backend})"
     kernels = sum(isinstance(graph.op(n), Elementwise) for n in region.nodes)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from snncompile.ir.errors import UnsupportedError
 from snncompile.targets.scan import ScanTarget
 
-TARGETS = ("torch", "triton")
+TARGETS = ("torch", "triton", "c")
 CHOICES = (*TARGETS, "auto")
 
 
@@ -32,7 +33,13 @@ def _triton() -> ScanTarget:
     return TritonTarget()
 
 
-_MAKERS: dict[str, Callable[[], ScanTarget]] = {"torch": _torch, "triton": _triton}
+def _c() -> ScanTarget:
+    from snncompile.targets.c.target import CTarget
+
+    return CTarget()
+
+
+_MAKERS: dict[str, Callable[[], ScanTarget]] = {"torch": _torch, "triton": _triton, "c": _c}
 
 
 def checked_name(name: str) -> str:
@@ -55,6 +62,22 @@ def availability(name: str) -> Availability:
     """Whether target ``name`` can run here."""
     if name == "torch":
         return Availability(True, "runs on every device torch knows")
+    if name == "c":
+        from snncompile.targets.c.availability import availability as c_availability
+
+        return Availability(*c_availability())
     from snncompile.targets.triton.availability import availability as triton_availability
 
     return Availability(*triton_availability())
+
+
+def automatic(device_type: str) -> str:
+    """What ``"auto"`` means for data on a device: Triton on a GPU, on a CPU C where there is a compiler."""
+    if device_type == "cuda":
+        return "triton"
+    return "c" if device_type == "cpu" and _has_compiler() else "torch"
+
+
+@cache
+def _has_compiler() -> bool:
+    return availability("c").ok

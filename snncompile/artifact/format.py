@@ -28,9 +28,10 @@ KERNEL_LIMIT = 64 * MIB
 MAX_FILES = 20_000
 
 SOURCE = ".py"
+C_SOURCE = ".c"
 BINARIES = (".cubin", ".ptx", ".hsaco", ".amdgcn")
 
-_KERNEL_FILE = re.compile(r"kernels/[A-Za-z_][A-Za-z0-9_]{0,200}(\.[a-z0-9_]{1,32})?\.[a-z]{2,8}\Z")
+_KERNEL_FILE = re.compile(r"kernels/[A-Za-z_][A-Za-z0-9_]{0,200}(\.[a-z0-9_]{1,32})?\.[a-z]{1,8}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _ARCH = re.compile(r"[a-z0-9_]{1,32}\Z")
 
@@ -150,7 +151,7 @@ def parse_json(text: str, path: Path) -> Any:
 
 def is_kernel_file(path: str) -> bool:
     """Whether ``path`` is the name of a file that ``kernels/`` may hold."""
-    return bool(_KERNEL_FILE.match(path)) and path.endswith((SOURCE, *BINARIES))
+    return bool(_KERNEL_FILE.match(path)) and path.endswith((SOURCE, C_SOURCE, *BINARIES))
 
 
 def limit_of(path: str) -> int:

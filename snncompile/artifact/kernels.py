@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from snncompile.artifact.format import KERNELS
 from snncompile.artifact.printed import Printed, printed_kernels
@@ -14,6 +14,7 @@ from snncompile.ir.graph import Graph
 
 if TYPE_CHECKING:
     from snncompile.targets.triton.aot import Binary
+    from snncompile.targets.triton.kernel import KernelSource
 
 Progress = Callable[[str], None]
 """Called with what is being done."""
@@ -74,7 +75,7 @@ def make_kernels(
 
     Args:
         graph: the network as written.
-        target: the target it is built for; only Triton has kernels.
+        target: the target it is built for; the reference has no kernels.
         archs: architectures to compile for; none leaves the sources alone.
         checkpoint: every how many steps training keeps the states: it decides which kernels training uses.
         progress: told what is being done.
@@ -82,6 +83,10 @@ def make_kernels(
     Raises:
         UnsupportedError: where binaries are asked for, but Triton is not installed.
     """
+    if target == "c":
+        progress("printing kernels")
+        printed = printed_kernels(graph, checkpoint > 1, "c")
+        return Kernels({p.path: p.source.text.encode() for p in printed}, {(p.node, p.stem): p.path for p in printed})
     if target not in ("triton", "auto"):
         return Kernels({}, {})
     if archs and importlib.util.find_spec("triton") is None:
@@ -113,10 +118,10 @@ def _compiled(printed: Sequence[Printed], archs: Sequence[str]) -> list[Binary]:
 
     chips = [parse_arch(name) for name in archs]
     try:
-        binaries = aot.compile_scans([{p.stem: p.source} for p in printed if not p.layer], chips)
+        binaries = aot.compile_scans([{p.stem: cast("KernelSource", p.source)} for p in printed if not p.layer], chips)
         for p in printed:
             if p.layer:
-                binaries += aot.compile_recurrent({p.stem: p.source}, chips, p.layer)
+                binaries += aot.compile_recurrent({p.stem: cast("KernelSource", p.source)}, chips, p.layer)
         return binaries
     except SnnError:
         raise

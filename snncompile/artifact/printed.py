@@ -1,17 +1,18 @@
-"""Every kernel that a network needs of Triton, printed."""
+"""Every kernel that a network needs of Triton or C, printed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from snncompile.artifact.format import KERNELS, SOURCE
+from snncompile.artifact.format import C_SOURCE, KERNELS, SOURCE
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph
 from snncompile.passes.pipeline import Request, compile_graph
 
 if TYPE_CHECKING:
+    from snncompile.targets.c.kernel import KernelSource as CSource
     from snncompile.targets.recurrent_layer import Layer
     from snncompile.targets.scan import Scan
     from snncompile.targets.triton.kernel import KernelSource
@@ -32,34 +33,38 @@ class Printed:
         stem: name of its files.
         source: its source.
         layer: neurons of the recurrent layer it is a step of; 0 for a scan.
+        suffix: how its source's name ends.
     """
 
     node: str
     stem: str
-    source: KernelSource
+    source: KernelSource | CSource
     layer: int = 0
+    suffix: str = SOURCE
 
     @property
     def path(self) -> str:
         """Path of the source inside an artifact."""
-        return f"{KERNELS}/{self.stem}{SOURCE}"
+        return f"{KERNELS}/{self.stem}{self.suffix}"
 
 
-def printed_kernels(graph: Graph, save_some: bool) -> list[Printed]:
+def printed_kernels(graph: Graph, save_some: bool, target: str = "triton") -> list[Printed]:
     """Kernels of a network for inference and training.
 
     Args:
         graph: the network as written.
         save_some: whether training keeps the states of some steps only.
+        target: ``"triton"`` or ``"c"``.
     """
+    kernels_of = _c_of_graph if target == "c" else _of_graph
     found: dict[str, Printed] = {}
     for training in (False, True):
-        for kernel in _of_graph(compile_graph(graph, Request(training)), save_some):
+        for kernel in kernels_of(compile_graph(graph, Request(training)), save_some):
             known = found.get(kernel.stem)
             if known is not None and known.source.text == kernel.source.text:
                 continue
             stem = f"{kernel.stem}_training" if training else kernel.stem
-            found[stem] = Printed(kernel.node, stem, kernel.source, kernel.layer)
+            found[stem] = replace(kernel, stem=stem)
     return list(found.values())
 
 
@@ -84,6 +89,20 @@ def _of_graph(compiled: Graph, save_some: bool) -> Iterator[Printed]:
         for role, source in scan_kernels(scan, read, per_neuron).items():
             if not scan.states or role not in (_SAVE_ALL if save_some else _SAVE_SOME):
                 yield Printed(name, f"{name}_{role}", source)
+
+
+def _c_of_graph(compiled: Graph, save_some: bool) -> Iterator[Printed]:
+    from snncompile.targets.c.sources import scan_sources
+    from snncompile.targets.scan import make_scan
+    from snncompile.targets.triton.aot import one_number
+
+    for name, op in compiled.of_type(Elementwise):
+        scan = make_scan(name, op)
+        per_neuron = [role for role, p in op.params.items() if p.shape != ()]
+        one, one_back = (one_number(scan, per_neuron, reverse) for reverse in (False, True))
+        read = _read(compiled, name, scan.results)
+        for role, source in scan_sources(scan, read, one, one_back, save_some).items():
+            yield Printed(name, f"{name}_{role}", source, suffix=C_SOURCE)
 
 
 def _layer_kernels(

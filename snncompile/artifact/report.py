@@ -22,7 +22,8 @@ def report_text(net: Network, kernels: Kernels) -> str:
     for (node, _), path in kernels.sources.items():
         lines.append(f"  {path}  (node {node})")
     if kernels.sources and not kernels.reports:
-        lines.append("  not compiled: no architecture was named; they are compiled when first used")
+        why = "" if net.target == "c" else "no architecture was named; "
+        lines.append(f"  not compiled: {why}they are compiled when first used")
     if kernels.reports:
         lines += [
             "",

@@ -25,7 +25,7 @@ EPILOG = (
 @guarded
 def command(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="MODEL.py, or MODEL.py:NAME.")],
-    target: Annotated[str, typer.Option("--target", "-t", help="torch, triton or auto (by device).")] = "auto",
+    target: Annotated[str, typer.Option("--target", "-t", help="torch, triton, c or auto (by device).")] = "auto",
     arch: Annotated[
         list[str] | None,
         typer.Option("--arch", metavar="ARCH[,ARCH]", help="Compile kernels for these GPUs: sm_90, gfx942."),
@@ -131,7 +131,7 @@ def _facts(
 
 def _show(net: Network, path: Path, archs: tuple[str, ...], origin: str, seconds: float) -> None:
     files = [p for p in path.rglob("*") if p.is_file()]
-    sources = sum(p.suffix == ".py" for p in files)
+    sources = sum(p.suffix in (".py", ".c") for p in files)
     count = sum(v.numel() for v in net.state_dict().values())
     if net.target == "torch":
         kernels = "none: the torch reference needs no kernels"
@@ -148,7 +148,8 @@ def _show(net: Network, path: Path, archs: tuple[str, ...], origin: str, seconds
                     f" in {seconds:.1f} s"),
     ])  # fmt: skip
     if not archs and net.target != "torch":
-        note("no --arch was named: kernels are compiled when they are first used")
+        why = "" if net.target == "c" else "no --arch was named: "
+        note(f"{why}kernels are compiled when they are first used")
 
 
 __all__ = ["EPILOG", "command", "make_network"]

@@ -15,7 +15,7 @@ EPILOG = "Examples:\n\n  snncompile explain digits.py --target triton\n\n  snnco
 @guarded
 def command(
     source: SourceArgument,
-    target: Annotated[str | None, typer.Option("--target", "-t", help="torch, triton or auto.")] = None,
+    target: Annotated[str | None, typer.Option("--target", "-t", help="torch, triton, c or auto.")] = None,
     settings: Settings = None,
     training: Annotated[bool, typer.Option("--training", help="Compile as for training.")] = False,
     checkpoint: Annotated[

@@ -54,8 +54,17 @@ def place(net: Network, asked: str | None, device: str | None) -> Place:
         net.target = "torch"
         text = f"the artifact is built for triton, but runs on the torch reference: {why}"
         return Place("torch", chosen or torch.device("cpu"), (text,))
+    if net.target == "c":
+        compiler = availability("c")
+        if not compiler.ok or (chosen is not None and chosen.type != "cpu"):
+            why = compiler.reason if not compiler.ok else f"its device is {chosen}"
+            if asked is not None:
+                raise UnsupportedError(f'target "c" cannot run: {why}')
+            net.target = "torch"
+            text = f"the artifact is built for c, but runs on the torch reference: {why}"
+            return Place("torch", chosen or torch.device("cpu"), (text,))
     if chosen is None:
-        use_gpu = torch.cuda.is_available() and net.target != "torch"
+        use_gpu = torch.cuda.is_available() and net.target not in ("torch", "c")
         chosen = torch.device("cuda" if use_gpu else "cpu")
     target = net.resolve(chosen)
     notes = (

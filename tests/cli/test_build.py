@@ -130,7 +130,7 @@ def test_wrong_weights(cli, model, tmp_path):
 
 def test_wrong_target_or_architecture(cli, model, tmp_path):
     done = cli("build", "net.py", "--target", "cuda")
-    assert done.status == 2 and "there is no target 'cuda'; the targets are torch, triton, auto" in done.err
+    assert done.status == 2 and "there is no target 'cuda'; the targets are torch, triton, c, auto" in done.err
     done = cli("build", "net.py", "--target", "triton", "--arch", "sm_90,sm_12")
     assert done.status == 2 and "sm_12" in done.err and "gfx942" in done.err
     done = cli("build", "net.py", "--target", "torch", "--arch", "sm_90")

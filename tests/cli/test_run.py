@@ -10,12 +10,13 @@ import torch
 
 import snncompile as snn
 from snncompile.cli import data as data_module
+from snncompile.targets.registry import automatic
 
 
 def test_run(cli, built, x, tmp_path):
     done = cli("run", built, "x.npy", "--out", "o.npz", "--record", "lif.v", "-r", "lif.spikes:sum")
     assert done.status == 0, done.err
-    assert "target torch, device cpu" in done.out
+    assert f"target {automatic('cpu')}, device cpu" in done.out
     out, _, record = snn.load(built).evolve(torch.from_numpy(x), record=["lif.v", "lif.spikes:sum"])
     with np.load(tmp_path / "o.npz") as found:
         assert found.files == ["out", "lif.v", "lif.spikes:sum"]
@@ -52,7 +53,7 @@ def test_same_input_same_bytes(cli, built, x, tmp_path):
 def test_json(cli, built, x):
     done = cli("run", built, "x.npy", "--json")
     assert done.status == 0
-    assert (done.json["ok"], done.json["target"], done.json["device"]) == (True, "torch", "cpu")
+    assert (done.json["ok"], done.json["target"], done.json["device"]) == (True, automatic("cpu"), "cpu")
     assert done.json["arrays"]["out"]["shape"] == [2, 9, 3]
 
 

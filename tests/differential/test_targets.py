@@ -61,8 +61,21 @@ def test_triton_interpreter_gives_the_same_bits(seed, shape):
     assert_close_gradients(want, got)
 
 
+@settings(max_examples=12)
+@given(seeds, shapes)
+def test_c_gives_the_same_bits(seed, shape):
+    torch.manual_seed(seed)
+    net = snn.compile(random_model(seed), target="c")
+    x = spikes(seed, *shape)
+    record = [r for r in net.graph.recordable() if r != "x"][::2]
+    want = outcome(net, x, record, _reference(net))
+    got = outcome(net, x, record)
+    assert_same_bits(want, got)
+    assert_close_gradients(want, got)
+
+
 @pytest.mark.parametrize("checkpoint", [2, 5, 100])
-@pytest.mark.parametrize("target", ["torch", "triton"])
+@pytest.mark.parametrize("target", ["torch", "triton", "c"])
 def test_checkpoints_change_nothing(checkpoint, target, monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     for seed in range(3):

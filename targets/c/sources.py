@@ -1,0 +1,44 @@
+"""The files of a scan that a usual caller needs, printed without calling anything: for a person to read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from snncompile.targets.c.backward import print_backward
+from snncompile.targets.c.forward import print_forward
+from snncompile.targets.c.kernel import KernelSource
+from snncompile.targets.c.variant import BackwardVariant, ForwardVariant
+from snncompile.targets.scan import Scan
+
+
+def scan_sources(
+    scan: Scan, outputs: Collection[str], one: Collection[str], one_reverse: Collection[str], save_some: bool
+) -> dict[str, KernelSource]:
+    """Role -> file: inference, and training forward and backward.
+
+    Args:
+        scan: the scan.
+        outputs: results whose course is wanted.
+        one: coefficients that are one number for all neurons.
+        one_reverse: reverse coefficients that are.
+        save_some: whether training keeps the states of some steps only.
+    """
+    store = tuple(r for r in scan.results if r in outputs)
+    unit, scalar = (True,) * len(scan.inputs), tuple(c in one for c in scan.coefs)
+    forward = ForwardVariant(unit, scalar, store, (), "none")
+    backward = BackwardVariant(
+        unit,
+        tuple(c in one_reverse for c in scan.reverse_coefs),
+        scalar if save_some else (),
+        save_some,
+        tuple((r, True) for r in store),
+        (),
+        scan.inputs,
+        bool(scan.accumulators),
+    )
+    sources = {"forward": print_forward(scan, forward)}
+    if scan.states:
+        save = "some" if save_some else "all"
+        sources[f"forward_{'checkpoint' if save_some else 'save'}"] = print_forward(scan, forward._replace(save=save))
+    sources["backward_checkpoint" if save_some and scan.states else "backward"] = print_backward(scan, backward)
+    return sources
