@@ -111,17 +111,19 @@ def _targets() -> Iterator[Finding]:
     yield _device()
     for name in TARGETS:
         usable = availability(name)
-        yield Finding(f"target {name}", "ok" if usable.ok else "missing", usable.reason, "" if usable.ok else _ADVICE)
+        status, advice = ("ok", "") if usable.ok else ("missing", _ADVICE[name])
+        yield Finding(f"target {name}", status, usable.reason, advice)
     if _version("triton") is not None:
         from snncompile.targets.triton.arch import ARCHS
 
         yield Finding("compiling ahead", "ok", f"for {', '.join(ARCHS)}, no GPU needed")
 
 
-_ADVICE = (
-    "models run on the torch reference meanwhile; build --arch compiles for a GPU elsewhere; TRITON_INTERPRET=1 runs"
-    " the kernels on the CPU, slowly"
-)
+_ADVICE = {
+    "triton": "models run on the CPU meanwhile; build --arch compiles for a GPU elsewhere; TRITON_INTERPRET=1 runs the"
+    " kernels on the CPU, slowly",
+    "c": "models run on the torch reference meanwhile, much slower",
+}
 
 
 def _device() -> Finding:
@@ -143,7 +145,10 @@ def _compiler() -> Finding:
         if path:
             return Finding("C compiler", "ok", path)
     return Finding(
-        "C compiler", "missing", "none found", "Triton builds its launcher with one: apt install gcc, or set CC"
+        "C compiler",
+        "missing",
+        "none found",
+        "target c needs one, and Triton's launcher: apt install gcc libc6-dev, or set CC",
     )
 
 

@@ -21,7 +21,7 @@ def outputs(net: snn.Network, data: dict[str, torch.Tensor]) -> dict[str, torch.
     return {**out, **state, **record}
 
 
-@pytest.mark.parametrize("target", ["torch", "auto"])
+@pytest.mark.parametrize("target", ["torch", "c", "auto"])
 def test_round_trip(net, data, tmp_path, target):
     net.target, net.checkpoint = target, 3
     net.save(tmp_path / "n.snn")

@@ -57,7 +57,7 @@ def test_dot_and_png(cli, model, tmp_path):
     assert (tmp_path / "g.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("target", ["torch", "triton", "auto"])
+@pytest.mark.parametrize("target", ["torch", "triton", "c", "auto"])
 def test_explain(cli, model, target):
     done = cli("explain", "net.py", "--target", target)
     assert done.status == 0
@@ -70,7 +70,7 @@ def test_explain(cli, model, target):
         "why  ",
     ):
         assert words in done.out
-    assert ("Triton" in done.out) == (target != "torch")
+    assert ("Triton" in done.out) == (target in ("triton", "auto"))
 
 
 def test_explain_says_why_not(cli, write):

@@ -1,0 +1,63 @@
+"""The C target in a network: chosen by ``auto``, kept in artifacts, replaced where there is no compiler."""
+
+import pytest
+import torch
+
+import snncompile as snn
+from snncompile.cli.placement import place
+from snncompile.explain import explain, explain_text
+from snncompile.ir.errors import UnsupportedError
+from snncompile.targets import registry
+
+
+@snn.model
+def model(x=snn.Spikes(4)):
+    return x >> snn.Linear(5) >> snn.ExpSyn() >> snn.recurrent(snn.LIF(threshold=0.3), via=snn.Linear(5)) >> snn.LI()
+
+
+@pytest.fixture
+def no_compiler(monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    registry._has_compiler.cache_clear()
+    yield
+    registry._has_compiler.cache_clear()
+
+
+def test_auto_on_the_cpu():
+    net = snn.compile(model)
+    assert net.resolve(torch.device("cpu")) == "c"
+    assert net.resolve(torch.device("cuda")) == "triton"
+    assert net.resolve(torch.device("meta")) == "torch"
+
+
+def test_auto_without_a_compiler(no_compiler):
+    net = snn.compile(model)
+    assert net.resolve(torch.device("cpu")) == "torch"
+    assert net(torch.ones(1, 3, 4)).shape == (1, 3, 5)
+
+
+def test_artifact_holds_sources(tmp_path):
+    torch.manual_seed(0)
+    net = snn.compile(model, target="c")
+    net.save(tmp_path / "n.snn")
+    names = {p.name for p in (tmp_path / "n.snn" / "kernels").iterdir()}
+    assert {"li_forward.c", "li_forward_save.c", "li_backward.c"} <= names
+    assert "/li_backward.c" in (tmp_path / "n.snn" / "report.txt").read_text()
+    loaded = snn.load(tmp_path / "n.snn")
+    x = (torch.rand(2, 9, 4) < 0.5).float()
+    assert loaded.target == "c"
+    assert torch.equal(loaded(x), net(x))
+
+
+def test_artifact_without_a_compiler(no_compiler):
+    net = snn.compile(model, target="c")
+    placed = place(net, None, None)
+    assert (placed.target, net.target) == ("torch", "torch")
+    assert "no-such-compiler" in placed.notes[0]
+    with pytest.raises(UnsupportedError, match='target "c" cannot run'):
+        place(snn.compile(model, target="c"), "c", None)
+
+
+def test_explain_says_how_a_cycle_runs():
+    text = explain_text(explain(snn.compile(model, target="c").graph, "c"))
+    assert "C has no kernel for a whole layer" in text
