@@ -48,7 +48,10 @@ def read_request(record: bool | str | Sequence[str] | None, known: Iterable[str]
         return RecordRequest()
     if record is True:
         return RecordRequest(tuple((n, n) for n in names))
-    asked = [record] if isinstance(record, str) else list(record)
+    asked = [record] if isinstance(record, str) else list(record) if isinstance(record, Iterable) else [record]
+    for name in asked:
+        if not isinstance(name, str):
+            raise InputError(f"record takes names such as 'lif.v', a list of them, or True for all, not {name!r}")
     return RecordRequest(tuple((name, _signal(name, names)) for name in asked))
 
 

@@ -54,7 +54,7 @@ def read_inputs(
         return Sequences({}, steps, 1 if batch is None else batch, batch is not None, device)
     if steps is not None or batch is not None:
         raise InputError("steps= and batch= are for networks without inputs; here the data says both")
-    tensors = {name: _as_float(name, value) for name, value in given.items()}
+    tensors = {name: _as_float(f"input {name!r}", value) for name, value in given.items()}
     batched = {name: _is_batched(name, x, types[name]) for name, x in tensors.items()}
     if len(set(batched.values())) > 1:
         raise InputError("some inputs have a batch axis and some have none; give all of them one")
@@ -95,7 +95,7 @@ def read_step(
     Raises:
         InputError: as :func:`read_inputs`, for data without a time axis.
     """
-    given = {name: torch.as_tensor(x) for name, x in _by_name(types, args, kwargs, timed=False).items()}
+    given = {name: _tensor(f"input {name!r}", x) for name, x in _by_name(types, args, kwargs, timed=False).items()}
     batched = {name: x.dim() == len(types[name].shape) + 1 for name, x in given.items()}
     for name, x in given.items():
         shape = types[name].shape
@@ -109,11 +109,18 @@ def read_step(
 
 
 def _as_float(name: str, value: Any) -> Tensor:
-    x = value if isinstance(value, Tensor) else torch.as_tensor(value)
+    x = _tensor(name, value)
     if x.dtype in (torch.float64, torch.complex64, torch.complex128):
-        raise InputError(f"input {name!r} is {str(x.dtype).removeprefix('torch.')}; networks compute in float32:"
-                         " convert it, x.float()")  # fmt: skip
+        given = str(x.dtype).removeprefix("torch.")
+        raise InputError(f"{name} is {given}; networks compute in float32: convert it, x.float()")
     return x if x.dtype is torch.float32 else x.float()
+
+
+def _tensor(name: str, value: Any) -> Tensor:
+    try:
+        return value if isinstance(value, Tensor) else torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"{name} is of type {type(value).__name__}: give a tensor or an array of numbers") from None
 
 
 def _is_batched(name: str, x: Tensor, type: SignalType) -> bool:
@@ -134,20 +141,24 @@ def check_state(state: Mapping[str, Tensor], infos: Mapping[str, StateInfo], bat
     """The state in the network's own order.
 
     Raises:
-        InputError: where an entry is missing, unknown, or has the wrong shape.
+        InputError: where an entry is missing, unknown, or has the wrong shape or dtype.
     """
+    if not isinstance(state, Mapping):
+        raise InputError(f"a state is a dict of tensors by name, as evolve and step return it, not a"
+                         f" {type(state).__name__}")  # fmt: skip
     unknown = [name for name in state if name not in infos]
     missing = [name for name in infos if name not in state]
     if unknown or missing:
         said = [f"missing {', '.join(missing)}"] if missing else []
         said += [f"unknown {', '.join(unknown)}"] if unknown else []
         raise InputError(f"this is no state of this network: {'; '.join(said)}")
+    held = {name: _as_float(f"state {name!r}", state[name]) for name in infos}
     for name, info in infos.items():
-        if tuple(state[name].shape) != (batch, *info.shape):
+        if tuple(held[name].shape) != (batch, *info.shape):
             raise InputError(
-                f"state {name!r} has shape {tuple(state[name].shape)}; with this input it is {(batch, *info.shape)}"
+                f"state {name!r} has shape {tuple(held[name].shape)}; with this input it is {(batch, *info.shape)}"
             )
-    return {name: state[name] for name in infos}
+    return held
 
 
 def batch_first(x: Tensor, batched: bool) -> Tensor:

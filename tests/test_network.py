@@ -172,6 +172,43 @@ def test_a_state_that_does_not_fit(net: snn.Network, x: torch.Tensor) -> None:
         net.evolve(x, state={"exp_syn.isyn": state["exp_syn.isyn"], "b": state["lif.v"]})
 
 
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ((1, 2), "a state is a dict of tensors by name, as evolve and step return it, not a tuple"),
+        (torch.zeros(2, 16), "not a Tensor"),
+    ],
+)
+def test_what_is_no_state(net: snn.Network, x: torch.Tensor, state: object, said: str) -> None:
+    with pytest.raises(snn.InputError, match=said):
+        net.evolve(x, state=state)
+
+
+def test_states_are_float32_or_fit_it(net: snn.Network, x: torch.Tensor) -> None:
+    _, state, _ = net.evolve(x)
+    with pytest.raises(snn.InputError, match=r"state 'exp_syn.isyn' is float64; networks compute in float32"):
+        net.evolve(x, state={name: value.double() for name, value in state.items()})
+    expected, _, _ = net.evolve(x, state=state)
+    from_numpy, _, _ = net.evolve(x, state={name: value.detach().numpy() for name, value in state.items()})
+    assert torch.equal(from_numpy, expected)
+
+
+@pytest.mark.parametrize("data", [None, "spikes"])
+def test_what_is_no_data(net: snn.Network, data: object) -> None:
+    said = f"input 'x' is of type {type(data).__name__}: give a tensor or an array of numbers"
+    with pytest.raises(snn.InputError, match=said):
+        net(data)
+    if data is not None:  # net.step(None) is a step without input
+        with pytest.raises(snn.InputError, match=said):
+            net.step(data)
+
+
+@pytest.mark.parametrize("record", [3, ["lif.v", 3]])
+def test_what_is_no_record(net: snn.Network, x: torch.Tensor, record: object) -> None:
+    with pytest.raises(snn.InputError, match=r"record takes names such as 'lif\.v', a list of them, or True for all"):
+        net.evolve(x, record=record)
+
+
 def test_a_run_leaves_the_state_it_was_given(net: snn.Network, x: torch.Tensor) -> None:
     state = net.initial_state(4)
     net.evolve(x, state=state)

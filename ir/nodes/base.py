@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -33,6 +34,19 @@ class Node:
     """
 
     name: str | None = field(default=None, kw_only=True)
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Refuse options that the node does not have; all else is the dataclass's own."""
+        known = [f.name for f in fields(cls) if f.init]
+        for option in options:
+            if option not in known:
+                near = difflib.get_close_matches(option, known, 1, cutoff=0.5)
+                near = near or [k for k in known if k.startswith(f"{option}_")][:1]
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise ModelError(
+                    f"{cls.__name__} has no option {option!r}.{hint} Its options: {', '.join(known)}", where=caller()
+                )
+        return super().__new__(cls)
 
     @classmethod
     def default_name(cls) -> str:

@@ -151,7 +151,8 @@ def _summary(value: torch.Tensor) -> dict[str, Any]:
 def _show(facts: dict[str, Any]) -> None:
     fields = [("model", facts["model"]), ("ran on", f"target {facts['target']}, device {facts['device']}")]
     for name, s in facts["arrays"].items():
-        numbers = "no finite range" if s["min"] is None else f"min {s['min']:g}, mean {s['mean']:g}, max {s['max']:g}"
+        nothing = "no finite range" if all(s["shape"]) else "empty"
+        numbers = nothing if s["min"] is None else f"min {s['min']:g}, mean {s['mean']:g}, max {s['max']:g}"
         fields.append((name, f"{tuple(s['shape'])}  {numbers}"))
     if facts["out"]:
         fields.append(("written", facts["out"]))

@@ -56,6 +56,8 @@ def open_source(text: str, settings: Sequence[str] = ()) -> Source:
         artifact = open_artifact(path)
         return Source(artifact.graph.name, artifact.graph, artifact)
     file, name = split(text)
+    import torch  # noqa: F401  # first: a file beside the model may be called like one that torch imports
+
     with importable(file):
         model = find_model(load_file(file), file, name)
         values = read_settings(model, settings)

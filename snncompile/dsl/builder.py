@@ -76,6 +76,8 @@ class Builder:
         return Signal(self, Ref(name, default))
 
     def _name(self, node: Node, where: Location | None) -> tuple[str, str | None]:
+        if node.name is not None and not isinstance(node.name, str):
+            raise ModelError(f"name= is text, not {node.name!r}", where=where)
         owner = self._owners.get(id(node))
         wanted = owner or node.name or node.default_name()
         if node.name is not None and owner is None and node.name in self.graph.nx:

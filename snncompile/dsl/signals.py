@@ -81,6 +81,19 @@ class Signal:
 
     __rmul__ = __mul__
 
+    def __truediv__(self, divisor: Any) -> Signal:
+        raise ModelError("a signal is not divided: multiply it by a number, 0.5 * signal; a quotient of signals belongs"
+                         " in a node of your own", where=caller())  # fmt: skip
+
+    __rtruediv__ = __truediv__
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Refuse functions of torch: there is no tensor yet."""
+        del types, args, kwargs
+        raise ModelError(f"torch's {getattr(function, '__name__', function)} takes tensors, and a signal holds no data"
+                         " yet: write a node of your own, @snn.neuron or @snn.synapse", where=caller())  # fmt: skip
+
     def state(self, name: str) -> Signal:
         """A state of the node this signal comes from (its value after the step), as a signal."""
         return self._builder.port(self._ref.node, name, caller())
@@ -91,6 +104,9 @@ class Signal:
     def __iter__(self) -> Any:
         raise ModelError("a signal cannot be unpacked; several outputs are reached by name, signal['name']",
                          where=caller())  # fmt: skip
+
+    def __len__(self) -> int:
+        raise ModelError("a signal has no length; its feature shape is signal.shape", where=caller())
 
     def __bool__(self) -> bool:
         raise ModelError("a signal has no truth value: a model is built once, before any data is there", where=caller())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 TWO = """\
@@ -78,6 +79,16 @@ def test_error_on_import(cli, write):
 def test_missing_module(cli, write):
     write("import not_installed_anywhere\n")
     refused(cli, "net.py:1: ModuleNotFoundError: No module named 'not_installed_anywhere'")
+
+
+def test_a_file_beside_it_called_like_a_module_of_torch_does_no_harm(cli, write, tmp_path):
+    (tmp_path / "queue.py").write_text("")
+    write(TWO)
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "snncompile.cli.main", "show", "net.py:small"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 def test_error_in_a_module_beside_it(cli, write):

@@ -31,6 +31,13 @@ def test_arithmetic():
         (lambda x: (x >> snn.LIF()).state("w"), "it has no state or output 'w'; it has: spikes, v"),
         (lambda x: [*x], "a signal cannot be unpacked"),
         (lambda x: x if x else None, "a signal has no truth value"),
+        (lambda x: len(x), "a signal has no length; its feature shape is signal.shape"),
+        (lambda x: x / 2, r"a signal is not divided: multiply it by a number, 0\.5 \* signal"),
+        (lambda x: 1 / x, "a signal is not divided"),
+        (lambda x: torch.relu(x), "torch's relu takes tensors, and a signal holds no data yet"),
+        (lambda x: x >> snn.LIF(name=3), "name= is text, not 3"),
+        (lambda x: x >> snn.LIF(tau=3e-3), r"LIF has no option 'tau'\. Did you mean 'tau_mem'\? Its options: name"),
+        (lambda x: x >> snn.Linear(3, weight=1), r"Linear has no option 'weight'\."),
     ],
 )
 def test_mistakes(use, said):
