@@ -29,13 +29,16 @@ $(STAMP): constraints.txt pyproject.toml tests/oracles.txt
 	$(INSTALL) --use-pep517 --no-deps --requirement tests/oracles.txt
 	@touch $@
 
-demo: $(STAMP)  ## train on real digits, build, run the held-out ones (DEMO=demo-out); fails below 96 %
+demo: $(STAMP)  ## train on real digits, build, run the held-out ones, also as ONNX (DEMO=demo-out); fails below 96 %
 	$(BIN)/python examples/digits/data.py --out $(DEMO)
 	$(BIN)/python examples/digits/train.py --out $(DEMO)
 	rm -rf $(DEMO)/digits.snn
 	$(BIN)/snncompile build examples/digits/model.py --weights $(DEMO)/weights.safetensors \
 	    --target triton --arch sm_80,sm_90,sm_100,gfx942 --out $(DEMO)/digits.snn
 	$(BIN)/snncompile run $(DEMO)/digits.snn $(DEMO)/heldout.npz --record lif.spikes --out $(DEMO)/outputs.npz
+	$(BIN)/snncompile export $(DEMO)/digits.snn --to onnx --out $(DEMO)/digits.onnx
+	$(BIN)/snncompile export $(DEMO)/digits.snn --to onnx --form step --out $(DEMO)/digits-step.onnx
+	$(BIN)/python examples/digits/deploy.py $(DEMO)
 	$(BIN)/python examples/digits/report.py $(DEMO)
 
 # Every check runs even when an earlier one failed, so that one run tells everything; pytest's summary comes last.

@@ -63,6 +63,8 @@ def show(findings: Findings, folder: Path) -> None:
     for name, what in {
         "weights.safetensors": "trained weights",
         "digits.snn": "artifact: sources and binaries in kernels/, what the compiler did in report.txt",
+        "digits.onnx": "the same network for ONNX Runtime, whole sequences",
+        "digits-step.onnx": "and one step at a time",
         "heldout.npz": "input of `snncompile run`",
         "outputs.npz": "its output",
         "confusion.png": "which digit was read as which",

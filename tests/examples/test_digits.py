@@ -20,7 +20,7 @@ def example_on_path(monkeypatch):
     """Its modules under the names it uses, forgotten afterwards."""
     monkeypatch.syspath_prepend(FOLDER)
     yield
-    for name in ("data", "model", "train", "report"):
+    for name in ("data", "model", "train", "report", "deploy"):
         sys.modules.pop(name, None)
 
 
@@ -61,3 +61,28 @@ def test_report(tmp_path):
         assert (folder / "confusion.png").stat().st_size > 1000
         assert "accuracy on the held-out digits" in done.stdout
     assert report.evaluate(np.eye(10)[labels][:, None], labels, {}).accuracy == 1.0
+
+
+def test_deploy(tmp_path):
+    """Both ONNX forms read the held-out digits as the network does."""
+    pytest.importorskip("onnxruntime")
+    import data
+    import torch
+    from model import digits
+
+    import snncompile as snn
+
+    torch.manual_seed(0)
+    net = snn.compile(digits, target="torch").eval()
+    heldout = data.load()[1]
+    x, labels = torch.from_numpy(heldout.spikes[:64]).float(), heldout.labels[:64]
+    with torch.no_grad():
+        np.savez(tmp_path / "outputs.npz", out=net(x).numpy())
+    np.savez(tmp_path / "heldout.npz", x=x.numpy())
+    np.save(tmp_path / "heldout-labels.npy", labels)
+    net.to_onnx(tmp_path / "digits.onnx", check=False)
+    net.to_onnx(tmp_path / "digits-step.onnx", "step", check=False)
+    run = [sys.executable, str(FOLDER / "deploy.py"), str(tmp_path)]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "step form" in done.stdout and "on 64 of 64" in done.stdout
