@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 import snncompile
+from snncompile.ir.errors import InterchangeError
 from snncompile.passes.pipeline import Request as PassRequest
 from snncompile.passes.pipeline import compile_graph
 
@@ -73,6 +76,10 @@ def export_onnx(
     say("compiling")
     graph = compile_graph(net.graph, PassRequest())
     values = {name: net.value(name).detach().cpu() for name in net.graph.parameters()}
+    for name, value in values.items():
+        if value.dtype is not torch.float32:
+            given = str(value.dtype).removeprefix("torch.")
+            raise InterchangeError(f"{name} is {given}; networks compute in float32: convert it back, net.float()")
     request = Request(graph, net.graph, values, form, opset, steps)
     metadata = _metadata(net, form, steps)
 

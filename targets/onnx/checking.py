@@ -192,9 +192,9 @@ class _Tally:
 
     def text(self, rounded: bool) -> str:
         """In words."""
-        parts = [f"region by region, {self.exact} signals bit-identical"]
+        parts = [f"region by region, {_count(self.exact, 'signal')} bit-identical"]
         if self.products:
-            parts.append(f"{self.products} products within {self.worst:.1g} of their largest value")
+            parts.append(f"{_count(self.products, 'product')} within {self.worst:.1g} of the largest value")
         if self.cycles:
             parts.append(f"{self.cycles} in a cycle whose sums are not exact, within rounding at the first step")
         return ", ".join(parts) + (" (weights inside cycles rounded for this check)" if rounded else "")
@@ -231,6 +231,10 @@ def _gap(have: np.ndarray, want: np.ndarray) -> float:
         return float("inf")
     difference = np.abs(have.astype(np.float64) - want[: len(have)].astype(np.float64))
     return float(np.max(difference, initial=0.0))
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def _mismatch(runtime: str, node: str, text: str) -> MismatchError:

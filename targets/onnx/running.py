@@ -36,7 +36,14 @@ def onnx_runtime(path: Path) -> Session | None:
             " this"
         ) from None
     names = [o.name for o in session.get_outputs()]
-    return lambda feeds: dict(zip(names, session.run(names, dict(feeds)), strict=True))
+
+    def run(feeds: Arrays) -> dict[str, np.ndarray]:
+        try:
+            return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+        except Exception as err:  # as above
+            raise InterchangeError(f"ONNX Runtime {ort.__version__} cannot run the file: {err}") from None
+
+    return run
 
 
 def evaluator(path: Path) -> Session:

@@ -107,6 +107,11 @@ def test_wrong_options(options, said, net, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_other_precisions_are_refused(net, tmp_path):
+    with pytest.raises(snn.InterchangeError, match=r"linear.weight is float16; networks compute in float32"):
+        net.half().to_onnx(tmp_path / "net.onnx")
+
+
 def test_a_path_that_cannot_be_written(net, tmp_path):
     with pytest.raises(snn.InterchangeError, match="there is no directory"):
         net.to_onnx(tmp_path / "no" / "net.onnx")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+import torch
 
 import snncompile as snn
 
@@ -79,6 +80,18 @@ def test_the_check_passes(seed, tmp_path):
         made = net.to_onnx(tmp_path / "net.onnx", form, steps=steps)
         assert [who for who, _ in made.checks] == ["onnx.checker", "ONNX Runtime", "reference evaluator"]
         assert all("whole network bit-identical" in found for _, found in made.checks[1:])
+
+
+def test_one_state_for_all_sequences(runner, tmp_path):
+    """An initial state of batch 1 stands for every sequence."""
+    net, path = network(3), tmp_path / "net.onnx"
+    made = net.to_onnx(path, check=False)
+    x = spikes(3, 3, STEPS)
+    start = {n: torch.full_like(s, 0.25) for n, s in net.initial_state(3).items()}
+    given = {n: start[n][:1].numpy() for n in made.states}
+    out, state, _ = net.evolve(x, state=start)
+    want = {**out, **{f"{n}.next": s for n, s in state.items()}}
+    assert_equal(runner(path)({"x": x.numpy(), **given}), {n: v.numpy() for n, v in want.items()})
 
 
 def test_no_steps_is_refused_by_name(tmp_path):
