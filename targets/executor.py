@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+
 from snncompile.ir.connection import Connection
 from snncompile.ir.elementwise import Elementwise
-from snncompile.ir.errors import ModelError
+from snncompile.ir.errors import InputError, ModelError
 from snncompile.ir.graph import Graph, Ref, Region
 from snncompile.ir.regions import choose_regions
 from snncompile.targets.evaluation import Evaluation, Prepared, Run, RunResult
@@ -28,7 +30,12 @@ class Executor:
         self._layers = {r: match(graph, r) for r in self.regions if r.kind == "recurrent"}
 
     def run(self, run: Run) -> RunResult:
-        """Evolve the network over ``run.steps`` steps."""
+        """Evolve the network over ``run.steps`` steps.
+
+        Raises:
+            InputError: where values, inputs and states are not all on one device.
+        """
+        _check_devices(run)
         ev = Evaluation(self._prepared, run)
         for region in self.regions:
             if region.kind == "recurrent":
@@ -45,6 +52,17 @@ class Executor:
             run_layer(ev, layer, self._recurrent)
         else:
             run_recurrent(ev, region)
+
+
+def _check_devices(run: Run) -> None:
+    """Kernels get addresses: one of another device would end the process."""
+    first: tuple[str, torch.device] | None = None
+    for what, tensors in (("input", run.inputs), ("state", run.state), ("", run.values)):
+        for name, tensor in tensors.items():
+            if first is not None and tensor.device != first[1]:
+                said = f"{what} {name!r}" if what else repr(name)
+                raise InputError(f"{said} is on {tensor.device}, {first[0]} on {first[1]}: move all to one device")
+            first = first or (f"{what} {name!r}" if what else repr(name), tensor.device)
 
 
 def run_product(ev: Evaluation, name: str) -> None:

@@ -320,6 +320,22 @@ def test_devices(net: snn.Network, x: torch.Tensor) -> None:
         copy.deepcopy(net).to("meta")(x)
 
 
+@pytest.mark.parametrize("target", ["torch", "auto"])
+@pytest.mark.parametrize("astray", ["state 'lif.v'", "input 'b'", "'lif.bias'"])
+def test_one_tensor_on_another_device(target: str, astray: str) -> None:
+    net = snn.compile(two_in_two_out, target=target)
+    given = {"a": torch.ones(2, 5, 6), "b": torch.ones(2, 5, 4)}
+    _, state, _ = net.evolve(**given)
+    if astray.startswith("state"):
+        state["lif.v"] = state["lif.v"].to("meta")
+    elif astray.startswith("input"):
+        given["b"] = given["b"].to("meta")
+    else:
+        net.lif.bias = nn.Parameter(net.lif.bias.to("meta"))
+    with pytest.raises(snn.InputError, match=f"{astray} is on meta, input 'a' on cpu: move all to one device"):
+        net.evolve(**given, state=state)
+
+
 def test_no_grad_and_inference_mode(net: snn.Network, x: torch.Tensor) -> None:
     expected = net(x).detach()
     with torch.no_grad():

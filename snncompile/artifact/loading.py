@@ -61,6 +61,8 @@ class Artifact:
 def load(path: str | Path, target: str | None = None) -> Network:
     """The network in an artifact. Nothing from it is executed: kernels are generated again from its graph.
 
+    Like every module just made it is in training mode: ``.eval()`` turns Dropout off and fixes BatchNorm's statistics.
+
     Args:
         path: the directory that :meth:`Network.save` or ``snncompile build`` wrote.
         target: run it on this target; None takes the one it was built for.

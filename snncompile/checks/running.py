@@ -61,6 +61,7 @@ class Outcome:
 
 
 def outcome(net: Network, executor: Executor, sample: Sample, record: Sequence[str]) -> Outcome:
+    """What a run of ``executor`` with the parameters of ``net`` leaves, with the signals ``record``."""
     declared = net.graph.parameters()
     values = {n: v.detach().requires_grad_(declared[n].trainable) for n, v in net.state_dict().items()}
     inputs = {n: x.clone().requires_grad_() for n, x in sample.inputs.items()}

@@ -20,6 +20,10 @@ from snncompile.targets.torch.plain import PlainTarget
 
 
 def check_target(net: Network, target: str, sample: Sample) -> list[Check]:
+    """What ``target`` computes for ``net`` on ``sample``: spikes and states, gradients, and the whole network.
+
+    The target is skipped, with the reason, where it cannot run.
+    """
     usable = availability(target)
     if not usable.ok:
         return [Check(f"target {target}", "skipped", usable.reason)]
