@@ -64,7 +64,8 @@ class Exporter:
             if self.gb.fresh(name) != name:
                 raise InterchangeError(f"two things would be called {name} in the file: rename a node or an input")
         self.first = next(iter(given))
-        outputs = {key: self.gb.fresh(key if key not in given else f"{key}.out") for key, _ in self.graph.outputs}
+        taken = {*given, *self.infos}
+        outputs = {key: self.gb.fresh(f"{key}.out" if key in taken else key) for key, _ in self.graph.outputs}
         later = {name: self.gb.fresh(f"{name}{LATER}") for name in self.infos}
         for name, info in self.infos.items():
             if self.timed:

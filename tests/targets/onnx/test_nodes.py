@@ -65,9 +65,26 @@ def currents_in_a_cycle(x=snn.Spikes(4)):
     return h
 
 
+@snn.model(dt=1 * ms)
+def late_outside_a_cycle(x=snn.Spikes(3), y=snn.Current(3)):
+    back = snn.Feedback(3)
+    h = x >> snn.LIF(threshold=0.5)
+    back.close(h)
+    return {"h": h, "again": h, "z": back + y, "v": h.state("v")}
+
+
+@snn.model(dt=1 * ms)
+def output_called_like_a_state(x=snn.Spikes(3)):
+    held = snn.Feedback(3, name="held")
+    h = (x + held) >> snn.IF()
+    held.close(h)
+    return {"held": h}
+
+
 MODELS = [
     models.layered, models.recurrent, models.feedback, models.shared, models.images, models.sequences,
     smooth, exact_images, explicit_norm, without_inputs, currents_in_a_cycle,
+    late_outside_a_cycle, output_called_like_a_state,
 ]  # fmt: skip
 
 
