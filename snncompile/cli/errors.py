@@ -81,7 +81,12 @@ def report(kind: str, message: str, as_json: bool, details: dict[str, Any] | Non
     typer.secho("error: ", err=True, nl=False, fg="red")
     typer.echo(message, err=True)
     if as_json:
-        typer.echo(json.dumps({"ok": False, "error": {"kind": kind, "message": message, **(details or {})}}, indent=1))
+        typer.echo(json.dumps(error_facts(kind, message, details), indent=1))
+
+
+def error_facts(kind: str, message: str, details: dict[str, Any] | None = None) -> dict[str, Any]:
+    """An error as every command writes it with ``--json``."""
+    return {"ok": False, "error": {"kind": kind, "message": message, **(details or {})}}
 
 
 def note(message: str) -> None:

@@ -12,7 +12,8 @@ import typer
 
 import snncompile
 from snncompile.cli import build, check, doctor, explain, export, run, show
-from snncompile.cli.errors import INTERRUPTED, options
+from snncompile.cli.errors import INTERRUPTED, error_facts, options
+from snncompile.cli.output import print_json
 
 app = typer.Typer(
     name="snncompile",
@@ -55,10 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options.debug = False
     restore = _end_on_terminate() if argv is None else None
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        status: Any = app(list(sys.argv[1:] if argv is None else argv), prog_name="snncompile")
+        status: Any = app(words, prog_name="snncompile")
     except SystemExit as stop:
         status = stop.code
+        message = getattr(stop.__context__, "format_message", None)  # typer refused an option, and has said so
+        if message is not None and "--json" in words:
+            print_json(error_facts("usage", message()))
     except KeyboardInterrupt:
         status = INTERRUPTED
     finally:

@@ -150,3 +150,19 @@ def test_help_is_quick(tmp_path):
         subprocess.run([COMMAND, "--help"], check=True, capture_output=True, cwd=tmp_path)
         best = min(best, time.perf_counter() - start)
     assert best < 0.6  # 0.25 s on an idle machine
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("build", "net.py", "--seed", "abc", "--json"), "Invalid value for '--seed'"),
+        (("run", "net.snn", "--stepz", "3", "--json"), "No such option"),
+    ],
+)
+def test_options_that_are_refused_as_json(cli, args, said):
+    done = cli(*args)
+    assert done.status == 2
+    assert said in done.err
+    assert done.json["ok"] is False
+    assert done.json["error"]["kind"] == "usage"
+    assert said in done.json["error"]["message"]
