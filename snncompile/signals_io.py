@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -51,6 +52,9 @@ def read_inputs(
     if not types:
         if steps is None:
             raise InputError("this network has no inputs: say how long it runs, net(steps=..., batch=...)")
+        for what, count in (("steps", steps), ("batch", batch)):
+            if count is not None and (isinstance(count, bool) or not isinstance(count, Integral) or count < 0):
+                raise InputError(f"{what} is a whole number of at least 0, not {count!r}")
         return Sequences({}, steps, 1 if batch is None else batch, batch is not None, device)
     if steps is not None or batch is not None:
         raise InputError("steps= and batch= are for networks without inputs; here the data says both")

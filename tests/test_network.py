@@ -203,6 +203,21 @@ def test_what_is_no_data(net: snn.Network, data: object) -> None:
             net.step(data)
 
 
+@pytest.mark.parametrize("length", [{"steps": -1}, {"steps": 2.5}, {"steps": 3, "batch": "2"}])
+def test_a_length_that_cannot_be(length: dict) -> None:
+    @snn.model
+    def alone():
+        back = snn.Feedback(3)
+        spikes = back >> snn.Linear(3) >> snn.LIF(bias=0.3)
+        back.close(spikes)
+        return spikes
+
+    net = snn.compile(alone)
+    assert net(steps=4, batch=2).shape == (2, 4, 3)
+    with pytest.raises(snn.InputError, match=r"(steps|batch) is a whole number of at least 0, not "):
+        net(**length)
+
+
 @pytest.mark.parametrize("record", [3, ["lif.v", 3]])
 def test_what_is_no_record(net: snn.Network, x: torch.Tensor, record: object) -> None:
     with pytest.raises(snn.InputError, match=r"record takes names such as 'lif\.v', a list of them, or True for all"):
