@@ -91,7 +91,7 @@ def export_onnx(
     model, built = make(request)
     checks: tuple[tuple[str, str], ...] = ()
     with replacing(path) as made:
-        save(model, made)
+        save(model, built.initializers, made)
         if check:
             say("checking")
             from snncompile.targets.onnx.checking import check_file

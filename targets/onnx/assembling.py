@@ -1,10 +1,10 @@
-"""From the parts of a model to the model: functions inlined where asked, metadata, initializers."""
+"""From the parts of a model to the model: functions inlined where asked, metadata."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnx import ModelProto, helper, numpy_helper
+from onnx import ModelProto, helper
 
 from snncompile.targets.onnx.functions import DOMAIN
 from snncompile.targets.onnx.opsets import FUNCTIONS_IR
@@ -12,7 +12,7 @@ from snncompile.targets.onnx.parts import Built
 
 
 def assemble(built: Built, name: str, opset: int, metadata: Mapping[str, str], doc: str, inline: bool) -> ModelProto:
-    """The model of ``built``.
+    """The model of ``built``, but for its initializers, which :func:`writing.save` adds.
 
     Args:
         built: the parts.
@@ -39,8 +39,6 @@ def assemble(built: Built, name: str, opset: int, metadata: Mapping[str, str], d
     model.producer_version = metadata.get("version", "")
     model.doc_string = doc
     helper.set_model_props(model, dict(metadata))
-    # after inlining, which writes the whole model out and could not if it held more than 2 GB
-    model.graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in built.initializers.items())
     return model
 
 

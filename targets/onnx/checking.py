@@ -78,7 +78,7 @@ def check_file(path: Path, model: ModelProto, request: Request, built: Built, re
     shapes = {value: request.graph.type_of(ref).shape for value, ref in refs.items()}
     lead = ["batch"] if request.form == "step" else ["time", "batch"]
     pieces = cut(model, shapes, lead)
-    save(pieces, inner)
+    save(pieces, built.initializers, inner)
     whole = Reference(request)
     parts = whole if exact is None else Reference(exact)
     for runtime, load in (("ONNX Runtime", onnx_runtime), ("reference evaluator", evaluator)):

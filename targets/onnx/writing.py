@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-import onnx
-from onnx import ModelProto
+import numpy as np
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from snncompile.ir.errors import InterchangeError
 
 #: A protobuf message cannot hold 2 GB: from this size on, weights go to a file of their own.
 LARGEST = 2**31 - 2**24
+
+#: Tensors below this many bytes stay in the model all the same; the others begin at a page, to be mapped into memory.
+SMALL, PAGE = 1024, 4096
 
 
 @contextmanager
@@ -52,14 +56,34 @@ def data_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.data")
 
 
-def save(model: ModelProto, path: Path) -> None:
-    """Write ``model``; weights go to :func:`data_file` where they are too large for one file."""
-    size = sum(len(t.raw_data) for t in model.graph.initializer)
-    if size <= LARGEST:
-        onnx.save(model, path)
+def save(model: ModelProto, initializers: Mapping[str, np.ndarray], path: Path) -> None:
+    """Write ``model`` with ``initializers``; they go to :func:`data_file` where they are too large for one file."""
+    whole = ModelProto()
+    whole.CopyFrom(model)
+    if sum(v.nbytes for v in initializers.values()) <= LARGEST:
+        whole.graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in initializers.items())
     else:
-        where = data_file(path).name
-        onnx.save(model, path, save_as_external_data=True, location=where, size_threshold=1024)
+        with data_file(path).open("wb") as data:
+            for name, value in initializers.items():
+                whole.graph.initializer.append(_beside(name, value, data, data_file(path).name))
+    path.write_bytes(whole.SerializeToString(deterministic=True))
+
+
+def _beside(name: str, value: np.ndarray, data: BinaryIO, location: str) -> TensorProto:
+    """``value``, written to ``data``; a message cannot even pass through a tensor of 2 GB. Small ones stay inside."""
+    if value.nbytes < SMALL:
+        return numpy_helper.from_array(value, name)
+    data.write(b"\0" * (-data.tell() % PAGE))
+    tensor = TensorProto(
+        name=name,
+        data_type=helper.np_dtype_to_tensor_dtype(value.dtype),
+        dims=value.shape,
+        data_location=TensorProto.EXTERNAL,
+    )
+    for key, entry in (("location", location), ("offset", data.tell()), ("length", value.nbytes)):
+        tensor.external_data.add(key=key, value=str(entry))
+    data.write(np.ascontiguousarray(value).data.cast("B"))
+    return tensor
 
 
 def written_size(path: Path) -> int:

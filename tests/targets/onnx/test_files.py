@@ -165,6 +165,10 @@ def test_large_weights_lie_beside(tmp_path, monkeypatch):
     made = net.to_onnx(tmp_path / "net.onnx")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["net.onnx", "net.onnx.data"]
     assert made.bytes == sum(p.stat().st_size for p in tmp_path.iterdir()) and len(made.checks) == 3
+    held = {i.name: onnx.numpy_helper.to_array(i) for i in onnx.load(tmp_path / "net.onnx").graph.initializer}
+    for name, value in net.state_dict().items():
+        if name in held:
+            np.testing.assert_array_equal(held[name], value.numpy())
 
 
 def test_training_mode_exports_evaluation(tmp_path):
