@@ -52,9 +52,8 @@ def read_inputs(
     if not types:
         if steps is None:
             raise InputError("this network has no inputs: say how long it runs, net(steps=..., batch=...)")
-        for what, count in (("steps", steps), ("batch", batch)):
-            if count is not None and (isinstance(count, bool) or not isinstance(count, Integral) or count < 0):
-                raise InputError(f"{what} is a whole number of at least 0, not {count!r}")
+        _check_count("steps", steps)
+        _check_count("batch", batch)
         return Sequences({}, steps, 1 if batch is None else batch, batch is not None, device)
     if steps is not None or batch is not None:
         raise InputError("steps= and batch= are for networks without inputs; here the data says both")
@@ -70,6 +69,11 @@ def read_inputs(
         raise InputError(f"inputs differ in length or batch: {said}")
     first = next(iter(time_first.values()))
     return Sequences(time_first, first.shape[0], first.shape[1], has_batch, first.device)
+
+
+def _check_count(what: str, count: Any) -> None:
+    if count is not None and (isinstance(count, bool) or not isinstance(count, Integral) or int(count) < 0):
+        raise InputError(f"{what} is a whole number of at least 0, not {count!r}")
 
 
 def _by_name(
