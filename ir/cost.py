@@ -15,12 +15,13 @@ from math import prod
 import networkx as nx
 
 from snncompile.ir.connection import PRODUCTS, Connection
+from snncompile.ir.definitions import definition
 from snncompile.ir.derive import hoisted
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.exact import COMPOSITE
 from snncompile.ir.graph import Graph
 from snncompile.ir.hoist import sink
-from snncompile.ir.ops import OPS, definition
+from snncompile.ir.ops import OPS
 from snncompile.ir.params import Parameter
 from snncompile.ir.program import Program
 from snncompile.ir.regions import choose_regions

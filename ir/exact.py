@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from snncompile.ir.trace import elementary
+from snncompile.ir.recording import elementary
 
 
 def exp2i(n: Tensor) -> Tensor:

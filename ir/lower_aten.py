@@ -3,15 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from snncompile.ir.program import Arg
 
-if TYPE_CHECKING:
-    from snncompile.ir.trace import _Recorder
+
+class Recorder(Protocol):
+    """What writes the operations down.
+
+    Attributes:
+        values: address of a storage -> the value it holds.
+    """
+
+    values: dict[int, Arg]
+
+    def bind(self, tensor: Tensor, value: Arg) -> None:
+        """``tensor`` holds ``value`` from now on."""
+        ...
+
+    def value(self, arg: Any) -> Arg:
+        """The value of an operand."""
+        ...
+
+    def emit(self, op: str, *args: Arg) -> str:
+        """Write down one operation; its name."""
+        ...
+
+    def is_bool(self, arg: Arg) -> bool:
+        """Whether an operand is a bool."""
+        ...
+
+    def as_float(self, arg: Arg) -> Arg:
+        """An operand as float32."""
+        ...
 
 
 class NotElementwise(Exception):
@@ -43,7 +70,7 @@ _RANDOM = {"rand", "randn", "rand_like", "randn_like", "bernoulli", "normal", "n
 class Lowering:
     """Executes one aten call and records what it is."""
 
-    def __init__(self, recorder: _Recorder) -> None:
+    def __init__(self, recorder: Recorder) -> None:
         self.r = recorder
 
     def run(self, func: Any, args: tuple, kwargs: dict) -> Any:

@@ -1,23 +1,17 @@
 """The closed list of operations that an elementwise program may use.
 
 Every operation is IEEE float32 (or bool), correctly rounded, without contraction, on every target. Those in
-``COMPOSITE`` are functions made of the others: a printer emits the program :func:`definition` gives.
+``COMPOSITE`` (``ir/exact.py``) are functions made of the others; ``ir/definitions.py`` has them as programs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING
 
 import torch
 
 from snncompile.ir import exact
-from snncompile.ir.exact import COMPOSITE
-
-if TYPE_CHECKING:
-    from snncompile.ir.program import Program
 
 
 @dataclass(frozen=True)
@@ -87,12 +81,3 @@ OPS: dict[str, OpSpec] = {
         }.items()
     },
 }
-
-
-@cache
-def definition(op: str) -> Program:
-    """The program of a composite operation, with input ``x`` and output ``y``, made of elementary ones only."""
-    from snncompile.ir.trace import trace
-
-    fn = COMPOSITE[op]
-    return trace(lambda x: {"y": fn(x)}, ("x",), what=f"the definition of {op}")

@@ -25,7 +25,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from snncompile.ir.errors import Location, ModelError
 from snncompile.ir.lower_aten import Lowering, NotElementwise
-from snncompile.ir.program import Arg, Op, Program, simplify, verify_program
+from snncompile.ir.ops import OPS
+from snncompile.ir.program import Arg, Op, Program, simplify
+from snncompile.ir.recording import active
+from snncompile.ir.verify_program import verify_program
 
 _EXAMPLES = ((5, 0.31, 0.87), (7, 0.22, 0.93))  # two tensors that have nothing in common
 _TORCH_DIR = os.path.dirname(os.path.abspath(torch.__file__))
@@ -35,16 +38,6 @@ _ASSIGNED = re.compile(r"\s*([A-Za-z]\w*)\s*[-+*/]?=(?!=)")
 
 _RETURN = "return "  # marks a name that comes from the function whose result a line returns
 _PLAIN_FUNCTIONS = {"step", "run", "forward", "backward", "gradient"}  # names that say nothing about a value
-
-_active: list[_Recorder] = []
-
-
-def elementary(op: str, x: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
-    """``compute(x)``, which a trace in progress records as the single operation ``op``."""
-    if not _active:
-        return compute(x)
-    return _active[-1].custom(op, x, compute)
-
 
 def trace(step: Callable[..., Mapping[str, Any]], inputs: Sequence[str], *, what: str) -> Program:
     """The program of ``step``, a function of one tensor per name in ``inputs`` that returns named results.
@@ -137,7 +130,7 @@ class _Recorder(TorchDispatchMode):
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        _active.append(self)
+        active.append(self)
         try:
             with self:
                 yield
@@ -150,7 +143,7 @@ class _Recorder(TorchDispatchMode):
                 said = "Python cannot decide by a value (if, and, or, min, max): write torch.where(condition, a, b)"
             raise ModelError(f"{self.what}: {said}", where=place) from err
         finally:
-            _active.pop()
+            active.pop()
 
     # -- values ------------------------------------------------------------------------------------------------------
 
@@ -169,8 +162,6 @@ class _Recorder(TorchDispatchMode):
         return _float32(arg)
 
     def emit(self, op: str, *args: Arg) -> str:
-        from snncompile.ir.ops import OPS
-
         name = f"%{len(self.ops)}"  # no identifier: an input cannot have this name; finish() gives a better one
         frame = _user_frame()
         self.ops.append(Op(name, op, args, _place(frame)))

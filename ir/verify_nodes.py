@@ -12,8 +12,9 @@ from snncompile.ir.connection import CONNECTIONS, PRODUCTS, Connection
 from snncompile.ir.elementwise import Elementwise, OutPort, State
 from snncompile.ir.hoist import misplaced
 from snncompile.ir.params import CONSTRAINTS, INITS, Parameter, channel_shape
-from snncompile.ir.program import IDENTIFIER, Program, verify_program
+from snncompile.ir.program import IDENTIFIER, Program
 from snncompile.ir.types import SignalType
+from snncompile.ir.verify_program import verify_program
 
 _DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,119}\.[A-Za-z_][A-Za-z0-9_]{0,119}\Z")
 

@@ -11,8 +11,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from snncompile.ir.definitions import definition
 from snncompile.ir.exact import COMPOSITE
-from snncompile.ir.ops import OPS, definition
+from snncompile.ir.ops import OPS
 from snncompile.ir.program import Arg, Program
 from snncompile.targets.printing import Names, check_printable, comment, fold
 

@@ -9,8 +9,8 @@ from pathlib import PurePath
 import numpy as np
 from onnx import FunctionProto, NodeProto, TensorProto, helper, numpy_helper
 
+from snncompile.ir.definitions import definition
 from snncompile.ir.exact import COMPOSITE
-from snncompile.ir.ops import definition
 from snncompile.ir.program import Arg, Op, Program
 from snncompile.targets.printing import Names, comment, fold
 

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from snncompile.ir.definitions import definition
 from snncompile.ir.exact import COMPOSITE
 from snncompile.ir.program import Arg, Program
 from snncompile.targets.printing import Names, check_printable, comment, fold
@@ -139,15 +140,11 @@ def print_function(
 
 
 def _size(program: Program) -> int:
-    from snncompile.ir.ops import definition
-
     return sum(len(definition(op.op).ops) if op.op in COMPOSITE else 1 for op in program.ops)
 
 
 def print_called(functions: Iterable[Function]) -> str:
     """The device functions of all operations that ``functions`` call."""
-    from snncompile.ir.ops import definition
-
     called = {call for function in functions for call in function.calls}
     composites = [
         print_function(f"snn_{op}", definition(op), f"{op}, the same bits on every target.", bare=True)

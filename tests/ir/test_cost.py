@@ -5,7 +5,7 @@ from __future__ import annotations
 import snncompile as snn
 from snncompile import ms
 from snncompile.ir.cost import Work, network_cost, program_flops, region_costs
-from snncompile.ir.ops import definition
+from snncompile.ir.definitions import definition
 from snncompile.ir.program import Op, Program
 from snncompile.passes.pipeline import Request, compile_graph
 

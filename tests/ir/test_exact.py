@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from snncompile.ir import exact
+from snncompile.ir.definitions import definition
 from snncompile.ir.interp import Interpreter
-from snncompile.ir.ops import OPS, definition
-from snncompile.ir.program import verify_program
+from snncompile.ir.ops import OPS
+from snncompile.ir.verify_program import verify_program
 
 CPU = torch.device("cpu")
 

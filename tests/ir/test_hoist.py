@@ -13,8 +13,9 @@ from snncompile.ir.hoist import Split, hoist, misplaced, sink
 from snncompile.ir.interp import Interpreter
 from snncompile.ir.nodes.spiking import spike
 from snncompile.ir.ops import OPS
-from snncompile.ir.program import Op, Program, dce, verify_program
+from snncompile.ir.program import Op, Program, dce
 from snncompile.ir.trace import trace, trace_reverse
+from snncompile.ir.verify_program import verify_program
 
 CPU = torch.device("cpu")
 PARAMS = ("a", "b")

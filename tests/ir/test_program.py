@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from snncompile.ir.program import Op, Program, cse, dce, simplify, substitute, value_types
+from snncompile.ir.program import Op, Program, cse, dce, simplify, substitute
 
 
 def test_dce_keeps_what_an_output_needs() -> None:
@@ -47,6 +47,3 @@ def test_select() -> None:
     assert program.output("y") == "a" and program.output_names == ("y", "z")
 
 
-def test_value_types() -> None:
-    program = Program(("x",), (Op("a", "gt", ("x", 0.0)), Op("b", "float", ("a",))), (("y", "b"),))
-    assert value_types(program) == {"x": "f32", "a": "bool", "b": "f32"}

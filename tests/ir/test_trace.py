@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 import snncompile as snn
 from snncompile.ir.errors import ModelError
 from snncompile.ir.interp import Interpreter
-from snncompile.ir.program import Program, verify_program
+from snncompile.ir.program import Program
 from snncompile.ir.trace import trace, trace_reverse
+from snncompile.ir.verify_program import verify_program
 
 CPU = torch.device("cpu")
 CAPTURED = torch.ones(5)

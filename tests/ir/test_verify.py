@@ -294,7 +294,7 @@ PROGRAM_RULES = {
 
 @pytest.mark.parametrize("rule", PROGRAM_RULES)
 def test_rules_of_programs(rule: str) -> None:
-    from snncompile.ir.program import verify_program
+    from snncompile.ir.verify_program import verify_program
 
     program, message = PROGRAM_RULES[rule]
     with pytest.raises(VerificationError) as caught:
