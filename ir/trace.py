@@ -24,6 +24,7 @@ from torch.autograd.graph import _engine_run_backward
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from snncompile.ir.errors import Location, ModelError
+from snncompile.ir.fold import fold_constants
 from snncompile.ir.lower_aten import Lowering, NotElementwise
 from snncompile.ir.ops import OPS
 from snncompile.ir.program import Arg, Op, Program, simplify
@@ -202,7 +203,7 @@ class _Recorder(TorchDispatchMode):
             raise ModelError(f"{self.what}: {err}") from None
         program = Program(tuple(inputs), tuple(self.ops), outputs)
         assigned = dict(zip((op.name for op in self.ops), self.lines, strict=True))
-        program = simplify(_named_after_source(program, assigned))
+        program = simplify(fold_constants(_named_after_source(program, assigned)))
         verify_program(program)
         return program
 
@@ -218,14 +219,16 @@ def _named_after_source(program: Program, assigned: Mapping[str, str | None]) ->
     """The last operation of a line ``v = ...`` is called ``v`` (``v_1``, ... when taken); else a result is called after
     its output, and the last operation of a line ``return ...`` after its function."""
     last: dict[tuple[str, str], str] = {}
-    for op in program.ops:
+    returned: dict[str, str] = {}
+    following = [*(op.where for op in program.ops[1:]), None]
+    for op, after in zip(program.ops, following, strict=False):
         target = assigned.get(op.name)
-        if target:
+        if target and not target.startswith(_RETURN):
             last[op.where, target] = op.name
-    returned = {name: target.removeprefix(_RETURN) for (_, target), name in last.items() if target.startswith(_RETURN)}
+        elif target and op.where != after:  # the function may be called again: each call has a result
+            returned[op.name] = target.removeprefix(_RETURN)
     outputs = {arg: output for output, arg in program.outputs if isinstance(arg, str)}
-    wanted = {**returned, **outputs}
-    wanted.update({name: target for (_, target), name in last.items() if not target.startswith(_RETURN)})
+    wanted = {**returned, **outputs, **{name: target for (_, target), name in last.items()}}
     taken = set(program.inputs)
     table: dict[str, str] = {}
     count = 0

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -290,7 +291,8 @@ class Network(nn.Module):
         values = {n: v.detach().cpu().numpy() for n, v in self.state_dict().items()}
         for name, p in self.graph.parameters().items():
             node, role = name.split(".")
-            hint = ". net.clamp_() restores all constraints" if p.constraint else ""
+            broken = p.constraint and bool(np.all(np.isfinite(values[name])))
+            hint = ". net.clamp_() restores all constraints" if broken else ""
             try:
                 check_constraint(values[name], p.constraint, role, node)
             except ModelError as err:

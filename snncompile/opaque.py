@@ -22,7 +22,7 @@ from snncompile.ir.connection import WHOLE_SEQUENCE, Connection
 from snncompile.ir.graph import Graph, StateInfo
 from snncompile.ir.types import SignalType
 from snncompile.records import RecordRequest, read_request
-from snncompile.signals_io import read_inputs
+from snncompile.signals_io import check_state, read_inputs
 
 if TYPE_CHECKING:
     from snncompile.network import Network
@@ -85,6 +85,7 @@ def evolve_compiled(
     data = read_inputs(layout.inputs, inputs, named, steps=None, batch=None, device=torch.device("cpu"))
     if state is None:
         state = network.initial_state(data.batch)
+    state = check_state(state, layout.states, data.batch)
     values = [network.value(name) for name in layout.values]
     results = evolve(
         network.handle,

@@ -6,7 +6,7 @@ A scan maps an elementwise node's step over T steps, B sequences and N neurons, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -88,6 +88,16 @@ def make_scan(name: str, node: Elementwise) -> Scan:
         epilogue=sunk.epilogue,
         members=node.members,
     )
+
+
+def one_number(scan: Scan, per_neuron: Collection[str], reverse: bool = False) -> set[str]:
+    """Parameters and derived values that are one number."""
+    program = scan.reverse_derived if reverse else scan.derived
+    one = {p for p in scan.params if p not in per_neuron}
+    for op in program.ops:
+        if all(a in one for a in op.args if isinstance(a, str)):
+            one.add(op.name)
+    return one | {name for name, a in program.outputs if a in one}
 
 
 @dataclass(frozen=True)

@@ -38,14 +38,14 @@ class Kernels:
 
     Attributes:
         files: path inside the artifact -> contents.
-        sources: node and kernel -> path of the source.
+        sources: path of each source -> the node it runs.
         reports: one per compiled kernel.
         toolchain: versions of the compilers.
         notes: what could not be done.
     """
 
     files: dict[str, bytes]
-    sources: dict[tuple[str, str], str]
+    sources: dict[str, str]
     reports: tuple[KernelReport, ...] = ()
     toolchain: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
@@ -86,15 +86,16 @@ def make_kernels(
     if target == "c":
         progress("printing kernels")
         printed = printed_kernels(graph, checkpoint > 1, "c")
-        return Kernels({p.path: p.source.text.encode() for p in printed}, {(p.node, p.stem): p.path for p in printed})
+        return Kernels({p.path: p.source.text.encode() for p in printed}, {p.path: p.node for p in printed})
     if target not in ("triton", "auto"):
         return Kernels({}, {})
     if archs and importlib.util.find_spec("triton") is None:
         raise UnsupportedError("compiling for an architecture needs the package triton: pip install triton")
     progress("printing kernels")
     printed = printed_kernels(graph, checkpoint > 1)
-    files = {p.path: p.source.text.encode() for p in printed}
-    sources = {(p.node, p.stem): p.path for p in printed}
+    shown = [*printed, *(printed_kernels(graph, checkpoint > 1, "c") if target == "auto" else [])]
+    files = {p.path: p.source.text.encode() for p in shown}
+    sources = {p.path: p.node for p in shown}
     if not archs:
         return Kernels(files, sources)
     count = len(printed) * len(archs)

@@ -93,8 +93,7 @@ def _of_graph(compiled: Graph, save_some: bool) -> Iterator[Printed]:
 
 def _c_of_graph(compiled: Graph, save_some: bool) -> Iterator[Printed]:
     from snncompile.targets.c.sources import scan_sources
-    from snncompile.targets.scan import make_scan
-    from snncompile.targets.triton.aot import one_number
+    from snncompile.targets.scan import make_scan, one_number
 
     for name, op in compiled.of_type(Elementwise):
         scan = make_scan(name, op)
@@ -109,7 +108,7 @@ def _layer_kernels(
     graph: Graph, layer: Layer, scan: Scan, read: Sequence[str], per_neuron: Sequence[str]
 ) -> dict[str, KernelSource]:
     """Step kernels of a recurrent layer: for inference, and for training forward and backward."""
-    from snncompile.targets.triton.aot import one_number
+    from snncompile.targets.scan import one_number
     from snncompile.targets.triton.recurrent_kernel import RecurrentVariant, print_recurrent
     from snncompile.targets.triton.variant import Layout
 

@@ -19,7 +19,7 @@ def report_text(net: Network, kernels: Kernels) -> str:
     lines += ["Kernels", ""]
     if not kernels.sources:
         lines.append(f'  none: target "{net.target}" generates no code')
-    for (node, _), path in kernels.sources.items():
+    for path, node in kernels.sources.items():
         lines.append(f"  {path}  (node {node})")
     if kernels.sources and not kernels.reports:
         why = "" if net.target == "c" else "no architecture was named; "

@@ -182,5 +182,5 @@ def _add_course(args: list[int], course: Tensor, unit: bool) -> None:
 
 def _check(*groups: tuple[Tensor, ...]) -> None:
     for group in groups:
-        if group:
-            check_runnable(group[0])
+        for tensor in group:
+            check_runnable(tensor)

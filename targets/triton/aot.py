@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from snncompile.targets.scan import Scan
+from snncompile.targets.scan import Scan, one_number
 from snncompile.targets.triton.arch import Arch
 from snncompile.targets.triton.availability import check_installed
 from snncompile.targets.triton.backward import print_backward
@@ -80,16 +80,6 @@ def scan_kernels(
         replay = BackwardVariant(layout, forward_coefs, True, grads, (), scan.inputs, accumulate)
         kernels["backward_checkpoint"] = print_backward(scan, replay)
     return kernels
-
-
-def one_number(scan: Scan, per_neuron: Collection[str], reverse: bool = False) -> set[str]:
-    """Parameters and derived values that are one number."""
-    program = scan.reverse_derived if reverse else scan.derived
-    one = {p for p in scan.params if p not in per_neuron}
-    for op in program.ops:
-        if all(a in one for a in op.args if isinstance(a, str)):
-            one.add(op.name)
-    return one | {name for name, a in program.outputs if a in one}
 
 
 @dataclass(frozen=True)
