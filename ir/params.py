@@ -183,9 +183,10 @@ def _fitting_shape(
     padded = (1,) * (len(features) - len(shape)) + shape
     if len(shape) <= len(features) and all(a in (1, b) for a, b in zip(padded, features, strict=True)):
         return shape
+    per_channel = f"one value per channel {channel_shape(features)}, or " if len(features) > 1 else "or "
     raise ModelError(
-        f"{role} has shape {shape}, which does not fit the features {features}: give a number, one value per channel"
-        f" {channel_shape(features)}, or one per neuron {features}",
+        f"{role} has shape {shape}, which does not fit the features {features}: give a number, {per_channel}one value"
+        f" per neuron {features}",
         node=node,
         where=where,
     )

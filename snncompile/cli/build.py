@@ -52,7 +52,7 @@ def command(
     from snncompile.targets.registry import checked_name
 
     checked_name(target)
-    archs = check_archs([a for group in arch or () for a in group.split(",") if a], target)
+    archs = check_archs([a.strip() for group in arch or () for a in group.split(",")], target)
     with progress(as_json) as say:
         say("reading the model")
         from snncompile.cli.source import open_source
