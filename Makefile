@@ -57,7 +57,7 @@ pytest: $(STAMP)  ## the tests alone (WORKERS=2)
 	$(BIN)/python -m pytest -n $(WORKERS) tests
 
 bench: $(STAMP)  ## run every benchmark in benchmarks/
-	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	@set -e; for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script; done
 
 clean:  ## remove caches, build outputs and the virtual environment .venv
 	rm -rf .venv build dist demo-out .pytest_cache .hypothesis .ruff_cache .mypy_cache *.egg-info

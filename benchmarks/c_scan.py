@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
+from plain_loop import Workload, plain_loop, step
+from timing import interleaved
 from torch import Tensor
 
 from snncompile.ir.elementwise import Elementwise, OutPort, State
@@ -27,48 +27,10 @@ from snncompile.targets.c.target import CTarget
 from snncompile.targets.scan import BackwardCall, ForwardCall, Scan, ScanTarget, make_scan
 from snncompile.targets.torch.loop import LoopTarget
 
-DECAY_SYN, DECAY_MEM, WINDOW = 0.8187308, 0.9512294, 0.5
-
-
-@dataclass(frozen=True)
-class Workload:
-    """Shapes, and whether a synapse stands before the neuron."""
-
-    name: str
-    batch: int
-    steps: int
-    size: int
-    synapse: bool
-
-
 WORKLOADS = (
     Workload("ExpSyn+LIF (16, 500, 512)", 16, 500, 512, True),
     Workload("LIF        (1, 1000, 128)", 1, 1000, 128, False),
 )
-
-
-class Spike(torch.autograd.Function):
-    """The step function with a window as its gradient."""
-
-    @staticmethod
-    def forward(ctx, v):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(v)
-        return (v >= 1.0).float()
-
-    @staticmethod
-    def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        (v,) = ctx.saved_tensors
-        return torch.where(v >= 1.0 - WINDOW, grad, 0.0)
-
-
-def step(i: Tensor | None, v: Tensor, x: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-    """One time step."""
-    if i is not None:
-        i = (i + x) * DECAY_SYN
-        x = i
-    v = v * DECAY_MEM + x
-    s = Spike.apply(v)
-    return i, v - s, s
 
 
 def make(w: Workload) -> Scan:
@@ -97,16 +59,6 @@ def make(w: Workload) -> Scan:
     return make_scan("lif", node)
 
 
-def plain(w: Workload, x: Tensor) -> Tensor:
-    """The plain loop over ``(T, B, N)``."""
-    i, v = torch.zeros(w.batch, w.size) if w.synapse else None, torch.zeros(w.batch, w.size)
-    spikes = []
-    for now in x.unbind(0):
-        i, v, s = step(i, v, now)
-        spikes.append(s)
-    return torch.stack(spikes)
-
-
 def target_runs(w: Workload, target: ScanTarget, x: Tensor, grad: Tensor, every: int) -> list[Callable[[], object]]:
     """Forward, and forward with backward."""
     scan, shape = make(w), (w.steps, w.batch, w.size)
@@ -128,25 +80,13 @@ def plain_runs(w: Workload, x: Tensor, grad: Tensor) -> list[Callable[[], object
 
     def forward() -> Tensor:
         with torch.no_grad():
-            return plain(w, x)
+            return plain_loop(x, 0, w.synapse)
 
     def both() -> None:
         leaf = x.detach().requires_grad_()
-        plain(w, leaf).backward(grad)
+        plain_loop(leaf, 0, w.synapse).backward(grad)
 
     return [forward, both]
-
-
-def measure(runs: dict[str, Callable[[], object]], n: int) -> dict[str, list[float]]:
-    """Name -> milliseconds of ``n`` interleaved runs, each after one that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(n):
-        for name, run in runs.items():
-            run()
-            start = time.perf_counter()
-            run()
-            times[name].append((time.perf_counter() - start) * 1e3)
-    return times
 
 
 def main() -> None:
@@ -167,7 +107,7 @@ def main() -> None:
             "c": target_runs(w, CTarget(), x, grad, 1),
             f"c, every {args.every}": target_runs(w, CTarget(), x, grad, args.every),
         }
-        spikes = plain(w, x)
+        spikes = plain_loop(x, 0, w.synapse)
         got = CTarget().forward(
             make(w),
             ForwardCall(
@@ -177,10 +117,11 @@ def main() -> None:
         assert spikes.any() and torch.equal(got.stored["spikes"], spikes), "the two do not compute the same"
         for k, title in enumerate(("forward", "forward + backward")):
             print(f"\n{w.name}, {title}")
-            times = measure({name: runs[k] for name, runs in ways.items()}, args.runs)
+            times = interleaved({name: runs[k] for name, runs in ways.items()}, args.runs, each_warm=True)
             for name, taken in times.items():
                 ratio = min(times["plain loop"]) / min(taken)
-                print(f"  {name:16} {min(taken):9.3f} ({statistics.median(taken):9.3f}) {ratio:8.1f}x", flush=True)
+                least, median = min(taken) * 1e3, statistics.median(taken) * 1e3
+                print(f"  {name:16} {least:9.3f} ({median:9.3f}) {ratio:8.1f}x", flush=True)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import onnx
 import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper
+from timing import interleaved
 
 import snncompile as snn
 from snncompile import ms
@@ -117,18 +118,6 @@ def open_session(path: Path, threads: int) -> tuple[ort.InferenceSession, float]
     return session, time.perf_counter() - start
 
 
-def measure(contenders: dict[str, Callable[[], object]], runs: int) -> dict[str, float]:
-    """The least time of each, run in turn."""
-    best = dict.fromkeys(contenders, float("inf"))
-    for run in range(runs + 1):
-        for name, call in contenders.items():
-            start = time.perf_counter()
-            call()
-            if run:  # the first round warms up
-                best[name] = min(best[name], time.perf_counter() - start)
-    return best
-
-
 @torch.no_grad()
 def compare(w: Workload, runs: int, threads: int, folder: Path) -> None:
     """Measure one workload and print it."""
@@ -153,7 +142,7 @@ def compare(w: Workload, runs: int, threads: int, folder: Path) -> None:
         differ = float(np.mean(got != want))
         assert differ < 0.01, f"{form}: {differ:.1%} of the spikes differ"
         contenders[form] = lambda s=session, f=feeds[form]: s.run(["out"], f)
-    best = measure(contenders, runs)
+    best = {name: min(taken) for name, taken in interleaved(contenders, runs).items()}
     print(f"{w.name}   torch reference {best['torch'] * 1e3:.2f} ms")
     for form in sessions:
         path = folder / f"{form}.onnx"

@@ -12,33 +12,18 @@ reference is faster), each of the minima.
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
+from plain_loop import TAU_MEM, TAU_SYN, Workload, plain_loop
+from timing import interleaved
 from torch import Tensor
 
 import snncompile as snn
 from snncompile import ms
-
-TAU_SYN, TAU_MEM = 5 * ms, 20 * ms
-WINDOW = 0.5
-
-
-@dataclass(frozen=True)
-class Workload:
-    """Shapes: batch, steps, neurons; and whether a synapse stands before the neuron."""
-
-    name: str
-    batch: int
-    steps: int
-    size: int
-    synapse: bool = False
-
 
 WORKLOADS = (
     Workload("Linear(512)+LIF          B=16 T=500", 16, 500, 512),
@@ -47,37 +32,6 @@ WORKLOADS = (
     Workload("Linear(256)+ExpSyn+LIF   B=16 T=250", 16, 250, 256, True),
     Workload("Linear(128)+ExpSyn+LIF   B=1  T=1000", 1, 1000, 128, True),
 )
-
-
-class Spike(torch.autograd.Function):
-    """The step function, with the surrogate that ``snn.StepPWL`` is."""
-
-    @staticmethod
-    def forward(ctx, v):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(v)
-        return (v >= 1.0).float()
-
-    @staticmethod
-    def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        (v,) = ctx.saved_tensors
-        return torch.where(v >= 1.0 - WINDOW, grad, 0.0)
-
-
-def plain_loop(x: Tensor, weight: Tensor, bias: Tensor, synapse: bool) -> Tensor:
-    """``(batch, time, N)`` spikes to spikes."""
-    currents = F.linear(x, weight, bias).unbind(1)
-    decay_syn, decay_mem = math.exp(-1 * ms / TAU_SYN), math.exp(-1 * ms / TAU_MEM)
-    i = v = torch.zeros_like(currents[0])
-    spikes = []
-    for current in currents:
-        if synapse:
-            i = (i + current) * decay_syn
-            current = i
-        v = v * decay_mem + current
-        s = Spike.apply(v)
-        v = v - s
-        spikes.append(s)
-    return torch.stack(spikes, 1)
 
 
 def network(w: Workload, trained: bool) -> snn.Network:
@@ -110,18 +64,6 @@ def both(run: Callable[[], Tensor]) -> None:
     run().sum().backward()
 
 
-def measure(way: Callable[[Callable[[], Tensor]], None], runs: dict[str, Callable[[], Tensor]], n: int) -> dict:
-    """Name -> seconds of ``n`` interleaved runs, after one that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for k in range(n + 1):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            way(run)
-            if k:
-                times[name].append(time.perf_counter() - start)
-    return times
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=9, help="interleaved runs (default: 9)")
@@ -136,15 +78,15 @@ def main() -> None:
             x = (torch.rand(w.batch, w.steps, w.size, generator=torch.Generator().manual_seed(0)) < 0.05).float()
             frozen, trained = network(w, False), network(w, True)
             weight, bias = frozen.get_parameter("linear.weight"), frozen.get_parameter("linear.bias")
-            plain = plain_loop(x, weight, bias, w.synapse)
+            plain = plain_loop(F.linear(x, weight, bias), 1, w.synapse)
             agree = float((frozen(x) == plain).float().mean())
             assert plain.any() and agree > 0.999, f"the two do not compute the same: {agree:.2%} of the spikes agree"
             runs = {
-                "plain": lambda x=x, a=weight, b=bias, s=w.synapse: plain_loop(x, a, b, s),
+                "plain": lambda x=x, a=weight, b=bias, s=w.synapse: plain_loop(F.linear(x, a, b), 1, s),
                 "frozen": lambda x=x, net=frozen: net(x),
                 "trained": lambda x=x, net=trained: net(x),
             }
-            times = measure(way, runs, args.runs)
+            times = interleaved({name: partial(way, run) for name, run in runs.items()}, args.runs)
             row = f"{w.name:38}"
             for name, seconds in times.items():
                 row += f"{min(seconds) * 1e3:9.2f} ({statistics.median(seconds) * 1e3:6.1f})"
