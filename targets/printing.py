@@ -1,13 +1,20 @@
-"""What the printers of programs share: constant folding, names, and text that is safe in a comment."""
+"""What printers share: constant folding, infix operations, names, lines, comments, and what a printed scan reads."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 
 from snncompile.ir.errors import UnsupportedError
 from snncompile.ir.ops import OPS
 from snncompile.ir.program import Arg, Op, Program, dce
+
+_SIGNS = {
+    "add": "+", "sub": "-", "mul": "*", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=",
+    "and": "&", "or": "|",
+}  # fmt: skip
+#: Operations that are infix in Python and in C, as format strings of their operands.
+INFIX = {op: f"{{0}} {sign} {{1}}" for op, sign in _SIGNS.items()}
 
 
 class Names:
@@ -28,6 +35,56 @@ class Names:
             name = f"{wanted}_" if k == 2 and not wanted.endswith("_") else f"{wanted}_{k}"
         self._taken.add(name)
         return name
+
+
+class Lines:
+    """Text being printed: its names and its lines.
+
+    Args:
+        reserved: names that mean something else in it.
+    """
+
+    def __init__(self, reserved: Iterable[str]) -> None:
+        self.names = Names(reserved)
+        self.lines: list[str] = []
+
+    def line(self, depth: int, text: str) -> None:
+        """Add a line, indented by ``depth`` levels."""
+        self.lines.append("    " * depth + text)
+
+
+@dataclass(frozen=True)
+class PrintedScan:
+    """A printed file that runs a scan forward or backward.
+
+    Attributes:
+        name: name of the function in it that does.
+        text: its source.
+        inputs: positions of the inputs that it reads.
+        coefs: positions of the coefficients that it reads.
+        states: positions of the states whose saved values (backward) or initial values (forward) it reads.
+        by_chunk: whether it takes K.
+        forward_coefs: positions of the forward coefficients that a replaying backward reads.
+        grads: results whose gradient's course it reads.
+        carried: states whose gradient it carries from step to step.
+    """
+
+    name: str
+    text: str
+    _: KW_ONLY
+    inputs: tuple[int, ...]
+    coefs: tuple[int, ...]
+    states: tuple[int, ...]
+    by_chunk: bool
+    forward_coefs: tuple[int, ...] = ()
+    grads: tuple[str, ...] = ()
+    carried: tuple[str, ...] = ()
+
+
+def used_inputs(program: Program) -> tuple[str, ...]:
+    """The inputs of ``program`` that anything in it reads, in order."""
+    used = {a for op in program.ops for a in op.args} | {a for _, a in program.outputs}
+    return tuple(n for n in program.inputs if n in used)
 
 
 def comment(text: str) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from snncompile.targets.c.printer import FUNCTION_NAMES, RESERVED, Function, call_lines, identifier, print_called, safe
-from snncompile.targets.printing import Names
+from snncompile.targets.printing import Lines, PrintedScan
 from snncompile.targets.scan import Scan
 
 #: Neurons of a block.
@@ -33,33 +33,15 @@ _PREAMBLE = f"""#include <math.h>
 
 
 @dataclass(frozen=True)
-class KernelSource:
-    """A printed file.
+class KernelSource(PrintedScan):
+    """A printed file that exports one function.
 
     Attributes:
-        name: name of the function that it exports.
-        text: its source.
         types: the function's argument types in order: ``"p"`` pointer, ``"q"`` 64-bit integer, ``"i"`` int.
-        inputs: positions of the inputs that it reads.
-        coefs: positions of the coefficients that it reads.
-        forward_coefs: positions of the forward coefficients that a replaying backward reads.
-        states: positions of the states whose saved values (backward) or initial values (forward) it reads.
-        grads: results whose gradient's course it reads.
-        carried: states whose gradient it carries from step to step.
         scratch: how many states a replaying backward keeps in scratch memory.
-        by_chunk: whether it takes K.
     """
 
-    name: str
-    text: str
     types: str
-    inputs: tuple[int, ...]
-    coefs: tuple[int, ...]
-    states: tuple[int, ...]
-    by_chunk: bool
-    forward_coefs: tuple[int, ...] = ()
-    grads: tuple[str, ...] = ()
-    carried: tuple[str, ...] = ()
     scratch: int = 0
 
 
@@ -101,24 +83,16 @@ class Course:
         return f"{lane} * {self.column}" if self.column else lane
 
 
-@dataclass
-class Writer:
+class Writer(Lines):
     """A function of one block being printed: its arguments and its lines."""
 
-    names: Names = field(init=False)
-    arguments: list[Argument] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.names = Names([*RESERVED, *_LOCALS.split(), *FUNCTION_NAMES])
+    def __init__(self) -> None:
+        super().__init__([*RESERVED, *_LOCALS.split(), *FUNCTION_NAMES])
+        self.arguments: list[Argument] = []
 
     def name(self, wanted: str) -> str:
         """A new name."""
         return self.names.new(identifier(wanted))
-
-    def line(self, depth: int, text: str) -> None:
-        """Add a line, indented by ``depth`` levels."""
-        self.lines.append("    " * depth + text)
 
     def course(self, wanted: str, unit: bool, about: str) -> Course:
         """Add an operand ``(T, B, N)`` of any strides."""

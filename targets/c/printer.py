@@ -15,7 +15,7 @@ from snncompile.ir.definitions import definition
 from snncompile.ir.exact import COMPOSITE
 from snncompile.ir.ops import OPS
 from snncompile.ir.program import Arg, Program
-from snncompile.targets.printing import Names, check_printable, comment, fold
+from snncompile.targets.printing import INFIX, Names, check_printable, comment, fold, used_inputs
 
 _KEYWORDS = """auto break case char const continue default do double else enum extern float for goto if inline int long
 register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while asm typeof
@@ -24,9 +24,7 @@ bool true false main sqrtf floorf ceilf fabsf int32_t int64_t uint32_t size_t"""
 RESERVED = frozenset(_KEYWORDS.split())
 
 _LINES = {
-    "add": "{0} + {1}",
-    "sub": "{0} - {1}",
-    "mul": "{0} * {1}",
+    **INFIX,
     "div": "{0} / {1}",
     "min": "snn_min({0}, {1})",
     "max": "snn_max({0}, {1})",
@@ -36,14 +34,6 @@ _LINES = {
     "ceil": "ceilf({0})",
     "sqrt": "sqrtf({0})",
     "exp2i": "snn_exp2i({0})",
-    "lt": "{0} < {1}",
-    "le": "{0} <= {1}",
-    "gt": "{0} > {1}",
-    "ge": "{0} >= {1}",
-    "eq": "{0} == {1}",
-    "ne": "{0} != {1}",
-    "and": "{0} & {1}",
-    "or": "{0} | {1}",
     "not": "!{0}",
     "where": "{0} ? {1} : {2}",
     "float": "{0} ? 1.0f : 0.0f",
@@ -125,8 +115,7 @@ def print_function(name: str, program: Program, about: str, bare: bool = False) 
     """
     check_printable(program, name)
     program = fold(program)
-    used = {a for op in program.ops for a in op.args} | {a for _, a in program.outputs}
-    args = tuple(n for n in program.inputs if n in used)
+    args = used_inputs(program)
     names = Names([*RESERVED, *FUNCTION_NAMES, name])
     table: dict[Arg, str] = {n: names.new(identifier(n)) for n in args}
     out = {} if bare else {n: names.new(identifier(f"{n}_out")) for n in program.output_names}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from snncompile.targets.printing import Names, comment
+from snncompile.targets.printing import Lines, PrintedScan, comment
 from snncompile.targets.scan import Scan
 from snncompile.targets.triton.printer import FUNCTION_NAMES, RESERVED, Function, literal, print_called
 
@@ -59,56 +59,30 @@ class Param:
 
 
 @dataclass(frozen=True)
-class KernelSource:
+class KernelSource(PrintedScan):
     """A printed kernel module.
 
     Attributes:
-        name: name of the kernel function in it.
-        text: the module's source.
         params: the kernel's arguments without the constexprs ``BLOCK`` and ``AHEAD``, which come last.
-        inputs: positions of the inputs that it reads.
-        coefs: positions of the coefficients that it reads.
-        forward_coefs: positions of the forward coefficients that a replaying backward reads.
-        states: positions of the states whose saved values (backward) or initial values (forward) it reads.
-        grads: results whose gradient's course it reads.
-        carried: states whose gradient it carries from step to step.
-        scratch: states that a replaying backward keeps in scratch memory.
-        by_chunk: whether it takes K.
         by_neuron: whether it takes N.
         streams: courses that are loaded ahead at the same time: what AHEAD costs registers for.
         work: operations of a step: what AHEAD costs compile time for.
+        scratch: states that a replaying backward keeps in scratch memory.
     """
 
-    name: str
-    text: str
     params: tuple[Param, ...]
-    inputs: tuple[int, ...]
-    coefs: tuple[int, ...]
-    states: tuple[int, ...]
-    by_chunk: bool
     by_neuron: bool
     streams: int
     work: int
-    forward_coefs: tuple[int, ...] = ()
-    grads: tuple[str, ...] = ()
-    carried: tuple[str, ...] = ()
     scratch: tuple[str, ...] = ()
 
 
-@dataclass
-class Writer:
+class Writer(Lines):
     """A kernel being printed: its parameters and its lines."""
 
-    names: Names = field(init=False)
-    params: list[Param] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.names = Names([*RESERVED, *_LOCALS.split(), *FUNCTION_NAMES])
-
-    def line(self, depth: int, text: str) -> None:
-        """Add a line, indented by ``depth`` levels."""
-        self.lines.append("    " * depth + text)
+    def __init__(self) -> None:
+        super().__init__([*RESERVED, *_LOCALS.split(), *FUNCTION_NAMES])
+        self.params: list[Param] = []
 
     def call(self, depth: int, head: str, arguments: list[str]) -> None:
         """Add ``head(arguments)``, over several lines if it is long."""

@@ -16,16 +16,14 @@ from dataclasses import dataclass
 from snncompile.ir.definitions import definition
 from snncompile.ir.exact import COMPOSITE
 from snncompile.ir.program import Arg, Program
-from snncompile.targets.printing import Names, check_printable, comment, fold
+from snncompile.targets.printing import INFIX, Names, check_printable, comment, fold, used_inputs
 
 #: Names that generated Python may not give to anything else.
 RESERVED = frozenset(keyword.kwlist) | frozenset(keyword.softkwlist) | frozenset(dir(builtins)) | {"tl", "triton"}
 
 _NAN_WINS = "propagate_nan=tl.PropagateNan.ALL"
 _LINES = {
-    "add": "{0} + {1}",
-    "sub": "{0} - {1}",
-    "mul": "{0} * {1}",
+    **INFIX,
     "div": "tl.div_rn({0}, {1})",
     "min": f"tl.minimum({{0}}, {{1}}, {_NAN_WINS})",
     "max": f"tl.maximum({{0}}, {{1}}, {_NAN_WINS})",
@@ -35,14 +33,6 @@ _LINES = {
     "ceil": "snn_floor({0} * -1.0) * -1.0",
     "sqrt": "tl.sqrt_rn({0})",
     "exp2i": "(({0}.to(tl.int32) + 127) << 23).to(tl.float32, bitcast=True)",
-    "lt": "{0} < {1}",
-    "le": "{0} <= {1}",
-    "gt": "{0} > {1}",
-    "ge": "{0} >= {1}",
-    "eq": "{0} == {1}",
-    "ne": "{0} != {1}",
-    "and": "{0} & {1}",
-    "or": "{0} | {1}",
     "not": "~{0}",
     "where": "tl.where({0}, {1}, {2})",
     "float": "{0}.to(tl.float32)",
@@ -113,8 +103,7 @@ def print_function(
     """
     check_printable(program, name)
     program = fold(program)
-    used = {a for op in program.ops for a in op.args} | {a for _, a in program.outputs}
-    args = tuple(n for n in program.inputs if n in used)
+    args = used_inputs(program)
     constants = {n: a for n, a in program.outputs if isinstance(a, float)}
     results = tuple(n for n, a in program.outputs if isinstance(a, str))
     names = Names([*RESERVED, *FUNCTION_NAMES, name])
