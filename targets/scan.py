@@ -6,7 +6,7 @@ A scan maps an elementwise node's step over T steps, B sequences and N neurons, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -138,6 +138,18 @@ class ForwardResult:
     sums: dict[str, Tensor]
     finals: tuple[Tensor, ...]
     saved: tuple[Tensor, ...]
+
+
+def allocate(call: ForwardCall, make: Callable[[tuple[int, ...]], Tensor]) -> ForwardResult:
+    """A result for ``call``, still to be written; ``make`` gives a tensor of a shape."""
+    steps, batch, size = call.shape
+    saves = -(-steps // call.checkpoint) if call.checkpoint else 0
+    return ForwardResult(
+        {r: make(call.shape) for r in call.store},
+        {r: make((batch, size)) for r in call.sums},
+        tuple([make((batch, size)) for _ in call.states]),
+        tuple([make((saves, batch, size)) for _ in call.states]) if call.checkpoint else (),
+    )
 
 
 @dataclass(frozen=True)

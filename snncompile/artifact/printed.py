@@ -110,7 +110,7 @@ def _layer_kernels(
     """Step kernels of a recurrent layer: for inference, and for training forward and backward."""
     from snncompile.targets.scan import one_number
     from snncompile.targets.triton.recurrent_kernel import RecurrentVariant, print_recurrent
-    from snncompile.targets.triton.variant import Layout
+    from snncompile.targets.variant import Layout
 
     flat = (True,) * len(scan.inputs)
     one, one_back = (one_number(scan, per_neuron, reverse) for reverse in (False, True))

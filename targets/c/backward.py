@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from snncompile.targets.c.kernel import Course, KernelSource, Writer, file_text
 from snncompile.targets.c.printer import Function, print_function
-from snncompile.targets.c.variant import BackwardVariant
 from snncompile.targets.prune import prune_reverse
 from snncompile.targets.scan import Scan
+from snncompile.targets.variant import BackwardVariant
 
 
 def print_backward(scan: Scan, variant: BackwardVariant) -> KernelSource:
@@ -37,9 +37,9 @@ class _Backward:
         coefs = [c for c in scan.reverse_coefs if c in reverse.args]
         forward_coefs = [c for c in scan.coefs if c in replay_args]
         given = {r: unit for r, unit in variant.grads if f"grad_{r}" in reverse.args}
-        unit = dict(zip(scan.inputs, variant.unit, strict=True))
-        scalar = dict(zip(scan.reverse_coefs, variant.scalar, strict=True))
-        forward_scalar = dict(zip(scan.coefs, variant.forward_scalar, strict=True)) if self.replay else {}
+        unit = dict(zip(scan.inputs, variant.layout.inputs, strict=True))
+        scalar = dict(zip(scan.reverse_coefs, variant.layout.coefs, strict=True))
+        forward_scalar = dict(zip(scan.coefs, variant.forward_coefs, strict=True)) if self.replay else {}
 
         self.courses = {x: w.course(x, unit[x], "input") for x in inputs}
         self.values = {c: w.coefficient(c, scalar[c], "coefficient") for c in coefs}

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from snncompile.targets.c.kernel import KernelSource, Writer, file_text
 from snncompile.targets.c.printer import print_function
-from snncompile.targets.c.variant import ForwardVariant
 from snncompile.targets.scan import Scan
+from snncompile.targets.variant import ForwardVariant
 
 
 def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
     """The file with the forward function of ``scan``."""
     w = Writer()
     name, step_name = w.name(f"{scan.name}_forward"), w.name(f"{scan.name}_step")
-    unit = dict(zip(scan.inputs, variant.unit, strict=True))
-    scalar = dict(zip(scan.coefs, variant.scalar, strict=True))
+    unit = dict(zip(scan.inputs, variant.layout.inputs, strict=True))
+    scalar = dict(zip(scan.coefs, variant.layout.coefs, strict=True))
     results = {*scan.states, *variant.store, *variant.sums}
     step = print_function(step_name, scan.forward.select(results), "One time step.")
     courses = {x: w.course(x, unit[x], "input") for x in scan.inputs if x in step.args}

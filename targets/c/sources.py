@@ -7,8 +7,8 @@ from collections.abc import Collection
 from snncompile.targets.c.backward import print_backward
 from snncompile.targets.c.forward import print_forward
 from snncompile.targets.c.kernel import KernelSource
-from snncompile.targets.c.variant import BackwardVariant, ForwardVariant
 from snncompile.targets.scan import Scan
+from snncompile.targets.variant import BackwardVariant, ForwardVariant, Layout
 
 
 def scan_sources(
@@ -25,10 +25,9 @@ def scan_sources(
     """
     store = tuple(r for r in scan.results if r in outputs)
     unit, scalar = (True,) * len(scan.inputs), tuple(c in one for c in scan.coefs)
-    forward = ForwardVariant(unit, scalar, store, (), "none")
+    forward = ForwardVariant(Layout(unit, scalar), store, (), "none")
     backward = BackwardVariant(
-        unit,
-        tuple(c in one_reverse for c in scan.reverse_coefs),
+        Layout(unit, tuple(c in one_reverse for c in scan.reverse_coefs)),
         scalar if save_some else (),
         save_some,
         tuple((r, True) for r in store),

@@ -15,8 +15,8 @@ from snncompile.targets.c.backward import print_backward
 from snncompile.targets.c.compiler import function
 from snncompile.targets.c.forward import print_forward
 from snncompile.targets.c.kernel import LANES, KernelSource
-from snncompile.targets.c.variant import BackwardVariant, ForwardVariant
-from snncompile.targets.scan import BackwardCall, BackwardResult, ForwardCall, ForwardResult, Scan
+from snncompile.targets.scan import BackwardCall, BackwardResult, ForwardCall, ForwardResult, Scan, allocate
+from snncompile.targets.variant import backward_variant, forward_variant
 
 #: Elements (time * batch * neurons) that a thread must have to be worth waking.
 _WORTH = 16_384
@@ -49,33 +49,20 @@ class CTarget:
         """Run ``scan`` from the first step to the last."""
         steps, batch, size = call.shape
         _check(call.inputs, call.states, call.coefs)
-        empty, cells = self._make, (batch, size)
-        stored = {r: empty(call.shape) for r in call.store}
-        sums = {r: empty(cells) for r in call.sums}
-        finals = tuple([empty(cells) for _ in call.states])
-        saves = -(-steps // call.checkpoint) if call.checkpoint else 0
-        saved = tuple([empty((saves, batch, size)) for _ in call.states]) if call.checkpoint else ()
-        result = ForwardResult(stored, sums, finals, saved)
+        result = allocate(call, self._make)
         if not batch * size:
             return result
-        save = "none" if not (call.checkpoint and call.states) else "all" if call.checkpoint == 1 else "some"
-        variant = ForwardVariant(
-            tuple([_unit(x, size) for x in call.inputs]),
-            tuple([not c.dim() for c in call.coefs]),
-            call.store,
-            call.sums,
-            save,
-        )
+        variant = forward_variant(call, _unit)
         kernel = self._kernel(scan, variant, print_forward)
         source = kernel.source
         courses = [call.inputs[i] for i in source.inputs]
-        units = [variant.unit[i] for i in source.inputs]
+        units = [variant.layout.inputs[i] for i in source.inputs]
         coefs = [call.coefs[i] for i in source.coefs]
         rows, lanes, coefs = _layout(call.shape, courses, coefs)
         args: list[int] = []
         for x, unit in zip(courses, units, strict=True):
             _add_course(args, x, unit)
-        for group in (coefs, call.states, stored.values(), sums.values(), finals, saved):
+        for group in (coefs, call.states, result.stored.values(), result.sums.values(), result.finals, result.saved):
             args += [t.data_ptr() for t in group]
         args.append(steps)
         if source.by_chunk:
@@ -88,16 +75,7 @@ class CTarget:
         steps, batch, size = call.shape
         grads = call.grads
         _check(call.inputs, call.saved, call.coefs, tuple(grads.values()))
-        variant = BackwardVariant(
-            tuple([_unit(x, size) for x in call.inputs]),
-            tuple([not c.dim() for c in call.coefs]),
-            tuple([not c.dim() for c in call.forward_coefs]) if call.checkpoint > 1 else (),
-            call.checkpoint > 1,
-            tuple([(r, _unit(grads[r], size)) for r in scan.results if r in grads]),
-            tuple([s for s, g in zip(scan.states, call.grad_finals, strict=True) if g is not None]),
-            tuple([x for x, need in zip(scan.inputs, call.need_inputs, strict=True) if need]),
-            call.need_accumulators,
-        )
+        variant = backward_variant(scan, call, _unit)
         kernel = self._kernel(scan, variant, print_backward)
         source = kernel.source
         empty, cells = self._make, (batch, size)
@@ -111,7 +89,7 @@ class CTarget:
             rows, lanes, coefs = _layout(call.shape, [*courses, *given], coefs)
             args: list[int] = []
             for i, x in zip(source.inputs, courses, strict=True):
-                _add_course(args, x, variant.unit[i])
+                _add_course(args, x, variant.layout.inputs[i])
             args += [c.data_ptr() for c in coefs]
             args += [call.saved[i].data_ptr() for i in source.states]
             units = dict(variant.grads)
@@ -169,9 +147,9 @@ def _layout(shape: tuple[int, int, int], courses: list[Tensor], coefs: list[Tens
     return 1, batch * size, [c.repeat(batch) if c.dim() else c for c in coefs]
 
 
-def _unit(course: Tensor, size: int) -> bool:
+def _unit(course: Tensor, shape: tuple[int, int, int]) -> bool:
     """Whether neurons lie one after the other."""
-    return size == 1 or course.stride(2) == 1
+    return shape[2] == 1 or course.stride(2) == 1
 
 
 def _add_course(args: list[int], course: Tensor, unit: bool) -> None:

@@ -22,7 +22,7 @@ from snncompile.targets.triton.forward import print_forward
 from snncompile.targets.triton.kernel import CODEGEN, KernelSource
 from snncompile.targets.triton.resources import Resources, check_fits
 from snncompile.targets.triton.store import digest, directory, triton_version, write_whole
-from snncompile.targets.triton.variant import BackwardVariant, ForwardVariant, Layout
+from snncompile.targets.variant import BackwardVariant, ForwardVariant, Layout
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from snncompile.targets.triton.kernel import (
     module_text,
 )
 from snncompile.targets.triton.printer import Function, print_function
-from snncompile.targets.triton.variant import BackwardVariant
+from snncompile.targets.variant import BackwardVariant
 
 
 def prune(scan: Scan, variant: BackwardVariant) -> Pruned:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from snncompile.targets.scan import Scan
 from snncompile.targets.triton.kernel import LOAD_AHEAD, Course, KernelSource, Writer, assign, block_of, module_text
 from snncompile.targets.triton.printer import Function, print_function
-from snncompile.targets.triton.variant import ForwardVariant
+from snncompile.targets.variant import ForwardVariant
 
 
 def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:

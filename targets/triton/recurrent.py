@@ -27,7 +27,7 @@ from snncompile.targets.triton.courses import add_course, is_flat, on_device
 from snncompile.targets.triton.kernel import KernelSource
 from snncompile.targets.triton.load import load
 from snncompile.targets.triton.recurrent_kernel import RecurrentVariant, print_recurrent
-from snncompile.targets.triton.variant import Layout
+from snncompile.targets.variant import Layout
 
 
 class RecurrentSteps:

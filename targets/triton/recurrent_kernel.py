@@ -9,7 +9,7 @@ from snncompile.targets.prune import prune_reverse
 from snncompile.targets.scan import Scan
 from snncompile.targets.triton.kernel import Course, KernelSource, Writer, module_text
 from snncompile.targets.triton.printer import Function, literal, print_function
-from snncompile.targets.triton.variant import Layout
+from snncompile.targets.variant import Layout
 
 #: Compile-time arguments: batch and neurons of a tile, and how much of the product is summed at a time.
 TILE = ("ROWS", "COLUMNS", "INNER")

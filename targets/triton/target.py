@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from snncompile.ir.errors import UnsupportedError
 from snncompile.targets.recurrent_call import RecurrentTarget
-from snncompile.targets.scan import BackwardCall, BackwardResult, ForwardCall, ForwardResult, Scan
+from snncompile.targets.scan import BackwardCall, BackwardResult, ForwardCall, ForwardResult, Scan, allocate
 from snncompile.targets.triton.availability import check_runnable, interpreting
 from snncompile.targets.triton.backward import print_backward
 from snncompile.targets.triton.config import Config, choose
@@ -21,7 +21,7 @@ from snncompile.targets.triton.courses import add_course, is_flat, on_device
 from snncompile.targets.triton.forward import print_forward
 from snncompile.targets.triton.kernel import KernelSource
 from snncompile.targets.triton.load import load
-from snncompile.targets.triton.variant import BackwardVariant, ForwardVariant, Layout
+from snncompile.targets.variant import backward_variant, forward_variant
 
 _LIMIT = 2**31
 
@@ -79,13 +79,8 @@ class TritonTarget:
         """Run ``scan`` from the first step to the last, in one launch."""
         steps, batch, size = call.shape
         device = _device(call.inputs, call.states, call.coefs)
-        kernel = self._forward_kernel(scan, call)
-        empty, like = self._empty, {"dtype": torch.float32, "device": device}
-        stored = {r: empty((steps, batch, size), **like) for r in call.store}
-        sums = {r: empty((batch, size), **like) for r in call.sums}
-        finals = tuple(empty((batch, size), **like) for _ in scan.states)
-        saves = -(-steps // call.checkpoint) if call.checkpoint else 0
-        saved = tuple(empty((saves, batch, size), **like) for _ in scan.states) if call.checkpoint else ()
+        kernel = self._kernel(scan, forward_variant(call, is_flat), print_forward)
+        result = allocate(call, partial(self._empty, dtype=torch.float32, device=device))
         count = _count(scan, batch, size)
         if count:
             source = kernel.source
@@ -93,7 +88,7 @@ class TritonTarget:
             for i in source.inputs:
                 add_course(args, call.inputs[i], kernel.variant.layout.inputs[i])
             args += [call.coefs[i] for i in source.coefs]
-            args += [*call.states, *stored.values(), *sums.values(), *finals, *saved, steps]
+            args += [*call.states, *result.stored.values(), *result.sums.values(), *result.finals, *result.saved, steps]
             if source.by_chunk:
                 args.append(call.checkpoint)
             if source.by_neuron:
@@ -101,22 +96,18 @@ class TritonTarget:
             args.append(count)
             with on_device(device):
                 kernel.launch(count, steps, args)
-        return ForwardResult(stored, sums, finals, saved)
+        return result
 
     def backward(self, scan: Scan, call: BackwardCall) -> BackwardResult:
         """Run the gradient of ``scan`` from the last step to the first, in one launch."""
         steps, batch, size = call.shape
         device = _device(call.inputs, call.saved, call.coefs, tuple(call.grads.values()))
-        kernel = self._backward_kernel(scan, call)
+        kernel = self._kernel(scan, backward_variant(scan, call, is_flat), print_backward)
         source = kernel.source
-        empty, like = self._empty, {"dtype": torch.float32, "device": device}
-        inputs = {
-            x: empty((steps, batch, size), **like)
-            for x, need in zip(scan.inputs, call.need_inputs, strict=True)
-            if need
-        }
-        starts = {s: empty((batch, size), **like) for s in source.carried}
-        sums = {a: empty((batch, size), **like) for a in (scan.accumulators if call.need_accumulators else ())}
+        empty = partial(self._empty, dtype=torch.float32, device=device)
+        inputs = {x: empty(call.shape) for x in kernel.variant.need_inputs}
+        starts = {s: empty((batch, size)) for s in source.carried}
+        sums = {a: empty((batch, size)) for a in (scan.accumulators if call.need_accumulators else ())}
         count = _count(scan, batch, size)
         if count:
             args: list[Any] = []
@@ -126,7 +117,7 @@ class TritonTarget:
             args += [call.forward_coefs[i] for i in source.forward_coefs]
             args += [call.saved[i] for i in source.states]
             rows = min(call.checkpoint, steps)
-            args += [empty((rows, batch, size), **like) for _ in source.scratch]
+            args += [empty((rows, batch, size)) for _ in source.scratch]
             flat_grads = dict(kernel.variant.grads)
             for r in source.grads:
                 add_course(args, call.grads[r], flat_grads[r])
@@ -140,27 +131,8 @@ class TritonTarget:
             args.append(count)
             with on_device(device):
                 kernel.launch(count, steps, args)
-        states = tuple(starts[s] if s in starts else torch.zeros((batch, size), **like) for s in scan.states)
+        states = tuple(starts[s] if s in starts else empty((batch, size)).zero_() for s in scan.states)
         return BackwardResult(tuple(inputs.get(x) for x in scan.inputs), states, sums)
-
-    def _forward_kernel(self, scan: Scan, call: ForwardCall) -> Kernel:
-        layout = _layout(call.inputs, call.coefs, call.shape)
-        save = "none" if not (call.checkpoint and scan.states) else "all" if call.checkpoint == 1 else "some"
-        variant = ForwardVariant(layout, tuple(call.store), tuple(call.sums), save)
-        return self._kernel(scan, variant, print_forward)
-
-    def _backward_kernel(self, scan: Scan, call: BackwardCall) -> Kernel:
-        replay = call.checkpoint > 1
-        variant = BackwardVariant(
-            _layout(call.inputs, call.coefs, call.shape),
-            tuple(c.dim() == 0 for c in call.forward_coefs) if replay else (),
-            replay,
-            tuple((r, is_flat(call.grads[r], call.shape)) for r in scan.results if r in call.grads),
-            tuple(s for s, g in zip(scan.states, call.grad_finals, strict=True) if g is not None),
-            tuple(x for x, need in zip(scan.inputs, call.need_inputs, strict=True) if need),
-            call.need_accumulators,
-        )
-        return self._kernel(scan, variant, print_backward)
 
     def _kernel(self, scan: Scan, variant: Any, printer: Callable[[Scan, Any], KernelSource]) -> Kernel:
         kernels = self._kernels.get(scan)
@@ -172,10 +144,6 @@ class TritonTarget:
             source = printer(scan, variant)
             kernel = kernels[variant, interpret] = Kernel(source, variant, load(source, interpret), self._config)
         return kernel
-
-
-def _layout(inputs: tuple[Tensor, ...], coefs: tuple[Tensor, ...], shape: tuple[int, int, int]) -> Layout:
-    return Layout(tuple(is_flat(x, shape) for x in inputs), tuple(c.dim() == 0 for c in coefs))
 
 
 def _count(scan: Scan, batch: int, size: int) -> int:

@@ -10,7 +10,7 @@ from triton_scans import ALL
 from snncompile.targets.recurrent_call import RecurrentBackwardCall, RecurrentForwardCall, weight_gradients
 from snncompile.targets.triton.recurrent import RecurrentSteps
 from snncompile.targets.triton.recurrent_kernel import RecurrentVariant, print_recurrent
-from snncompile.targets.triton.variant import Layout
+from snncompile.targets.variant import Layout
 
 STEPS = RecurrentSteps(empty=lambda shape, **like: torch.full(shape, float("nan"), **like))
 

@@ -1,0 +1,95 @@
+"""What distinguishes one generated function of a scan from another: the keys under which they are printed and cached.
+
+They are named tuples since they are made and hashed at every call, where a data class would cost several times more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+from snncompile.targets.scan import BackwardCall, ForwardCall, Scan
+
+#: Whether a course ``(T, B, N)`` of that shape is flat, as a target's functions like it best.
+IsFlat = Callable[[Tensor, tuple[int, int, int]], bool]
+
+
+class Layout(NamedTuple):
+    """How the operands of a scan lie in memory.
+
+    Attributes:
+        inputs: per input, whether it is flat. For Triton: whether the elements of a time step lie one after the other
+            (else batch and neuron strides are arguments). For C: whether neurons do (else so is their stride).
+        coefs: per coefficient, whether it is one number for all neurons.
+    """
+
+    inputs: tuple[bool, ...]
+    coefs: tuple[bool, ...]
+
+
+class ForwardVariant(NamedTuple):
+    """A forward function.
+
+    Attributes:
+        layout: of inputs and coefficients.
+        store: results whose course is stored.
+        sums: results that are summed over time.
+        save: ``"none"``, ``"all"`` states, or every K-th (``"some"``).
+    """
+
+    layout: Layout
+    store: tuple[str, ...]
+    sums: tuple[str, ...]
+    save: str
+
+
+class BackwardVariant(NamedTuple):
+    """A backward function.
+
+    Attributes:
+        layout: of inputs and reverse coefficients.
+        forward_coefs: per forward coefficient, whether it is one number; empty unless the forward steps are replayed.
+        replay: whether only every K-th state was saved.
+        grads: results whose course has a gradient, each with whether that is flat.
+        finals: states whose final value has a gradient.
+        need_inputs: inputs whose gradient is wanted.
+        need_accumulators: whether the accumulators are wanted.
+    """
+
+    layout: Layout
+    forward_coefs: tuple[bool, ...]
+    replay: bool
+    grads: tuple[tuple[str, bool], ...]
+    finals: tuple[str, ...]
+    need_inputs: tuple[str, ...]
+    need_accumulators: bool
+
+
+def forward_variant(call: ForwardCall, is_flat: IsFlat) -> ForwardVariant:
+    """The forward function that ``call`` needs."""
+    save = "none" if not (call.checkpoint and call.states) else "all" if call.checkpoint == 1 else "some"
+    return ForwardVariant(_layout(call, is_flat), tuple(call.store), tuple(call.sums), save)
+
+
+def backward_variant(scan: Scan, call: BackwardCall, is_flat: IsFlat) -> BackwardVariant:
+    """The backward function that ``call`` needs."""
+    replay = call.checkpoint > 1
+    return BackwardVariant(
+        _layout(call, is_flat),
+        _one_number(call.forward_coefs) if replay else (),
+        replay,
+        tuple([(r, is_flat(call.grads[r], call.shape)) for r in scan.results if r in call.grads]),
+        tuple([s for s, g in zip(scan.states, call.grad_finals, strict=True) if g is not None]),
+        tuple([x for x, need in zip(scan.inputs, call.need_inputs, strict=True) if need]),
+        call.need_accumulators,
+    )
+
+
+def _layout(call: ForwardCall | BackwardCall, is_flat: IsFlat) -> Layout:
+    return Layout(tuple([is_flat(x, call.shape) for x in call.inputs]), _one_number(call.coefs))
+
+
+def _one_number(coefs: tuple[Tensor, ...]) -> tuple[bool, ...]:
+    return tuple([not c.dim() for c in coefs])
