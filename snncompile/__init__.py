@@ -35,6 +35,7 @@ _NAMES = {
     "ArtifactError": "ir.errors",
     "InputError": "ir.errors",
     "InterchangeError": "ir.errors",
+    "from_nir": "interop.nir",
     "Param": "ir.params",
     "Const": "ir.nodes",
     **dict.fromkeys(

@@ -16,7 +16,7 @@ import snncompile
 from snncompile.cli import doctor
 
 COMMAND = str(Path(sys.executable).with_name("snncompile"))
-COMMANDS = ["build", "run", "export", "show", "explain", "check", "doctor"]
+COMMANDS = ["build", "run", "import", "export", "show", "explain", "check", "doctor"]
 
 
 def test_help(cli):
