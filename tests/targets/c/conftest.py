@@ -1,13 +1,11 @@
-"""Everything here builds into a cache of its own, and shares the scans and the plain loop of the Triton tests."""
+"""Everything here builds into a cache of its own."""
 
 import os
 import shutil
-import sys
 
 import pytest
 
 HERE = os.path.dirname(__file__)
-sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "triton")]
 
 
 @pytest.fixture(scope="session", autouse=True)

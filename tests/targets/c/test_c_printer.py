@@ -5,8 +5,6 @@ import itertools
 
 import pytest
 import torch
-from c_calls import SPECIAL
-from triton_loop import evaluate, same_bits
 
 from snncompile.ir.errors import UnsupportedError
 from snncompile.ir.ops import OPS
@@ -14,6 +12,9 @@ from snncompile.ir.program import Op, Program
 from snncompile.targets.c.printer import literal, print_function, safe
 from snncompile.targets.c.target import CTarget
 from snncompile.targets.scan import ForwardCall, Scan
+
+from ..scan_calls import SPECIAL
+from ..scan_loop import evaluate, same_bits
 
 
 def run(program, values):

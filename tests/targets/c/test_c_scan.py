@@ -2,20 +2,31 @@
 
 import pytest
 import torch
-from c_calls import TARGET, check, make_calls, poisoned, scan_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from triton_loop import forward, same_bits
-from triton_scans import ALL, build
 
 from snncompile.ir.errors import UnsupportedError
 from snncompile.targets.c.target import CTarget
+
+from ..scan_calls import (
+    check,
+    check_constant_states,
+    check_inputs_kept,
+    check_nothing_saved,
+    make_calls,
+    poisoned,
+    scan_of,
+)
+from ..scan_loop import forward, same_bits
+from ..scans import ALL
+
+TARGET = CTarget(empty=poisoned)
 
 
 @pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("checkpoint", [1, 3, 50])
 def test_matches_loop(kind, checkpoint):
-    check(scan_of(kind), (13, 3, 17), checkpoint=checkpoint, full=checkpoint == 3, seed=checkpoint)
+    check(TARGET, scan_of(kind), (13, 3, 17), checkpoint=checkpoint, full=checkpoint == 3, seed=checkpoint)
 
 
 @pytest.mark.parametrize("checkpoint", [1, 3])
@@ -23,13 +34,13 @@ def test_matches_loop(kind, checkpoint):
     "shape", [(0, 2, 5), (1, 1, 1), (7, 1, 33), (4, 5, 32), (9, 2, 1), (5, 0, 4), (1, 0, 0), (4, 2, 128), (5, 2, 301)]
 )
 def test_shapes(shape, checkpoint):
-    check(scan_of("lif"), shape, checkpoint=checkpoint, full=True)
+    check(TARGET, scan_of("lif"), shape, checkpoint=checkpoint, full=True)
 
 
 @pytest.mark.parametrize("checkpoint", [1, 3])
 @pytest.mark.parametrize("layout", ["batch_first", "neurons_first", "still", "one", "gaps"])
 def test_layouts(layout, checkpoint):
-    check(scan_of("chain"), (6, 3, 5), layout=layout, checkpoint=checkpoint, full=True)
+    check(TARGET, scan_of("chain"), (6, 3, 5), layout=layout, checkpoint=checkpoint, full=True)
 
 
 @settings(max_examples=30)
@@ -45,13 +56,13 @@ def test_layouts(layout, checkpoint):
 )
 def test_any_call(steps, batch, size, layout, checkpoint, full, seed, threads):
     target = CTarget(threads, poisoned)
-    check(scan_of("lif"), (steps, batch, size), target, layout=layout, checkpoint=checkpoint, full=full, seed=seed)
+    check(target, scan_of("lif"), (steps, batch, size), layout=layout, checkpoint=checkpoint, full=full, seed=seed)
 
 
 @pytest.mark.parametrize("kind", ["lif", "chain", "awkward"])
 @pytest.mark.parametrize("special", [0.02, 0.7])
 def test_nan_infinity_and_subnormals(kind, special):
-    check(scan_of(kind), (7, 2, 45), special=special)
+    check(TARGET, scan_of(kind), (7, 2, 45), special=special)
 
 
 def test_subnormal_states():
@@ -67,38 +78,24 @@ def test_subnormal_states():
 @pytest.mark.parametrize("checkpoint", [1, 4])
 @pytest.mark.parametrize("given_", [(), ("spikes",), ("v",), ("a", "spikes"), ("wait",)])
 def test_absent_gradients(given_, checkpoint):
-    check(scan_of("chain"), (6, 2, 5), given=given_, finals=False, checkpoint=checkpoint)
+    check(TARGET, scan_of("chain"), (6, 2, 5), given=given_, finals=False, checkpoint=checkpoint)
 
 
 def test_unwanted_gradients():
-    check(scan_of("lif"), (6, 2, 5), need=False)
-    check(scan_of("lif"), (6, 2, 5), need=False, checkpoint=4)
+    check(TARGET, scan_of("lif"), (6, 2, 5), need=False)
+    check(TARGET, scan_of("lif"), (6, 2, 5), need=False, checkpoint=4)
 
 
 def test_constant_states():
-    """A state that is always the same number, one of them a negative zero, one made of a coefficient alone."""
-
-    def step(a, b, c, x, rest):
-        return {"a": torch.full_like(a, -0.0), "b": torch.full_like(b, 0.5), "c": rest * 2.0, "y": a + b * x + c}
-
-    check(build("constant", step, ("a", "b", "c"), ("x",), ("y",), ("rest",)), (5, 2, 3), checkpoint=2)
+    check_constant_states(TARGET)
 
 
 def test_nothing_saved():
-    scan = scan_of("lif")
-    call, _ = make_calls(scan, (5, 2, 3), checkpoint=0)
-    expected, got = forward(scan, call), TARGET.forward(scan, call)
-    assert got.saved == ()
-    assert same_bits(got.stored["spikes"], expected.stored["spikes"])
+    check_nothing_saved(TARGET)
 
 
 def test_inputs_are_not_written_to():
-    scan = scan_of("chain")
-    call, backward_call = make_calls(scan, (5, 2, 3), checkpoint=2)
-    kept = [t.clone() for t in (*call.inputs, *call.states, *call.coefs)]
-    TARGET.backward(scan, backward_call(TARGET.forward(scan, call).saved))
-    for before, after in zip(kept, (*call.inputs, *call.states, *call.coefs), strict=True):
-        assert torch.equal(before, after)
+    check_inputs_kept(TARGET)
 
 
 @pytest.mark.parametrize("checkpoint", [1, 4])

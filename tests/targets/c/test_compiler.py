@@ -7,12 +7,13 @@ import subprocess
 import sys
 
 import pytest
-from c_calls import check, make_calls, scan_of
 
 from snncompile.ir.errors import UnsupportedError
 from snncompile.targets.c import compiler
 from snncompile.targets.c.availability import availability
 from snncompile.targets.c.target import CTarget
+
+from ..scan_calls import check, make_calls, scan_of
 
 SOURCE = "int answer(void) { return 42; }\n"
 
@@ -123,7 +124,7 @@ def test_without_openmp(cache, monkeypatch, tmp_path):
     ok, reason = availability()
     assert ok
     assert "without OpenMP" in reason
-    check(scan_of("lif"), (9, 2, 150), CTarget(2), checkpoint=4, layout="batch_first")
+    check(CTarget(2), scan_of("lif"), (9, 2, 150), checkpoint=4, layout="batch_first")
 
 
 def test_command_with_arguments(cache, monkeypatch):

@@ -1,13 +1,14 @@
 """Every kernel compiles for every chip with no GPU present: no spills, no contraction, nothing flushed."""
 
 import pytest
-from triton_scans import awkward, chain, lif
 
 from snncompile.ir.errors import UnsupportedError
 from snncompile.targets.triton.aot import Job, compile_jobs, compile_scans, scan_kernels
 from snncompile.targets.triton.arch import ARCHS, parse_arch
 from snncompile.targets.triton.config import Config, choose
 from snncompile.targets.triton.resources import Resources, check_fits
+
+from ..scans import awkward, chain, lif
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,14 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-from test_recurrent import close, loop_backward, loop_forward
-from test_recurrent import make_calls as recurrent_calls
-from test_scan import make_calls, poisoned, scan_of
-from triton_loop import backward, forward, same_bits, same_value
 
 from snncompile.targets.triton.recurrent import RecurrentSteps
 from snncompile.targets.triton.target import TritonTarget
+
+from ..scan_calls import make_calls, poisoned, scan_of
+from ..scan_loop import backward, forward, same_bits, same_value
+from .test_recurrent import close, loop_backward, loop_forward
+from .test_recurrent import make_calls as recurrent_calls
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 

@@ -4,12 +4,13 @@ import os
 import stat
 
 import pytest
-from triton_scans import integrator
 
 from snncompile.ir.errors import UnsupportedError
 from snncompile.targets.triton import load as loading
 from snncompile.targets.triton import store
 from snncompile.targets.triton.aot import scan_kernels
+
+from ..scans import integrator
 
 
 @pytest.fixture

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from triton_loop import evaluate, same_bits
-from triton_scans import ALL
 
 from snncompile.ir.errors import UnsupportedError
 from snncompile.ir.program import Op, Program
 from snncompile.targets.printing import Names, comment, fold
 from snncompile.targets.triton.printer import literal, print_function
+
+from ..scan_loop import evaluate, same_bits
+from ..scans import ALL
 
 
 def test_text():

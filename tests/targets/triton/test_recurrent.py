@@ -4,13 +4,14 @@ import functools
 
 import pytest
 import torch
-from triton_loop import evaluate, same_bits
-from triton_scans import ALL
 
 from snncompile.targets.recurrent_call import RecurrentBackwardCall, RecurrentForwardCall, weight_gradients
 from snncompile.targets.triton.recurrent import RecurrentSteps
 from snncompile.targets.triton.recurrent_kernel import RecurrentVariant, print_recurrent
 from snncompile.targets.variant import Layout
+
+from ..scan_loop import evaluate, same_bits
+from ..scans import ALL
 
 STEPS = RecurrentSteps(empty=lambda shape, **like: torch.full(shape, float("nan"), **like))
 

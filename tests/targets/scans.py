@@ -100,4 +100,13 @@ def stateless() -> Scan:
     return build("stateless", step, (), ("x",), ("spikes",), ("threshold",))
 
 
+def constant() -> Scan:
+    """A state that is always the same number, one of them a negative zero, one made of a coefficient alone."""
+
+    def step(a, b, c, x, rest):
+        return {"a": torch.full_like(a, -0.0), "b": torch.full_like(b, 0.5), "c": rest * 2.0, "y": a + b * x + c}
+
+    return build("constant", step, ("a", "b", "c"), ("x",), ("y",), ("rest",))
+
+
 ALL = {fn.__name__: fn for fn in (lif, chain, awkward, integrator, stateless)}
