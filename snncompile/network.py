@@ -26,6 +26,7 @@ from snncompile.targets.registry import automatic, checked_name, make_target
 from snncompile.values import build_module_tree, clamp, clamp_sign
 
 if TYPE_CHECKING:
+    from snncompile.interop.nir.exporting import NirExport
     from snncompile.onnx_export import OnnxExport
 
 State = dict[str, Tensor]
@@ -356,6 +357,24 @@ class Network(nn.Module):
         from snncompile.onnx_export import export_onnx
 
         return export_onnx(self, path, form, steps=steps, inline=inline, opset=opset, check=check)
+
+    def to_nir(self, path: str | Path, *, lossy: bool = False) -> NirExport:
+        """Write the network to a NIR file that :func:`snncompile.from_nir` reads back with the same outputs.
+
+        Args:
+            path: the file; it is replaced only if everything went well.
+            lossy: write without what NIR has no word for (several spikes per step, a reset that subtracts, ...).
+
+        Returns:
+            what was written, the options to read it with, and what was lost.
+
+        Raises:
+            InterchangeError: for what NIR cannot say, by the node's name, and a path that cannot be written.
+            UnsupportedError: where the package nir is not installed.
+        """
+        from snncompile.interop.nir.exporting import export_nir
+
+        return export_nir(self, path, lossy=lossy)
 
 
 def _map(out: Any, fn: Any) -> Any:

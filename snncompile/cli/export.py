@@ -14,20 +14,21 @@ if TYPE_CHECKING:
     from snncompile.network import Network
     from snncompile.onnx_export import OnnxExport
 
-FORMATS = ("onnx",)
+FORMATS = ("onnx", "nir")
 
 EPILOG = (
     "Examples:\n\n"
     "  snncompile export digits.snn --to onnx --out digits.onnx\n\n"
     "  snncompile export digits.py --to onnx --form step --weights trained.safetensors\n\n"
-    "  snncompile export digits.snn --to onnx --form unrolled --steps 25 --opset 13"
+    "  snncompile export digits.snn --to onnx --form unrolled --steps 25 --opset 13\n\n"
+    "  snncompile export net.snn --to nir --out net.nir"
 )
 
 
 @guarded
 def command(
     source: SourceArgument,
-    to: Annotated[str, typer.Option("--to", help="The format: onnx.")] = "onnx",
+    to: Annotated[str, typer.Option("--to", help="The format: onnx or nir.")] = "onnx",
     form: Annotated[str, typer.Option("--form", help="scan (any length), step (one step) or unrolled.")] = "scan",
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="The length of the unrolled form.")] = None,
     opset: Annotated[int | None, typer.Option("--opset", help="The operator set (default: 17).")] = None,
@@ -38,14 +39,21 @@ def command(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Initialise the weights with it (default: 0).")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="The file (default: MODEL-NAME.onnx).")
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="The file (default: MODEL-NAME.onnx or .nir).")
     ] = None,
+    lossy: Annotated[bool, typer.Option("--lossy", help="nir: write without what NIR cannot say.")] = False,
     check: Annotated[bool, typer.Option(help="Run the file against the reference before it is kept.")] = True,
     as_json: AsJson = False,
 ) -> int:
-    """Write a network, as it is in evaluation, as an ONNX file, checked against the reference."""
+    """Write a network, as it is in evaluation, as an ONNX or NIR file, checked against the reference."""
     if to not in FORMATS:
         raise UsageError(f"there is no format {to!r} to export to; the formats are {', '.join(FORMATS)}")
+    if to == "nir":
+        if (form, steps, opset, inline, check) != ("scan", None, None, False, True):
+            raise UsageError("--form, --steps, --opset, --inline and --no-check are for --to onnx")
+        return _nir(source, settings or (), weights, seed, out, lossy, as_json)
+    if lossy:
+        raise UsageError("--lossy is for --to nir")
     from snncompile.targets.onnx.opsets import checked_form, checked_opset
 
     checked_form(form, steps)
@@ -67,6 +75,34 @@ def command(
         print_json(_facts(made, net, origin))
     else:
         _show(made, net, origin)
+    return DONE
+
+
+def _nir(
+    source: str,
+    settings: list[str] | tuple[str, ...],
+    weights: Path | None,
+    seed: int | None,
+    out: Path | None,
+    lossy: bool,
+    as_json: bool,
+) -> int:
+    with progress(as_json) as say:
+        say("reading")
+        net, origin = _network(source, settings, weights, seed)
+        from snncompile.interop.nir.exporting import export_nir
+
+        made = export_nir(net, out or Path(f"{net.graph.name}.nir"), lossy=lossy)
+    if as_json:
+        facts = {"file": str(made.path), "read_with": made.read_with, "lost": list(made.lost), "weights": origin}
+        print_json({"ok": True, "model": net.graph.name, **facts})
+        return DONE
+    print_fields([
+        ("model", f"{net.graph.name}, dt {net.graph.dt:g} s, weights {origin}"),
+        ("read with", ", ".join(f"{option} {value}" for option, value in made.read_with.items())),
+        ("lost", "\n".join(made.lost) or "nothing: read back, it gives the same outputs"),
+        ("written", str(made.path)),
+    ])  # fmt: skip
     return DONE
 
 

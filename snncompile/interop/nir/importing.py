@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,12 @@ from snncompile.interop.nir.options import Discretisation, checked
 from snncompile.interop.nir.reading import read_graph
 from snncompile.ir.errors import InterchangeError, ModelError
 from snncompile.ir.graph import Graph
-from snncompile.ir.nodes import Node, Scale
+from snncompile.ir.nodes import Add, Node, Scale
 from snncompile.ir.types import SignalType
 from snncompile.network import Network
 
 _TAKEN = frozenset(("self", "state", "record", "steps", "batch", "graph", "target", "checkpoint", "layout", "handle"))
+_ENDINGS = ("_gain", "_in", "_syn", "_sum", "_back", "_now")  # of the names of what one NIR node becomes
 _STEP = 1e-6  # how far from a whole step a delay may be, in steps
 
 
@@ -151,7 +151,9 @@ class _Importer:
         if len(set(shapes.values())) > 1:
             said = ", ".join(f"{a} {shape}" for a, shape in shapes.items())
             raise InterchangeError(f"what leads into it has different features: {said}")
-        return reduce(lambda a, b: self.builder.sum(a, b, None), parts)
+        if len(parts) == 1:
+            return parts[0]
+        return self.builder.apply(Add(len(parts), name=f"{self.names[name]}_sum"), parts, {}, None)
 
     # -- one step late -----------------------------------------------------------------------------------------------
 
@@ -224,10 +226,10 @@ class _Importer:
         for name, node in self.flat.nodes.items():
             wanted = _identifier(name, kind_of(node).lower())
             free, k = wanted, 0
-            while free in used:
+            while used & {free, *(free + end for end in _ENDINGS)}:
                 k += 1
                 free = f"{wanted}_{k}"
-            used |= {free, f"{free}_gain", f"{free}_in", f"{free}_syn"}
+            used |= {free, *(free + end for end in _ENDINGS)}
             names[name] = free
         return names
 
