@@ -6,9 +6,11 @@ backward, and the pair that saves a state every K steps only. Other combinations
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-from collections.abc import Collection, Iterable, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -142,10 +144,32 @@ def compile_jobs(jobs: Sequence[Job], threads: int | None = None) -> list[Binary
     from snncompile.targets.triton.load import load
 
     functions = [load(job.source, interpret=False) for job in missing]  # not in threads: it sets a global switch
+    for function in functions:
+        _parse_one_at_a_time(function)
     with knobs.compilation.scope(), ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         knobs.compilation.disable_line_info = True  # it would put this machine's paths into the binaries
         made = iter(list(pool.map(_compile, missing, functions)))
     return [binary or next(made) for binary in found]
+
+
+_parsing = threading.Lock()
+
+
+def _parse_one_at_a_time(function: Any) -> None:
+    """Have Triton parse ``function``, and what it calls, in one thread at a time.
+
+    CPython 3.11 miscounts its recursion depth, and raises SystemError, where several threads build syntax trees.
+    """
+    from triton.runtime.jit import JITFunction
+
+    for called in function.fn.__globals__.values():
+        if isinstance(called, JITFunction) and "parse" not in vars(called):
+            called.parse = functools.partial(_locked, called.parse)
+
+
+def _locked(parse: Callable[[], Any]) -> Any:
+    with _parsing:
+        return parse()
 
 
 def _files(job: Job) -> tuple[Path, Path, Path]:
