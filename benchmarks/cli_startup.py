@@ -1,6 +1,6 @@
 """How long the command line takes to start, as whole processes.
 
-    python benchmarks/cli_startup.py [--runs 10] [--model examples/digits.py] [--target triton]
+    python benchmarks/cli_startup.py [--runs 10] [--model examples/digits.py] [--target triton --arch sm_90]
 
 Each row is the best and the median of N runs of a fresh process; `python -c pass` is the floor below all. With a
 model, `snncompile build` is timed too: cold (an empty kernel cache, once) and warm (the same cache again).
@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10, help="processes per row (default: 10)")
     parser.add_argument("--model", help="MODEL.py[:NAME] to build, cold and warm")
     parser.add_argument("--target", default="c", help="the target to build the model for (default: c)")
+    parser.add_argument("--arch", help="compile kernels for these GPUs, too: sm_90,gfx942")
     args = parser.parse_args()
 
     print(f"{'':34} {'best ms':>9} {'median ms':>11} {'runs':>6}", flush=True)
@@ -55,17 +56,18 @@ def main() -> None:
             seconds(command, scratch)  # once unmeasured, to write bytecode and fill the page cache
             row(name, [seconds(command, scratch) for _ in range(args.runs)])
         if args.model:
-            # Every cache that a build could find warm: ours (below the user's cache directory) and triton's.
-            env = {**os.environ, "XDG_CACHE_HOME": f"{scratch}/cache", "TRITON_CACHE_DIR": f"{scratch}/triton"}
+            # every cache that a build could find warm: ours and triton's
+            env = {**os.environ, "SNNCOMPILE_CACHE": f"{scratch}/cache", "TRITON_CACHE_DIR": f"{scratch}/triton"}
             number = itertools.count()
 
             def build() -> float:
                 model = os.path.abspath(args.model)
                 command = [*CLI, "build", model, "--target", args.target, "--seed", "0", "--out", f"out{next(number)}"]
-                return seconds(command, scratch, env)
+                return seconds([*command, *(["--arch", args.arch] if args.arch else [])], scratch, env)
 
-            row(f"snncompile build ({args.target}), cold", [build()])
-            row(f"snncompile build ({args.target}), warm", [build() for _ in range(max(1, args.runs // 3))])
+            what = ", ".join(w for w in (args.target, args.arch) if w)
+            row(f"snncompile build ({what}), cold", [build()])
+            row(f"snncompile build ({what}), warm", [build() for _ in range(max(1, args.runs // 3))])
 
 
 if __name__ == "__main__":
