@@ -47,7 +47,6 @@ class _Composer:
     members: list[str]
     taken: set[str] = field(default_factory=set)
     ops: list[Op] = field(default_factory=list)
-    counter: int = 0
 
     def __post_init__(self) -> None:
         self.inside = set(self.members)

@@ -40,8 +40,9 @@ class Scan:
         reverse_derived: program parameters -> the derived values among ``reverse_coefs``.
         reverse: the step's gradient.
         accumulators: reverse's outputs to be summed over time.
-        epilogue: program accumulators (summed) and ``reverse_coefs`` -> ``grad_<parameter>``; linear in the sums.
-        members: source node of each program line's origin, for comments.
+        epilogue: program accumulators (summed), parameters and what ``reverse_derived`` gives -> ``grad_<parameter>``;
+            linear in the sums.
+        members: source nodes that it computes, for comments.
     """
 
     name: str
