@@ -81,10 +81,25 @@ class Note:
 
 @dataclass(frozen=True)
 class StateInfo:
-    """One entry of a network's state: feature shape and first value."""
+    """One entry of a network's state.
+
+    Attributes:
+        shape: its shape without the batch axis.
+        init: its first value.
+        shared: whether the whole batch has one value: no batch axis.
+        parameter: the parameter whose value it starts from, instead of ``init``.
+        dtype: ``"float32"``, or ``"int64"`` for counters.
+    """
 
     shape: tuple[int, ...]
-    init: float
+    init: float = 0.0
+    shared: bool = False
+    parameter: str = ""
+    dtype: str = "float32"
+
+    def full_shape(self, batch: int) -> tuple[int, ...]:
+        """Its shape in a state of ``batch`` sequences."""
+        return self.shape if self.shared else (batch, *self.shape)
 
 
 @dataclass

@@ -21,6 +21,7 @@ from snncompile.ir.params import check_constraint
 from snncompile.passes.pipeline import Request, compile_graph
 from snncompile.records import RecordRequest, read_request
 from snncompile.signals_io import Sequences, batch_first, check_state, read_inputs, read_step
+from snncompile.states import initial_state
 from snncompile.targets.executor import Executor, Run, RunResult
 from snncompile.targets.registry import automatic, checked_name, make_target
 from snncompile.values import build_module_tree, clamp, clamp_sign
@@ -180,10 +181,7 @@ class Network(nn.Module):
         return self._initial(batch, self._device())
 
     def _initial(self, batch: int, device: torch.device) -> State:
-        return {
-            name: torch.full((batch, *info.shape), info.init, device=device)
-            for name, info in self.layout.states.items()
-        }
+        return initial_state(self.layout.states, batch, device, self.value)
 
     def _run(self, data: Sequences, state: State, asked: RecordRequest) -> RunResult:
         executor = self.executor(data.device, frozenset((*asked.courses, *asked.sums)))
@@ -260,9 +258,7 @@ class Network(nn.Module):
         return named
 
     @staticmethod
-    def _recorded(
-        found: Mapping[str, Tensor], asked: RecordRequest, batched: bool, steps: int
-    ) -> dict[str, Tensor]:
+    def _recorded(found: Mapping[str, Tensor], asked: RecordRequest, batched: bool, steps: int) -> dict[str, Tensor]:
         record = {}
         for name, signal in asked.asked:
             if name == signal:

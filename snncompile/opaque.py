@@ -113,7 +113,7 @@ def _shapes(handle: int, record: str, steps: int, batch: int) -> list[list[int]]
     courses, sums = _asked(record)
     return [
         *([steps, batch, *shape] for shape in layout.outputs.values()),
-        *([batch, *info.shape] for info in layout.states.values()),
+        *(list(info.full_shape(batch)) for info in layout.states.values()),
         *([steps, batch, *layout.records[name]] for name in courses),
         *([batch, *layout.records[name]] for name in sums),
     ]
@@ -165,7 +165,7 @@ def evolve_backward(
     n, m = len(values), len(inputs)
 
     def replay() -> list[Tensor]:
-        leaves = [t.detach().requires_grad_() for t in tensors]
+        leaves = [t.detach().requires_grad_(t.is_floating_point()) for t in tensors]
         with torch.enable_grad():
             results = _run(handle, record, leaves[:n], leaves[n : n + m], leaves[n + m :])
             pairs = [(r, g) for r, g in zip(results, grads, strict=True) if r.requires_grad]
@@ -210,4 +210,3 @@ def _backward(ctx: Any, grads: list[Tensor]) -> Any:
 
 
 evolve.register_autograd(_backward, setup_context=_setup)
-

@@ -160,13 +160,23 @@ def check_state(state: Mapping[str, Tensor], infos: Mapping[str, StateInfo], bat
         said = [f"missing {', '.join(missing)}"] if missing else []
         said += [f"unknown {', '.join(unknown)}"] if unknown else []
         raise InputError(f"this is no state of this network: {'; '.join(said)}")
-    held = {name: _as_float(f"state {name!r}", state[name]) for name in infos}
+    held = {name: _as_state(name, state[name], info) for name, info in infos.items()}
     for name, info in infos.items():
-        if tuple(held[name].shape) != (batch, *info.shape):
+        if tuple(held[name].shape) != info.full_shape(batch):
             raise InputError(
-                f"state {name!r} has shape {tuple(held[name].shape)}; with this input it is {(batch, *info.shape)}"
+                f"state {name!r} has shape {tuple(held[name].shape)}; with this input it is {info.full_shape(batch)}"
             )
     return held
+
+
+def _as_state(name: str, value: Any, info: StateInfo) -> Tensor:
+    if info.dtype == "float32":
+        return _as_float(f"state {name!r}", value)
+    held = _tensor(f"state {name!r}", value)
+    if held.is_floating_point() or held.is_complex() or held.dtype is torch.bool:
+        given = str(held.dtype).removeprefix("torch.")
+        raise InputError(f"state {name!r} is {given}; it holds whole numbers ({info.dtype})")
+    return held.to(getattr(torch, info.dtype))
 
 
 def batch_first(x: Tensor, batched: bool) -> Tensor:

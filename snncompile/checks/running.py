@@ -10,6 +10,7 @@ from torch import Tensor
 
 from snncompile.ir.types import SignalType
 from snncompile.network import Network
+from snncompile.states import initial_state
 from snncompile.targets.executor import Executor, Run
 
 
@@ -65,7 +66,7 @@ def outcome(net: Network, executor: Executor, sample: Sample, record: Sequence[s
     declared = net.graph.parameters()
     values = {n: v.detach().requires_grad_(declared[n].trainable) for n, v in net.state_dict().items()}
     inputs = {n: x.clone().requires_grad_() for n, x in sample.inputs.items()}
-    state = {n: torch.full((sample.batch, *i.shape), i.init) for n, i in net.graph.states().items()}
+    state = initial_state(net.graph.states(), sample.batch, torch.device("cpu"), values.__getitem__)
     run = Run(
         values,
         inputs,
