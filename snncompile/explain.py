@@ -190,7 +190,7 @@ def _runs_as(graph: Graph, region: Region, target: str) -> str:
 
     layer = match(graph, region)
     if isinstance(layer, Layer) and target == "c":
-        layer = "C has no kernel for a whole layer"
+        return f"one function over all steps: the product of {layer.connection}, then {layer.neurons} ({backend})"
     if isinstance(layer, Layer):
         return f"one kernel for each step: the product of {layer.connection}, then {layer.neurons} ({backend})"
     kernels = sum(isinstance(graph.op(n), Elementwise) for n in region.nodes)

@@ -69,15 +69,10 @@ def printed_kernels(graph: Graph, save_some: bool, target: str = "triton") -> li
 
 
 def _of_graph(compiled: Graph, save_some: bool) -> Iterator[Printed]:
-    from snncompile.targets.recurrent_layer import Layer, match
     from snncompile.targets.scan import make_scan
     from snncompile.targets.triton.aot import scan_kernels
 
-    layers = {}
-    for region in compiled.regions:
-        layer = match(compiled, region) if region.kind == "recurrent" else None
-        if isinstance(layer, Layer):
-            layers[layer.neurons] = layer
+    layers = _layers(compiled)
     for name, op in compiled.of_type(Elementwise):
         scan = make_scan(name, op)
         per_neuron = [role for role, p in op.params.items() if p.shape != ()]
@@ -91,16 +86,31 @@ def _of_graph(compiled: Graph, save_some: bool) -> Iterator[Printed]:
                 yield Printed(name, f"{name}_{role}", source)
 
 
+def _layers(compiled: Graph) -> dict[str, Layer]:
+    """Population -> the recurrent layer that it is part of."""
+    from snncompile.targets.recurrent_layer import Layer, match
+
+    found = (match(compiled, region) for region in compiled.regions if region.kind == "recurrent")
+    return {layer.neurons: layer for layer in found if isinstance(layer, Layer)}
+
+
 def _c_of_graph(compiled: Graph, save_some: bool) -> Iterator[Printed]:
-    from snncompile.targets.c.sources import scan_sources
+    from snncompile.targets.c.sources import layer_sources, scan_sources
     from snncompile.targets.scan import make_scan, one_number
 
+    layers = _layers(compiled)
     for name, op in compiled.of_type(Elementwise):
         scan = make_scan(name, op)
         per_neuron = [role for role, p in op.params.items() if p.shape != ()]
         one, one_back = (one_number(scan, per_neuron, reverse) for reverse in (False, True))
         read = _read(compiled, name, scan.results)
-        for role, source in scan_sources(scan, read, one, one_back, save_some).items():
+        if name in layers:
+            layer = layers[name]
+            bias = "bias" in compiled.op(layer.connection).params
+            sources = layer_sources(scan, layer.port, layer.source, bias, read, one, one_back)
+        else:
+            sources = scan_sources(scan, read, one, one_back, save_some)
+        for role, source in sources.items():
             yield Printed(name, f"{name}_{role}", source, suffix=C_SOURCE)
 
 

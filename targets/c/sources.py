@@ -7,6 +7,12 @@ from collections.abc import Collection
 from snncompile.targets.c.backward import print_backward
 from snncompile.targets.c.forward import print_forward
 from snncompile.targets.c.kernel import KernelSource
+from snncompile.targets.c.recurrent_kernel import (
+    LayerBackward,
+    LayerForward,
+    print_layer_backward,
+    print_layer_forward,
+)
 from snncompile.targets.scan import Scan
 from snncompile.targets.variant import BackwardVariant, ForwardVariant, Layout
 
@@ -41,3 +47,43 @@ def scan_sources(
         sources[f"forward_{'checkpoint' if save_some else 'save'}"] = print_forward(scan, forward._replace(save=save))
     sources["backward_checkpoint" if save_some and scan.states else "backward"] = print_backward(scan, backward)
     return sources
+
+
+def layer_sources(
+    scan: Scan,
+    port: str,
+    source: str,
+    bias: bool,
+    outputs: Collection[str],
+    one: Collection[str],
+    one_reverse: Collection[str],
+) -> dict[str, KernelSource]:
+    """Role -> file of a recurrent layer: inference, and training forward and backward.
+
+    Args:
+        scan: the layer's neurons.
+        port: the input that is the product.
+        source: the result that the product reads.
+        bias: whether the product has a bias.
+        outputs: results whose course is wanted.
+        one: coefficients that are one number for all neurons.
+        one_reverse: reverse coefficients that are.
+    """
+    store = tuple(r for r in scan.results if r in outputs or r == source)
+    unit = (True,) * len(scan.inputs)
+    layout = Layout(unit, tuple(c in one for c in scan.coefs))
+    forward = LayerForward(port, source, layout, bias, store, False)
+    backward = LayerBackward(
+        port,
+        source,
+        Layout(unit, tuple(c in one_reverse for c in scan.reverse_coefs)),
+        tuple((r, True) for r in store),
+        (),
+        tuple(x for x in scan.inputs if x != port),
+        bool(scan.accumulators),
+    )
+    return {
+        "recurrent": print_layer_forward(scan, forward),
+        "recurrent_save": print_layer_forward(scan, forward._replace(train=True)),
+        "recurrent_backward": print_layer_backward(scan, backward),
+    }

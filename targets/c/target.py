@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,8 +14,10 @@ from torch import Tensor
 from snncompile.targets.c.availability import check_runnable
 from snncompile.targets.c.backward import print_backward
 from snncompile.targets.c.compiler import function
+from snncompile.targets.c.courses import add_course, unit
 from snncompile.targets.c.forward import print_forward
 from snncompile.targets.c.kernel import LANES, KernelSource
+from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.scan import BackwardCall, BackwardResult, ForwardCall, ForwardResult, Scan, allocate
 from snncompile.targets.variant import backward_variant, forward_variant
 
@@ -45,6 +48,13 @@ class CTarget:
         self._empty = empty
         self._kernels: weakref.WeakKeyDictionary[Scan, dict[Any, Kernel]] = weakref.WeakKeyDictionary()
 
+    @cached_property
+    def recurrent(self) -> RecurrentTarget:
+        """Runs the recurrent layers that are one connection and one population."""
+        from snncompile.targets.c.recurrent import RecurrentLayers
+
+        return RecurrentLayers(self._threads, self._empty)
+
     def forward(self, scan: Scan, call: ForwardCall) -> ForwardResult:
         """Run ``scan`` from the first step to the last."""
         steps, batch, size = call.shape
@@ -52,7 +62,7 @@ class CTarget:
         result = allocate(call, self._make)
         if not batch * size:
             return result
-        variant = forward_variant(call, _unit)
+        variant = forward_variant(call, unit)
         kernel = self._kernel(scan, variant, print_forward)
         source = kernel.source
         courses = [call.inputs[i] for i in source.inputs]
@@ -60,8 +70,8 @@ class CTarget:
         coefs = [call.coefs[i] for i in source.coefs]
         rows, lanes, coefs = _layout(call.shape, courses, coefs)
         args: list[int] = []
-        for x, unit in zip(courses, units, strict=True):
-            _add_course(args, x, unit)
+        for x, flat in zip(courses, units, strict=True):
+            add_course(args, x, flat)
         for group in (coefs, call.states, result.stored.values(), result.sums.values(), result.finals, result.saved):
             args += [t.data_ptr() for t in group]
         args.append(steps)
@@ -75,7 +85,7 @@ class CTarget:
         steps, batch, size = call.shape
         grads = call.grads
         _check(call.inputs, call.saved, call.coefs, tuple(grads.values()))
-        variant = backward_variant(scan, call, _unit)
+        variant = backward_variant(scan, call, unit)
         kernel = self._kernel(scan, variant, print_backward)
         source = kernel.source
         empty, cells = self._make, (batch, size)
@@ -89,12 +99,12 @@ class CTarget:
             rows, lanes, coefs = _layout(call.shape, [*courses, *given], coefs)
             args: list[int] = []
             for i, x in zip(source.inputs, courses, strict=True):
-                _add_course(args, x, variant.layout.inputs[i])
+                add_course(args, x, variant.layout.inputs[i])
             args += [c.data_ptr() for c in coefs]
             args += [call.saved[i].data_ptr() for i in source.states]
             units = dict(variant.grads)
             for r, grad in zip(source.grads, given, strict=True):
-                _add_course(args, grad, units[r])
+                add_course(args, grad, units[r])
             finals = dict(zip(scan.states, call.grad_finals, strict=True))
             args += [g.data_ptr() for s in source.carried if (g := finals[s]) is not None]
             for group in (inputs, starts, sums):
@@ -145,17 +155,6 @@ def _layout(shape: tuple[int, int, int], courses: list[Tensor], coefs: list[Tens
         if row != size or (column != 1 and size != 1):
             return batch, size, coefs
     return 1, batch * size, [c.repeat(batch) if c.dim() else c for c in coefs]
-
-
-def _unit(course: Tensor, shape: tuple[int, int, int]) -> bool:
-    """Whether neurons lie one after the other."""
-    return shape[2] == 1 or course.stride(2) == 1
-
-
-def _add_course(args: list[int], course: Tensor, unit: bool) -> None:
-    """Append a course and its strides, as a function takes them."""
-    time, row, column = course.stride()
-    args += (course.data_ptr(), time, row) if unit else (course.data_ptr(), time, row, column)
 
 
 def _check(*groups: tuple[Tensor, ...]) -> None:

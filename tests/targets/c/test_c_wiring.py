@@ -42,6 +42,7 @@ def test_artifact_holds_sources(tmp_path):
     net.save(tmp_path / "n.snn")
     names = {p.name for p in (tmp_path / "n.snn" / "kernels").iterdir()}
     assert {"li_forward.c", "li_forward_save.c", "li_backward.c"} <= names
+    assert {"add_lif_recurrent.c", "add_lif_recurrent_save.c", "add_lif_recurrent_backward.c"} <= names
     assert "/li_backward.c" in (tmp_path / "n.snn" / "report.txt").read_text()
     loaded = snn.load(tmp_path / "n.snn")
     x = (torch.rand(2, 9, 4) < 0.5).float()
@@ -60,4 +61,4 @@ def test_artifact_without_a_compiler(no_compiler):
 
 def test_explain_says_how_a_cycle_runs():
     text = explain_text(explain(snn.compile(model, target="c").graph, "c"))
-    assert "C has no kernel for a whole layer" in text
+    assert "one function over all steps: the product of linear_1, then" in text

@@ -1,0 +1,16 @@
+"""How courses ``(T, B, N)`` are handed to generated functions."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def unit(course: Tensor, shape: tuple[int, int, int]) -> bool:
+    """Whether neurons lie one after the other."""
+    return shape[2] == 1 or course.stride(2) == 1
+
+
+def add_course(args: list[int], course: Tensor, unit: bool) -> None:
+    """Append a course and its strides, as a function takes them."""
+    time, row, column = course.stride()
+    args += (course.data_ptr(), time, row) if unit else (course.data_ptr(), time, row, column)

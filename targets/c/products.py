@@ -1,0 +1,128 @@
+"""C source of products: rows of a weight added up, for sparse inputs and for dense ones.
+
+Each output is one sum over the inputs, first to last, one multiply-add for each that counts. So a result depends
+neither on the number of threads nor on how the batch is divided, and leaving out zeros changes nothing.
+"""
+
+from __future__ import annotations
+
+#: Sequences whose products are computed together, so that a row of the weight is read once for all of them.
+TILE = 4
+
+PRODUCTS = f"""#define TILE {TILE} /* sequences whose products are computed together */
+
+/* acc + a * b, rounded once where the processor can do that. */
+#ifdef FP_FAST_FMAF
+#define SNN_MADD(a, b, acc) fmaf(a, b, acc)
+#else
+#define SNN_MADD(a, b, acc) ((acc) + (a) * (b))
+#endif
+"""
+
+_EVENTS = """/* List the inputs that are not zero; how many there are. */
+SNN_INLINE int64_t snn_active(const float *restrict x, int64_t inputs, int32_t *restrict active)
+{
+    int64_t count = 0, k = 0;
+    for (; k + 8 <= inputs; k += 8) {
+        int any = 0;
+        for (int i = 0; i < 8; i++)
+            any |= x[k + i] != 0.0f;
+        if (any)
+            for (int i = 0; i < 8; i++) {
+                active[count] = (int32_t)(k + i);
+                count += x[k + i] != 0.0f;
+            }
+    }
+    for (; k < inputs; k++) {
+        active[count] = (int32_t)k;
+        count += x[k] != 0.0f;
+    }
+    return count;
+}
+
+/* Add to `out` the listed rows of `weight` (a row of m for each input), each times its input. */
+SNN_INLINE void snn_gather(
+    const float *restrict x, const int32_t *restrict active, int64_t count, const float *restrict weight, int64_t m,
+    float *restrict out)
+{
+    int64_t i = 0;
+    for (; i + 4 <= count; i += 4) {
+        const int64_t k0 = active[i], k1 = active[i + 1], k2 = active[i + 2], k3 = active[i + 3];
+        const float x0 = x[k0], x1 = x[k1], x2 = x[k2], x3 = x[k3];
+        const float *restrict w0 = weight + k0 * m, *restrict w1 = weight + k1 * m;
+        const float *restrict w2 = weight + k2 * m, *restrict w3 = weight + k3 * m;
+#pragma omp simd
+        for (int64_t j = 0; j < m; j++)
+            out[j] = SNN_MADD(x3, w3[j], SNN_MADD(x2, w2[j], SNN_MADD(x1, w1[j], SNN_MADD(x0, w0[j], out[j]))));
+    }
+    for (; i < count; i++) {
+        const float x0 = x[active[i]];
+        const float *restrict w0 = weight + active[i] * m;
+#pragma omp simd
+        for (int64_t j = 0; j < m; j++)
+            out[j] = SNN_MADD(x0, w0[j], out[j]);
+    }
+}
+"""
+
+_DENSE = """/* out = x @ weight for one row of x; the weight has a row of m for each input. */
+SNN_INLINE void snn_dense_row(
+    const float *restrict x, const float *restrict weight, int64_t inputs, int64_t m, float *restrict out)
+{
+    for (int64_t j = 0; j < m; j++)
+        out[j] = 0.0f;
+    int64_t k = 0;
+    for (; k + 4 <= inputs; k += 4) {
+        const float x0 = x[k], x1 = x[k + 1], x2 = x[k + 2], x3 = x[k + 3];
+        const float *restrict w = weight + k * m;
+#pragma omp simd
+        for (int64_t j = 0; j < m; j++)
+            out[j] = SNN_MADD(x3, w[3 * m + j], SNN_MADD(x2, w[2 * m + j],
+                     SNN_MADD(x1, w[m + j], SNN_MADD(x0, w[j], out[j]))));
+    }
+    for (; k < inputs; k++) {
+#pragma omp simd
+        for (int64_t j = 0; j < m; j++)
+            out[j] = SNN_MADD(x[k], weight[k * m + j], out[j]);
+    }
+}
+
+/* The same for TILE rows of x, which lie `step` apart, as those of `out`. */
+SNN_INLINE void snn_dense_tile(
+    const float *restrict x, int64_t step, const float *restrict weight, int64_t inputs, int64_t m,
+    float *restrict out)
+{
+    const float *restrict a = x, *restrict b = x + step, *restrict c = x + 2 * step, *restrict d = x + 3 * step;
+    float *restrict p = out, *restrict q = out + step, *restrict r = out + 2 * step, *restrict s = out + 3 * step;
+    for (int64_t j = 0; j < m; j++)
+        p[j] = q[j] = r[j] = s[j] = 0.0f;
+    int64_t k = 0;
+    for (; k + 4 <= inputs; k += 4) {
+        const float a0 = a[k], a1 = a[k + 1], a2 = a[k + 2], a3 = a[k + 3];
+        const float b0 = b[k], b1 = b[k + 1], b2 = b[k + 2], b3 = b[k + 3];
+        const float c0 = c[k], c1 = c[k + 1], c2 = c[k + 2], c3 = c[k + 3];
+        const float d0 = d[k], d1 = d[k + 1], d2 = d[k + 2], d3 = d[k + 3];
+        const float *restrict w = weight + k * m;
+#pragma omp simd
+        for (int64_t j = 0; j < m; j++) {
+            const float w0 = w[j], w1 = w[m + j], w2 = w[2 * m + j], w3 = w[3 * m + j];
+            p[j] = SNN_MADD(a3, w3, SNN_MADD(a2, w2, SNN_MADD(a1, w1, SNN_MADD(a0, w0, p[j]))));
+            q[j] = SNN_MADD(b3, w3, SNN_MADD(b2, w2, SNN_MADD(b1, w1, SNN_MADD(b0, w0, q[j]))));
+            r[j] = SNN_MADD(c3, w3, SNN_MADD(c2, w2, SNN_MADD(c1, w1, SNN_MADD(c0, w0, r[j]))));
+            s[j] = SNN_MADD(d3, w3, SNN_MADD(d2, w2, SNN_MADD(d1, w1, SNN_MADD(d0, w0, s[j]))));
+        }
+    }
+    for (; k < inputs; k++) {
+        const float *restrict w = weight + k * m;
+#pragma omp simd
+        for (int64_t j = 0; j < m; j++) {
+            p[j] = SNN_MADD(a[k], w[j], p[j]);
+            q[j] = SNN_MADD(b[k], w[j], q[j]);
+            r[j] = SNN_MADD(c[k], w[j], r[j]);
+            s[j] = SNN_MADD(d[k], w[j], s[j]);
+        }
+    }
+}
+"""
+EVENTS = f"{PRODUCTS}\n{_EVENTS}"
+DENSE = f"{PRODUCTS}\n{_DENSE}"

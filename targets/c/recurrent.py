@@ -1,0 +1,150 @@
+"""Recurrent layers with one generated function for the whole sequence: product and neurons in one loop over time.
+
+Forward adds up the rows of the transposed weight whose input is not zero; backward multiplies the gradient of every
+step with the weight, for some sequences together. Memory for training: every state and the product, each
+``(T, B, N)``, besides what is stored.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snncompile.targets.c.availability import check_runnable
+from snncompile.targets.c.compiler import function
+from snncompile.targets.c.courses import add_course, unit
+from snncompile.targets.c.kernel import KernelSource
+from snncompile.targets.c.products import TILE
+from snncompile.targets.c.recurrent_kernel import (
+    LayerBackward,
+    LayerForward,
+    print_layer_backward,
+    print_layer_forward,
+)
+from snncompile.targets.recurrent_call import (
+    RecurrentBackwardCall,
+    RecurrentBackwardResult,
+    RecurrentForwardCall,
+    RecurrentForwardResult,
+)
+from snncompile.targets.scan import Scan
+from snncompile.targets.variant import Layout
+
+#: Time steps * sequences * neurons that a thread must have to be worth waking.
+_WORTH = 4096
+
+
+class RecurrentLayers:
+    """Runs recurrent layers with generated C.
+
+    Args:
+        threads: how many threads to use for every call, instead of up to torch's number, by size.
+        empty: allocates outputs; tests hand in one that fills them with NaN.
+    """
+
+    def __init__(self, threads: int | None = None, empty: Callable[..., Tensor] = torch.empty) -> None:
+        self._threads = threads
+        self._empty = empty
+        self._kernels: weakref.WeakKeyDictionary[Scan, dict[Any, tuple[KernelSource, Callable[..., Any]]]]
+        self._kernels = weakref.WeakKeyDictionary()
+
+    def forward(self, scan: Scan, call: RecurrentForwardCall) -> RecurrentForwardResult:
+        """Run from the first step to the last."""
+        _check(call.weight, call.start, *call.states, *call.coefs, *(x for x in call.inputs if x is not None))
+        steps, batch, size = call.shape
+        variant = LayerForward(call.port, call.source, _layout(call), call.bias is not None, call.store, call.train)
+        source, run = self._kernel(scan, variant)
+        stored = {r: self._make(call.shape) for r in scan.results if r in call.store or r == call.source}
+        finals = tuple(s.clone() for s in call.states)
+        saved = tuple(self._make(call.shape) for _ in call.states) if call.train else ()
+        product = self._make(call.shape if call.train else (batch, size))
+        if steps * batch * size:
+            across = call.weight.t().contiguous()
+            bias = None if call.bias is None else call.bias.contiguous()
+            active = torch.empty((batch, size + 1), dtype=torch.int32)
+            held = [across, *([] if bias is None else [bias]), call.start]
+            args = [t.data_ptr() for t in held]
+            _add_inputs(args, source, call)
+            args += [call.coefs[i].data_ptr() for i in source.coefs]
+            args += [t.data_ptr() for t in (*finals, *stored.values(), *saved, product, active)]
+            run(*args, steps, batch, size, self._team(call.shape, batch))
+        return RecurrentForwardResult(stored, finals, saved, product if call.train else None)
+
+    def backward(self, scan: Scan, call: RecurrentBackwardCall) -> RecurrentBackwardResult:
+        """Run the gradient from the last step to the first."""
+        _check(call.weight, call.product, *call.saved, *call.coefs, *call.grads.values())
+        steps, batch, size = call.shape
+        needed = tuple(x for x, n in zip(scan.inputs, call.need_inputs, strict=True) if n and x != call.port)
+        variant = LayerBackward(
+            call.port,
+            call.source,
+            _layout(call),
+            tuple((r, unit(call.grads[r], call.shape)) for r in scan.results if r in call.grads),
+            tuple(s for s, g in zip(scan.states, call.grad_finals, strict=True) if g is not None),
+            needed,
+            call.need_accumulators,
+        )
+        source, run = self._kernel(scan, variant)
+        cells = (batch, size)
+        ends = [torch.zeros(cells) if g is None else g.clone() for g in call.grad_finals]
+        states = dict(zip(scan.states, ends, strict=True))
+        start = torch.zeros(cells)
+        product = self._make(call.shape)
+        inputs = {x: self._make(call.shape) for x in needed}
+        sums = {a: torch.zeros(cells) for a in (scan.accumulators if call.need_accumulators else ())}
+        if steps * batch * size:
+            weight = call.weight.contiguous()
+            args = [weight.data_ptr(), start.data_ptr()]
+            _add_inputs(args, source, call)
+            args += [call.product.data_ptr(), *(call.coefs[i].data_ptr() for i in source.coefs)]
+            args += [call.saved[i].data_ptr() for i in source.states]
+            for r in source.grads:
+                add_course(args, call.grads[r], unit(call.grads[r], call.shape))
+            args += [states[s].data_ptr() for s in source.carried]
+            args += [t.data_ptr() for t in (product, *inputs.values(), *sums.values())]
+            limit = self._threads or torch.get_num_threads()
+            together = max(1, min(TILE, -(-batch // limit)))
+            team = self._team(call.shape, -(-batch // together))
+            run(*args, steps, together, batch, size, team)
+        return RecurrentBackwardResult(
+            tuple(inputs.get(x) for x in scan.inputs), product, start, tuple(states.values()), sums
+        )
+
+    def _make(self, shape: tuple[int, ...]) -> Tensor:
+        return self._empty(shape, dtype=torch.float32, device="cpu")
+
+    def _kernel(self, scan: Scan, variant: Any) -> tuple[KernelSource, Callable[..., Any]]:
+        kernels = self._kernels.setdefault(scan, {})
+        if variant not in kernels:
+            ahead = isinstance(variant, LayerForward)
+            source = print_layer_forward(scan, variant) if ahead else print_layer_backward(scan, variant)
+            kernels[variant] = source, function(source.name, source.text, source.types)
+        return kernels[variant]
+
+    def _team(self, shape: tuple[int, int, int], parts: int) -> int:
+        """How many threads to use; what comes out does not depend on it."""
+        if self._threads is not None:
+            return self._threads
+        steps, batch, size = shape
+        return max(1, min(torch.get_num_threads(), parts, steps * batch * size // _WORTH))
+
+
+def _layout(call: RecurrentForwardCall | RecurrentBackwardCall) -> Layout:
+    units = tuple(x is None or unit(x, call.shape) for x in call.inputs)
+    return Layout(units, tuple(c.dim() == 0 for c in call.coefs))
+
+
+def _add_inputs(args: list[int], source: KernelSource, call: RecurrentForwardCall | RecurrentBackwardCall) -> None:
+    for i in source.inputs:
+        x = call.inputs[i]
+        assert x is not None
+        add_course(args, x, unit(x, call.shape))
+
+
+def _check(*tensors: Tensor) -> None:
+    for tensor in tensors:
+        check_runnable(tensor)
