@@ -331,6 +331,8 @@ class Network(nn.Module):
         inline: bool = False,
         opset: int | None = None,
         check: bool = True,
+        quantize: str | None = None,
+        calibrate: Any = None,
     ) -> OnnxExport:
         """Write the network, as it is in ``eval()``, to an ONNX file, checked against the torch reference.
 
@@ -343,16 +345,23 @@ class Network(nn.Module):
             opset: the operator set; None takes the one that most runtimes understand.
             check: run the file in onnx's checker, ONNX Runtime (if installed) and onnx's reference evaluator, against
                 the reference on random input.
+            quantize: ``"int8"`` stores weights as int8, one scale per output channel; needs ``calibrate``.
+            calibrate: data like that which the network will see: the path of a ``.npz`` or ``.npy`` file, or a mapping
+                of arrays by input; ``labels`` beside them, a class for each sequence, lets accuracy be compared.
 
         Returns:
-            what was written, and what the checks found.
+            what was written, what the checks found, and what quantising changed.
 
         Raises:
+            InputError: for calibration data that does not fit.
             InterchangeError: for what ONNX cannot say, a path that cannot be written, or a file that fails a check.
         """
         from snncompile.onnx_export import export_onnx
 
-        return export_onnx(self, path, form, steps=steps, inline=inline, opset=opset, check=check)
+        return export_onnx(
+            self, path, form, steps=steps, inline=inline, opset=opset, check=check, quantize=quantize,
+            calibrate=calibrate,
+        )  # fmt: skip
 
     def to_nir(self, path: str | Path, *, lossy: bool = False) -> NirExport:
         """Write the network to a NIR file that :func:`snncompile.from_nir` reads back with the same outputs.

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import snncompile
+from snncompile.calibration import read_calibration
 from snncompile.ir.errors import InterchangeError
 from snncompile.passes.pipeline import Request as PassRequest
 from snncompile.passes.pipeline import compile_graph
 
 if TYPE_CHECKING:
     from snncompile.network import Network
+    from snncompile.targets.onnx.calibrating import Quantization
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class OnnxExport:
         outputs: names of the outputs.
         states: input that takes a state -> output that gives its new value.
         checks: pairs of who checked and what was found; none where the file was not checked.
+        quantization: what quantising changed, on the calibration data; None for a file in float32.
     """
 
     path: Path
@@ -43,10 +46,13 @@ class OnnxExport:
     outputs: tuple[str, ...]
     states: dict[str, str]
     checks: tuple[tuple[str, str], ...]
+    quantization: Quantization | None = None
 
     def __str__(self) -> str:
         lines = [f"{self.path}: form {self.form}, opset {self.opset}, {self.bytes} bytes"]
         lines += [f"  {who}: {found}" for who, found in self.checks] or ["  not checked"]
+        if self.quantization is not None:
+            lines += [f"  {line}" for line in str(self.quantization).splitlines()]
         return "\n".join(lines)
 
 
@@ -59,15 +65,21 @@ def export_onnx(
     inline: bool = False,
     opset: int | None = None,
     check: bool = True,
+    quantize: str | None = None,
+    calibrate: Any = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> OnnxExport:
     """Write ``net``, as it is in evaluation, to an ONNX file; see :meth:`snncompile.Network.to_onnx`."""
     from snncompile.targets.onnx.opsets import checked_form, checked_opset
+    from snncompile.targets.onnx.quantizing import checked_kind
 
     checked_form(form, steps)
     opset = checked_opset(opset)
+    checked_kind(quantize, calibrate is not None)
+    data = None if quantize is None else read_calibration(calibrate, net.graph, steps)
     path = Path(path)
     net.check_parameters()
+    from snncompile.targets.onnx import calibrating, quantizing
     from snncompile.targets.onnx.assembling import assemble
     from snncompile.targets.onnx.export import build
     from snncompile.targets.onnx.parts import LATER, Built, Request
@@ -81,7 +93,7 @@ def export_onnx(
             given = str(value.dtype).removeprefix("torch.")
             raise InterchangeError(f"{name} is {given}; networks compute in float32: convert it back, net.float()")
     request = Request(graph, net.graph, values, form, opset, steps)
-    metadata = _metadata(net, form, steps)
+    metadata = _metadata(net, form, steps, quantize)
 
     def make(request: Request) -> tuple[Any, Built]:
         built = build(request)
@@ -90,8 +102,16 @@ def export_onnx(
 
     model, built = make(request)
     checks: tuple[tuple[str, str], ...] = ()
+    quantization: Quantization | None = None
     with replacing(path) as made:
         save(model, built.initializers, made)
+        if data is not None:
+            say("calibrating")
+            before = written_size(made)
+            seen = calibrating.look(request, data.inputs)
+            request, stored = quantizing.quantize(request, seen.extents)
+            model, built = make(request)
+            save(model, built.initializers, made)
         if check:
             say("checking")
             from snncompile.targets.onnx.checking import check_file
@@ -99,14 +119,20 @@ def export_onnx(
             found = check_file(made, model, request, built, make)
             checks = tuple((f.runtime, f.text) for f in found)
         size = written_size(made)
+        if data is not None:
+            say("comparing")
+            sizes = before, size
+            quantization = calibrating.compare(
+                model, request, built, seen, data.inputs, data.labels, sizes, stored, made.parent
+            )
     states = {s.name: f"{s.name}{LATER}" for s in built.states}
     return OnnxExport(
         path, form, opset, size, tuple(f.name for f in model.functions), tuple(i.name for i in built.inputs),
-        tuple(o.name for o in built.outputs if o.name not in states.values()), states, checks,
+        tuple(o.name for o in built.outputs if o.name not in states.values()), states, checks, quantization,
     )  # fmt: skip
 
 
-def _metadata(net: Network, form: str, steps: int | None) -> dict[str, str]:
+def _metadata(net: Network, form: str, steps: int | None, quantize: str | None) -> dict[str, str]:
     graph = net.graph
     places = [w for name in graph.names if (w := graph.where(name)) is not None]
     source = f"{PurePath(places[0].file).name}:{graph.name}" if places else graph.name
@@ -118,4 +144,6 @@ def _metadata(net: Network, form: str, steps: int | None) -> dict[str, str]:
         "form": form,
         "layout": "(batch, *features)" if form == "step" else "(batch, time, *features)",
     }
+    if quantize is not None:
+        facts["quantization"] = "weights int8 per output channel; states and neurons float32"
     return facts | ({} if steps is None else {"steps": str(steps)})

@@ -7,10 +7,10 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from snncompile.arrays import check_finite, exact, named_inputs, read_arrays
 from snncompile.cli.errors import UsageError
 from snncompile.ir.errors import InputError
 from snncompile.ir.graph import StateInfo
@@ -29,21 +29,7 @@ def read_data(path: Path | None, types: Mapping[str, SignalType]) -> dict[str, n
         return {}
     if path is None:
         raise UsageError(f"give an input: INPUT.npz with {', '.join(types)}, or INPUT.npy")
-    arrays = read_arrays(path)
-    if None in arrays:
-        if len(types) > 1:
-            raise InputError(
-                f"{path} holds one array; the network has the inputs {', '.join(types)}: use a .npz with these"
-            )
-        arrays = {next(iter(types)): arrays[None]}
-    named = {str(name): value for name, value in arrays.items()}
-    unknown = [name for name in named if name not in types]
-    missing = [name for name in types if name not in named]
-    if missing:
-        raise InputError(f"{path} lacks the input {missing[0]!r}; it holds {', '.join(named) or 'nothing'}")
-    if unknown:
-        raise InputError(f"{path} holds {unknown[0]!r}, which is no input; the inputs are {', '.join(types)}")
-    return {name: _checked(name, named[name], types[name]) for name in types}
+    return named_inputs(str(path), read_arrays(path), types)
 
 
 def read_state(path: Path | None, infos: Mapping[str, StateInfo]) -> dict[str, np.ndarray] | None:
@@ -59,78 +45,9 @@ def read_state(path: Path | None, infos: Mapping[str, StateInfo]) -> dict[str, n
     for name, value in arrays.items():
         info = infos.get(str(name))
         whole = info is not None and info.dtype != "float32" and value.dtype.kind in "ui"
-        found[str(name)] = value if whole else _exact(f"state {name!r}", value)
-        _check_finite(f"state {name!r}", found[str(name)])
+        found[str(name)] = value if whole else exact(f"state {name!r}", value)
+        check_finite(f"state {name!r}", found[str(name)])
     return found
-
-
-def read_arrays(path: Path) -> dict[str | None, np.ndarray]:
-    """The arrays of a ``.npz`` by name, or that of a ``.npy`` under None. Nothing is unpickled.
-
-    Raises:
-        InputError: where it is no such file.
-    """
-    try:
-        loaded: Any = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {None: loaded}
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
-    except (ValueError, EOFError, zipfile.BadZipFile) as err:
-        if "allow_pickle" in str(err) or "Object arrays" in str(err):
-            if path.suffix in (".npy", ".npz"):
-                raise InputError(f"{path} holds Python objects, not numbers; those are not read") from None
-            raise InputError(f"{path} is no .npy or .npz file") from None
-        raise InputError(f"{path} is damaged, or no .npy or .npz file: {err}") from None
-
-
-def _checked(name: str, value: np.ndarray, type: SignalType) -> np.ndarray:
-    what = f"input {name!r}"
-    n = len(type.shape)
-    dims = ", ".join(map(str, type.shape))
-    if value.ndim not in (n + 1, n + 2) or value.shape[value.ndim - n :] != type.shape:
-        raise InputError(f"{what} has shape {value.shape}; it takes (batch, time, {dims}) or (time, {dims})")
-    found = _exact(what, value)
-    _check_finite(what, found)
-    if type.kind == "spikes":
-        bad = (found < 0) | (found != np.trunc(found)) | (found > float(type.max or 1))
-        if bad.any():
-            at = _first(bad)
-            raise InputError(
-                f"{what} holds {found[at]:g} at {list(at)}; it takes whole numbers of spikes from 0 to {type.max}"
-            )
-    return found
-
-
-def _exact(what: str, value: np.ndarray) -> np.ndarray:
-    """``value`` as float32, if that loses nothing."""
-    if value.dtype == np.float32:
-        return np.ascontiguousarray(value)
-    if value.dtype.kind not in "buif":
-        raise InputError(f"{what} is of dtype {value.dtype}; it takes float32, or what float32 can hold exactly")
-    with np.errstate(over="ignore"):
-        found = np.ascontiguousarray(value, dtype=np.float32)
-    lost = (found.astype(value.dtype) != value) & (value == value)
-    if value.dtype.kind in "ui":
-        lost = found.astype(np.float64) != value.astype(np.float64)
-    if lost.any():
-        at = _first(lost)
-        raise InputError(
-            f"{what} is {value.dtype}, and {value[at]!s} at {list(at)} is not exact in float32, in which networks"
-            f" compute. If rounding is right, convert it: x.astype('float32')"
-        )
-    return found
-
-
-def _check_finite(what: str, value: np.ndarray) -> None:
-    bad = ~np.isfinite(value)
-    if bad.any():
-        at = _first(bad)
-        raise InputError(f"{what} holds {value[at]!s} at {list(at)} ({int(bad.sum())} values are not finite)")
-
-
-def _first(mask: np.ndarray) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.unravel_index(int(np.argmax(mask)), mask.shape))
 
 
 def check_output_path(path: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ EPILOG = (
     "  snncompile export digits.snn --to onnx --out digits.onnx\n\n"
     "  snncompile export digits.py --to onnx --form step --weights trained.safetensors\n\n"
     "  snncompile export digits.snn --to onnx --form unrolled --steps 25 --opset 13\n\n"
+    "  snncompile export digits.snn --to onnx --quantize int8 --calibrate sample.npz\n\n"
     "  snncompile export net.snn --to nir --out net.nir"
 )
 
@@ -43,21 +45,30 @@ def command(
     ] = None,
     lossy: Annotated[bool, typer.Option("--lossy", help="nir: write without what NIR cannot say.")] = False,
     check: Annotated[bool, typer.Option(help="Run the file against the reference before it is kept.")] = True,
+    quantize: Annotated[str | None, typer.Option("--quantize", help="onnx: int8, weights per output channel.")] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option("--calibrate", metavar="DATA.npz", help="Inputs to quantise by, and perhaps labels to compare."),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Write a network, as it is in evaluation, as an ONNX or NIR file, checked against the reference."""
     if to not in FORMATS:
         raise UsageError(f"there is no format {to!r} to export to; the formats are {', '.join(FORMATS)}")
     if to == "nir":
-        if (form, steps, opset, inline, check) != ("scan", None, None, False, True):
-            raise UsageError("--form, --steps, --opset, --inline and --no-check are for --to onnx")
+        if (form, steps, opset, inline, check, quantize, calibrate) != ("scan", None, None, False, True, None, None):
+            raise UsageError(
+                "--form, --steps, --opset, --inline, --no-check, --quantize and --calibrate are for --to onnx"
+            )
         return _nir(source, settings or (), weights, seed, out, lossy, as_json)
     if lossy:
         raise UsageError("--lossy is for --to nir")
     from snncompile.targets.onnx.opsets import checked_form, checked_opset
+    from snncompile.targets.onnx.quantizing import checked_kind
 
     checked_form(form, steps)
     checked_opset(opset)
+    checked_kind(quantize, calibrate is not None)
     with progress(as_json) as say:
         say("reading")
         net, origin = _network(source, settings or (), weights, seed)
@@ -67,7 +78,10 @@ def command(
         from snncompile.targets.onnx.checking import MismatchError
 
         try:
-            made = export_onnx(net, path, form, steps=steps, inline=inline, opset=opset, check=check, say=say)
+            made = export_onnx(
+                net, path, form, steps=steps, inline=inline, opset=opset, check=check, quantize=quantize,
+                calibrate=calibrate, say=say,
+            )  # fmt: skip
         except MismatchError as err:
             report(err.kind, str(err), as_json)
             return FAILED
@@ -143,6 +157,7 @@ def _facts(made: OnnxExport, net: Network, origin: str) -> dict[str, object]:
         "states": made.states,
         "functions": list(made.functions),
         "checks": [{"by": by, "found": found} for by, found in made.checks],
+        "quantization": None if made.quantization is None else asdict(made.quantization),
     }
 
 
@@ -157,6 +172,7 @@ def _show(made: OnnxExport, net: Network, origin: str) -> None:
         ("functions", ", ".join(made.functions) or "none: operators only"),
         ("written", f"{made.path} ({size_text(made.bytes)})"),
         ("checked", "\n".join(f"{by}: {found}" for by, found in made.checks) or "no: --no-check was given"),
+        *([("quantised", str(made.quantization))] if made.quantization is not None else []),
     ])  # fmt: skip
     if made.form == "scan":
         note("never feed a sequence of no steps: the file refuses it, since ONNX Runtime cannot run a Scan on one")

@@ -266,7 +266,7 @@ def rounded_cycles(request: Request) -> Request | None:
 
     None where no cycle has a product. The file is the same but for these numbers.
     """
-    values = dict(request.values)
+    values, int8 = dict(request.values), dict(request.int8)
     for region in request.graph.regions or choose_regions(request.graph):
         if region.kind != "recurrent":
             continue
@@ -277,6 +277,10 @@ def rounded_cycles(request: Request) -> Request | None:
                     if role in ("weight", "bias", "scale_factor"):
                         size = 2.0 ** max(0, 14 - int(np.ceil(np.log2(max(2, prod(op.input.shape))))))
                         grid = min(64.0, size)
+                        if role == "weight" and name in int8:
+                            int8[name] = int8[name].on_grid(grid)
+                            values[p.name] = int8[name].value
+                            continue
                         values[p.name] = (values[p.name].detach() * grid).round().clamp(-8 * grid, 8 * grid) / grid
     changed = any(values[n] is not request.values[n] for n in values)
-    return replace(request, values=values) if changed else None
+    return replace(request, values=values, int8=int8) if changed else None

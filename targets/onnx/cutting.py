@@ -33,6 +33,17 @@ def cut(model: ModelProto, results: Mapping[str, tuple[int, ...]], lead: list[st
     return changed
 
 
+def observed(model: ModelProto, results: Mapping[str, tuple[int, ...]], lead: list[str]) -> ModelProto:
+    """``model`` with each of ``results`` as an output, too; arguments as for :func:`cut`."""
+    changed = ModelProto()
+    changed.CopyFrom(model)
+    there = {o.name for o in changed.graph.output}
+    for name, shape in results.items():
+        if name not in there:
+            changed.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [*lead, *shape]))
+    return changed
+
+
 def _redirect(nodes: Iterable[NodeProto], cut_here: Collection[str]) -> None:
     for node in nodes:
         for i, name in enumerate(node.input):

@@ -189,6 +189,10 @@ class Exporter:
         elif isinstance(op, Connection):
             (edge,) = self.graph.inputs_of(name).values()
             found = {Ref(name): self.connect(self.gb, name, self.course(edge), self.timed)}
+        elif name in self.request.rounding:
+            (edge,) = self.graph.inputs_of(name).values()
+            self.courses[Ref(name, "y")] = self.course(edge)  # the product that it feeds rounds it
+            return
         else:
             inputs = [self.course(e) for e in self.graph.inputs_of(name).values()]
             results = self.call(self.gb, name, [], inputs, self.timed)
@@ -202,7 +206,9 @@ class Exporter:
         op: Connection = self.graph.op(name)
         values = {role: self.request.values[p.name] for role, p in op.params.items()}
         label = f"{name}.out" if gb is self.gb else f"{name}.now"
-        return lower(op, x, Place(gb, name, values, timed, self.batch, label))
+        (edge,) = self.graph.inputs_of(name).values()
+        int8, rounding = self.request.int8.get(name), self.request.rounding.get(edge.source.node)
+        return lower(op, x, Place(gb, name, values, timed, self.batch, label, int8, rounding))
 
     def call(self, gb: GraphBuilder, name: str, states: list[str], inputs: list[str], timed: bool) -> dict[str, str]:
         """The step of node ``name``: local name of a result -> value."""

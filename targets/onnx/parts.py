@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import FunctionProto, NodeProto, TensorProto, ValueInfoProto, helper
@@ -14,6 +15,9 @@ from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import InterchangeError
 from snncompile.ir.graph import Graph, Input, Ref, StateInfo
 from snncompile.ir.types import SignalType
+
+if TYPE_CHECKING:
+    from snncompile.targets.onnx.quantizing import Int8
 
 LATER = ".next"
 """What the name of a state's new value ends in: feed ``lif.v.next`` back as ``lif.v``."""
@@ -30,6 +34,8 @@ class Request:
         form: a key of :data:`snncompile.targets.onnx.opsets.FORMS`.
         opset: the operator set.
         steps: the length of the unrolled form.
+        int8: product -> its weight, where that is stored as int8.
+        rounding: node that rounds a signal to int8 -> what one code stands for.
     """
 
     graph: Graph
@@ -38,6 +44,8 @@ class Request:
     form: str = "scan"
     opset: int = 17
     steps: int | None = None
+    int8: Mapping[str, Int8] = field(default_factory=dict)
+    rounding: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass

@@ -12,6 +12,7 @@ from snncompile.ir.connection import Connection
 from snncompile.ir.errors import InterchangeError
 from snncompile.targets.onnx.building import GraphBuilder
 from snncompile.targets.onnx.coefficients import as_array
+from snncompile.targets.onnx.quantizing import Int8
 from snncompile.targets.torch.products import folded
 
 
@@ -26,6 +27,8 @@ class Place:
         timed: whether its input has a time axis, ``(time, batch, *features)``; otherwise it is one step.
         batch: gives the name of the batch size, a vector of one number.
         label: what to call its output.
+        int8: its weight, where that is stored as int8.
+        rounding: what one code of its input stands for, where that is rounded to int8, too.
     """
 
     gb: GraphBuilder
@@ -34,6 +37,8 @@ class Place:
     timed: bool
     batch: Callable[[], str]
     label: str
+    int8: Int8 | None = None
+    rounding: float | None = None
 
 
 def lower(op: Connection, x: str, at: Place) -> str:
@@ -47,8 +52,14 @@ def lower(op: Connection, x: str, at: Place) -> str:
     return _LOWERINGS[op.kind](op, x, at)
 
 
-def _weights(op: Connection, at: Place) -> tuple[str, str | None]:
-    """Names of the initializers of weight and bias: the ``state_dict``'s, unless something is folded in."""
+def _weights(op: Connection, at: Place, turned: bool = False) -> tuple[str, str | None]:
+    """Names of weight and bias: the ``state_dict``'s, unless something is folded in.
+
+    Args:
+        op: the product.
+        at: where it stands.
+        turned: whether a matrix is wanted as (in, out).
+    """
     weight, bias = folded(op, at.values)
 
     def stored(role: str, value: Tensor) -> str:
@@ -56,15 +67,42 @@ def _weights(op: Connection, at: Place) -> tuple[str, str | None]:
             return at.gb.initializer(op.params[role].name, as_array(value))
         return at.gb.stored(f"{at.node}.{role}.folded", as_array(value))
 
-    return stored("weight", weight), None if bias is None else stored("bias", bias)
+    direct = turned and at.int8 is not None and at.rounding is not None
+    name = _dequantized(at.int8, at, direct) if at.int8 is not None else stored("weight", weight)
+    if turned and not direct:
+        root = at.gb.root
+        name = root.node("Transpose", [name], f"{at.node}.weight.transposed", f"{at.node}/Transpose", perm=[1, 0])
+    return name, None if bias is None else stored("bias", bias)
+
+
+def _dequantized(int8: Int8, at: Place, turned: bool) -> str:
+    """A weight from its codes.
+
+    Where the input is int8, too, they are stored the way they are multiplied, so that runtimes can multiply the codes.
+    Elsewhere a Transpose stays between: ONNX Runtime would round the input of a MatMul whose other side is dequantised,
+    by a range of its own, and not say so.
+    """
+    codes = at.gb.initializer(f"{int8.name}.int8", np.ascontiguousarray(int8.codes.T if turned else int8.codes))
+    scale = at.gb.initializer(f"{int8.name}.scale", int8.scale)
+    root, label = at.gb.root, f"{at.node}/DequantizeLinear"
+    return root.node("DequantizeLinear", [codes, scale], f"{at.node}.weight.float", label, axis=int(turned))
+
+
+def _rounded(x: str, at: Place) -> str:
+    """``x`` as int8 and back, where it is rounded. Next to the operator: runtimes look for it there."""
+    if at.rounding is None:
+        return x
+    gb, name = at.gb, f"{at.node}.input"
+    step = gb.stored(f"{name}.scale", np.asarray(at.rounding, dtype=np.float32))
+    zero = gb.stored("int8_zero", np.asarray(0, dtype=np.int8))
+    codes = gb.node("QuantizeLinear", [x, step, zero], f"{name}.int8", f"{at.node}/QuantizeLinear")
+    return gb.node("DequantizeLinear", [codes, step, zero], f"{name}.float", f"{at.node}/DequantizeLinear")
 
 
 def _linear(op: Connection, x: str, at: Place) -> str:
-    weight, bias = _weights(op, at)
-    root = at.gb.root
-    turned = root.node("Transpose", [weight], f"{at.node}.weight.transposed", f"{at.node}/Transpose", perm=[1, 0])
+    turned, bias = _weights(op, at, turned=True)
     wanted = at.label if bias is None else f"{at.node}.product"
-    y = at.gb.node("MatMul", [x, turned], wanted, f"{at.node}/MatMul")
+    y = at.gb.node("MatMul", [_rounded(x, at), turned], wanted, f"{at.node}/MatMul")
     return y if bias is None else at.gb.node("Add", [y, bias], at.label, f"{at.node}/Add")
 
 
@@ -128,10 +166,10 @@ def _on_images(op: Connection, x: str, at: Place, kind: str, inputs: list[str], 
     """An operator that knows one batch axis, on time and batch together."""
     gb = at.gb
     if not at.timed:
-        return gb.node(kind, [x, *inputs], at.label, f"{at.node}/{kind}", **attributes)
+        return gb.node(kind, [_rounded(x, at), *inputs], at.label, f"{at.node}/{kind}", **attributes)
     merged = gb.ints([-1, *op.input.shape])
     flat = gb.node("Reshape", [x, merged], f"{at.node}.steps_as_batch", f"{at.node}/merge")
-    y = gb.node(kind, [flat, *inputs], f"{at.node}.images", f"{at.node}/{kind}", **attributes)
+    y = gb.node(kind, [_rounded(flat, at), *inputs], f"{at.node}.images", f"{at.node}/{kind}", **attributes)
     parts = [gb.ints([-1]), at.batch(), gb.ints(op.output.shape)]
     shape = gb.node("Concat", parts, f"{at.node}.shape", f"{at.node}/shape", axis=0)
     return gb.node("Reshape", [y, shape], at.label, f"{at.node}/split")

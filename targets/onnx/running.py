@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from snncompile.ir.errors import InterchangeError
 
@@ -50,7 +51,8 @@ def evaluator(path: Path) -> Session:
     """``path`` in onnx's reference evaluator."""
     from onnx.reference import ReferenceEvaluator
 
-    session = ReferenceEvaluator(str(path))
+    opset = next(i.version for i in onnx.load(path, load_external_data=False).opset_import if not i.domain)
+    session = ReferenceEvaluator(str(path), new_ops=_of_old_opsets() if opset < 19 else None)
 
     def run(feeds: Arrays) -> dict[str, np.ndarray]:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -58,6 +60,29 @@ def evaluator(path: Path) -> Session:
             return dict(zip(session.output_names, session.run(None, dict(feeds)), strict=True))
 
     return run
+
+
+def _of_old_opsets() -> list[type]:
+    """Operators that the evaluator has only from operator set 19 on, as they were before, for int8."""
+    from onnx.reference.op_run import OpRun
+
+    class QuantizeLinear(OpRun):
+        op_domain = ""
+
+        def _run(self, x: np.ndarray, scale: np.ndarray, zero: np.ndarray, **_: int) -> tuple[np.ndarray]:
+            return (np.clip(np.rint(x / scale) + zero, -128, 127).astype(np.int8),)
+
+    class DequantizeLinear(OpRun):
+        op_domain = ""
+
+        def _run(
+            self, x: np.ndarray, scale: np.ndarray, zero: np.ndarray | None = None, axis: int = 1, **_: int
+        ) -> tuple[np.ndarray]:
+            wide = scale.reshape([-1 if d == axis else 1 for d in range(x.ndim)]) if scale.ndim else scale
+            offset = 0 if zero is None else zero.astype(np.float32)
+            return ((x.astype(np.float32) - offset) * wide,)
+
+    return [QuantizeLinear, DequantizeLinear]
 
 
 def drive(

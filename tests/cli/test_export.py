@@ -51,6 +51,37 @@ def test_wrong(cli, built, options, said):
     assert done.status == 2 and said in done.err
 
 
+def test_quantised(cli, built, x, tmp_path):
+    np.savez("sample.npz", x=x, labels=np.arange(len(x)) % 2)
+    done = cli("export", built, "--quantize", "int8", "--calibrate", "sample.npz")
+    assert done.status == 0, done.err
+    for word in ("quantised", "size ", "accuracy ", "spikes of lif.spikes", "output out", "int8 spike counts"):
+        assert word in done.out
+    facts = cli("export", built, "--form", "step", "--quantize", "int8", "--calibrate", "sample.npz", "--json").json
+    assert facts["quantization"]["runtime"] == "ONNX Runtime" and len(facts["quantization"]["accuracy"]) == 2
+    assert facts["bytes"] == facts["quantization"]["bytes_after"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--quantize", "int8"), "--calibrate DATA.npz"),
+        (("--calibrate", "x.npy"), "--quantize int8"),
+        (("--quantize", "int4", "--calibrate", "x.npy"), "there is no quantisation 'int4'"),
+        (("--quantize", "int8", "--calibrate", "none.npz"), "there is no file none.npz"),
+        (("--quantize", "int8", "--calibrate", "text.npz"), "text.npz"),
+        (("--quantize", "int8", "--calibrate", "other.npz"), "lacks the input 'x'"),
+        (("--to", "nir", "--quantize", "int8"), "are for --to onnx"),
+    ],
+)
+def test_wrong_quantisation(cli, built, x, options, said, tmp_path):
+    (tmp_path / "text.npz").write_text("words")
+    np.savez("other.npz", y=x)
+    done = cli("export", built, *options)
+    assert done.status == 2 and said in done.err and "Traceback" not in done.err
+    assert not (tmp_path / "net.onnx").exists()
+
+
 def test_a_mismatch_is_a_failed_check(cli, built, monkeypatch, tmp_path):
     from snncompile.targets.onnx import functions
 
