@@ -72,6 +72,17 @@ class GraphHolder:
     computational_module: Module
     modules: dict[str, GraphModule]
 
+    def to_rockpool(self) -> Any:
+        """This graph as one of the package ``rockpool``, whose tools for devices read it.
+
+        Raises:
+            UnsupportedError: where rockpool is not installed.
+            InterchangeError: for nodes and settings that Rockpool's graphs have no word for, by name.
+        """
+        from snncompile.interop.rockpool.to_rockpool import to_rockpool
+
+        return to_rockpool(self)
+
     def __repr__(self) -> str:
         return f'GraphHolder "{self.name}" {_widths(self)}'
 
