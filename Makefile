@@ -6,6 +6,8 @@ PYTHON  ?= python3
 VENV    ?= .venv
 WORKERS ?= 2
 DEMO    ?= demo-out
+PORT    ?= 8000
+WEB     := examples/browser/node_modules/.package-lock.json
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.snncompile-installed
@@ -14,10 +16,10 @@ PIP   := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --no-build-isolation --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types pytest bench clean
+.PHONY: help install demo browser test test-browser lint types pytest bench clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## build the virtual environment and install the package into it, editable
 
@@ -41,6 +43,16 @@ demo: $(STAMP)  ## train on real digits, build, run the held-out ones, also as O
 	$(BIN)/python examples/digits/deploy.py $(DEMO)
 	$(BIN)/python examples/digits/report.py $(DEMO)
 
+browser: $(STAMP) $(WEB)  ## draw digits in a browser: the step form in onnxruntime-web, served here (PORT=8000); needs npm
+	test -e $(DEMO)/digits-step.onnx || $(MAKE) demo
+	$(BIN)/python examples/browser/prepare.py $(DEMO) --out $(DEMO)/browser
+	@echo 'open http://127.0.0.1:$(PORT)/ (Ctrl-C ends)'
+	$(BIN)/python -m http.server --directory $(DEMO)/browser --bind 127.0.0.1 $(PORT)
+
+$(WEB): examples/browser/package-lock.json
+	npm ci --prefix examples/browser --ignore-scripts --no-audit --no-fund
+	@touch $@
+
 # Every check runs even when an earlier one failed, so that one run tells everything; pytest's summary comes last.
 test: $(STAMP)  ## lint, type check and tests: what CI runs
 	@status=0; \
@@ -56,9 +68,12 @@ types: $(STAMP)  ## mypy on the installed layout
 pytest: $(STAMP)  ## the tests alone (WORKERS=2)
 	$(BIN)/python -m pytest -n $(WORKERS) tests
 
+test-browser: $(STAMP) $(WEB)  ## the browser example in a headless Chromium; needs npm and chromium
+	SNNCOMPILE_NEEDS_BROWSER=1 $(BIN)/python -m pytest tests/examples/test_browser.py
+
 bench: $(STAMP)  ## run every benchmark in benchmarks/
 	@set -e; for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script; done
 
 clean:  ## remove caches, build outputs and the virtual environment .venv
-	rm -rf .venv build dist demo-out .pytest_cache .hypothesis .ruff_cache .mypy_cache *.egg-info
+	rm -rf .venv build dist demo-out examples/browser/node_modules .pytest_cache .hypothesis .ruff_cache .mypy_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

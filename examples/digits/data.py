@@ -23,26 +23,31 @@ HELD_OUT = 360  # scans never trained on: a fifth
 
 @dataclass(frozen=True)
 class Split:
-    """Scans as spikes ``(scans, STEPS, 64)``, uint8, and their digits ``(scans,)``."""
+    """Scans as spikes ``(scans, STEPS, 64)``, uint8, their digits ``(scans,)``, and their pixels ``(scans, 64)``."""
 
     spikes: np.ndarray
     labels: np.ndarray
+    pixels: np.ndarray
+
+
+def phases() -> np.ndarray:
+    """Where in its period each pixel's train begins, ``(64,)``, from 0 to 1: drawn once, the same every time."""
+    return np.random.default_rng(0).random(64)
 
 
 def encode(pixels: np.ndarray) -> np.ndarray:
     """Spike trains of pixels from 0 to 16: ``(scans, 64)`` -> ``(scans, STEPS, 64)`` of 0 and 1."""
-    phases = np.random.default_rng(0).random(64)
     rates = TOP_RATE * pixels[:, None, :] / 16
     steps = np.arange(STEPS + 1)[None, :, None]
-    return np.diff(np.floor(steps * rates + phases), axis=1).astype(np.uint8)
+    return np.diff(np.floor(steps * rates + phases()), axis=1).astype(np.uint8)
 
 
 def load() -> tuple[Split, Split]:
     """The training scans and the held-out ones; the split is the same every time."""
     scans = load_digits()
     order = np.random.default_rng(1).permutation(len(scans.target))
-    spikes, labels = encode(scans.data[order]), scans.target[order]
-    return Split(spikes[HELD_OUT:], labels[HELD_OUT:]), Split(spikes[:HELD_OUT], labels[:HELD_OUT])
+    whole = encode(scans.data[order]), scans.target[order], scans.data[order]
+    return Split(*(part[HELD_OUT:] for part in whole)), Split(*(part[:HELD_OUT] for part in whole))
 
 
 def main() -> None:
