@@ -16,7 +16,7 @@ PIP   := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --no-build-isolation --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo browser test test-browser lint types pytest bench clean
+.PHONY: help install demo browser test test-browser lint types pytest bench workloads clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,8 +71,13 @@ pytest: $(STAMP)  ## the tests alone (WORKERS=2)
 test-browser: $(STAMP) $(WEB)  ## the browser example in a headless Chromium; needs npm and chromium
 	SNNCOMPILE_NEEDS_BROWSER=1 $(BIN)/python -m pytest tests/examples/test_browser.py
 
-bench: $(STAMP)  ## run every benchmark in benchmarks/
+bench: $(STAMP)  ## run the small benchmarks in benchmarks/
 	@set -e; for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script; done
+
+workloads: $(STAMP)  ## the large benchmark, against other libraries; writes docs/performance.md
+	$(INSTALL) --editable '.[plots]'
+	$(INSTALL) --use-pep517 --no-deps --requirement benchmarks/peers.txt
+	$(BIN)/python -m benchmarks.workloads
 
 clean:  ## remove caches, build outputs and the virtual environment .venv
 	rm -rf .venv build dist demo-out examples/browser/node_modules .pytest_cache .hypothesis .ruff_cache .mypy_cache *.egg-info

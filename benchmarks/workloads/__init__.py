@@ -1,0 +1,4 @@
+"""Workloads W1 to W7 against other libraries, loops by hand, ``torch.compile`` and the products alone.
+
+python -m benchmarks.workloads --help
+"""
