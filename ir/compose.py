@@ -80,7 +80,7 @@ class _Composer:
             if p.name not in self.params:
                 self.params[p.name] = (self._mangled(name, role), p)
         for edge in self.graph.inputs_of(name).values():
-            if edge.source.node not in self.inside:
+            if self._outer(edge):
                 if edge not in self.ports:
                     late = f"{edge.source.node}_late" if edge.delay else edge.source.node
                     self.ports[edge] = self._fresh(late if edge.source.port == "out" else f"{late}_{edge.source.port}")
@@ -134,8 +134,12 @@ class _Composer:
         states = [s.local for s in self._states()]
         return (*states, *self.ports.values(), *(local for local, _ in self.params.values()))
 
+    def _outer(self, edge: Edge) -> bool:
+        """Whether what ``edge`` brings comes from outside: a value more than one step old is no state of the node."""
+        return edge.source.node not in self.inside or edge.delay > 1
+
     def _source(self, edge: Edge, values: dict[Ref, Arg]) -> Arg:
-        if edge.source.node not in self.inside:
+        if self._outer(edge):
             return self.ports[edge]
         return self.held[edge.feedback][0] if edge.delay else values[edge.source]
 

@@ -133,14 +133,15 @@ def _cost(graph: Graph, kind: str, names: Iterable[str], learning: set[str]) -> 
         params.update((p.name, p) for p in op.params.values())
         if isinstance(op, Connection):
             one = _connection(graph, name, op, learning)
+            held += _FLOAT * op.depth * op.input.size
         else:
             one = _scan(graph, name, op, learning)
             held += _FLOAT * op.size * len(op.states)
         inference, training, backward = inference + one[0], training + one[1], backward + one[2]
     if kind == "recurrent":  # states leave the chip between steps, and so do the values held by late edges
-        late = {e.feedback: e.source for n in names for e in graph.inputs_of(n).values() if e.delay}
+        late = {e.feedback: e for n in names for e in graph.inputs_of(n).values() if e.delay}
         between = Work(0, held, held)
-        held += sum(_FLOAT * graph.type_of(source).size for source in late.values())
+        held += sum(_FLOAT * e.delay * graph.type_of(e.source).size for e in late.values())
         inference, training, backward = inference + between, training + between, backward + between
     trained, constants = _count(params.values())
     return RegionCost(kind, names, inference, training, backward, held, trained, constants)
@@ -188,11 +189,13 @@ def _scan(graph: Graph, name: str, op: Elementwise, learning: set[str]) -> tuple
 
 def _connection(graph: Graph, name: str, op: Connection, learning: set[str]) -> tuple[Work, Work, Work]:
     n_in, n_out = op.input.size, op.output.size
+    if op.kind == "DelayedLinear":
+        n_in *= op.depth + 1  # every step reads its past again
     (edge,) = graph.inputs_of(name).values()
     wants_input = edge.source.node in learning
     wants_weight = any(p.trainable for p in op.params.values())
     moved = Work(0, _FLOAT * n_in, _FLOAT * n_out)
-    if op.kind in PRODUCTS:
+    if op.kind in PRODUCTS or op.kind == "DelayedLinear":
         per_output = prod(op.params["weight"].shape[1:])
         product = 2 * n_out * per_output
         bias = n_out if "bias" in op.params or any(role.startswith("norm_") for role in op.params) else 0
@@ -215,6 +218,9 @@ def _other_flops(op: Connection) -> tuple[int | None, int | None]:
     n, n_out = op.input.size, op.output.size
     if op.kind == "Flatten":
         return None, None  # another view of the same memory
+    if op.kind == "Delay":
+        flops = {"expdecay": n_out, "linear": 3 * n_out}.get(op.attrs["interpolation"], 0)
+        return (None, None) if op.same_for_all is not None else (flops, flops)
     if op.kind == "Dropout":
         return None, n if op.attrs["p"] else None
     if op.kind == "BatchNorm":

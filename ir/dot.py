@@ -46,7 +46,7 @@ def _node(graph: Graph, name: str) -> str:
 
 def _edge_look(graph: Graph, source: Ref, edge: object) -> str:
     late = getattr(edge, "delay", 0)
-    label = edge_label(graph, source, getattr(edge, "feedback", ""))
+    label = edge_label(graph, source, getattr(edge, "feedback", ""), getattr(edge, "delay", 0))
     look = [f"label={_quoted(label)}"] if label else []
     if late:
         look += ["style=dashed", f'color="{LATE}"', f'fontcolor="{LATE}"', "constraint=false"]

@@ -98,7 +98,7 @@ def _edges(axes: Any, graph: Graph, layout: Layout) -> None:
     drawn: dict[tuple[str, str], list[str]] = {}
     for name in graph.names:
         for edge in graph.inputs_of(name).values():
-            label = edge_label(graph, edge.source, edge.feedback)
+            label = edge_label(graph, edge.source, edge.feedback, edge.delay)
             if edge.delay:
                 _late(axes, layout, edge.source, name, label)
             else:

@@ -45,8 +45,9 @@ class Edge:
 
     Attributes:
         source: where the signal comes from.
-        delay: steps it is late: 0, or 1 on a feedback edge.
-        feedback: name of the state that holds the late value; "" where ``delay`` is 0.
+        delay: steps it is late: 0, or at least 1 on a feedback edge.
+        feedback: name of the state that holds the late value (the last ``delay`` values, oldest first, where that is
+            more than 1); "" where ``delay`` is 0.
     """
 
     source: Ref
@@ -212,17 +213,31 @@ class Graph:
         except nx.NetworkXUnfeasible:
             cycle = [edge[0] for edge in nx.find_cycle(instant)]
             raise ModelError(
-                f"the cycle {' -> '.join([*cycle, cycle[0]])} has no delay: close one of its edges with snn.Feedback",
+                f"the cycle {' -> '.join([*cycle, cycle[0]])} has no delay: close one of its edges with snn.Feedback,"
+                " or put a snn.Delay of at least one step on it",
                 node=cycle[0],
                 where=self.where(cycle[0]),
             ) from None
 
     def instant(self) -> nx.MultiDiGraph:
-        """The graph of the edges without delay."""
-        late = [(u, v, k) for u, v, k, d in self.nx.edges(keys=True, data=True) if d["delay"]]
+        """The graph of the edges without delay; those of a cycle into a Delay of at least one step are none of them."""
+        waiting = self._waiting()
+        late = [(u, v, k) for u, v, k, d in self.nx.edges(keys=True, data=True) if d["delay"] or (u, v) in waiting]
         graph = self.nx.copy()
         graph.remove_edges_from(late)
         return graph
+
+    def waits(self, source: str, name: str) -> bool:
+        """Whether ``name`` stands on a cycle with ``source`` and shows what that gave at least one step before."""
+        return (source, name) in self._waiting()
+
+    def _waiting(self) -> set[tuple[str, str]]:
+        late = [name for name, op in self.of_type(Connection) if op.late]
+        if not late:
+            return set()
+        parts = nx.strongly_connected_components(self.nx)
+        home = {name: i for i, part in enumerate(parts) for name in part}
+        return {(u, v) for v in late for u in self.nx.predecessors(v) if home[u] == home[v]}
 
     def of_type(self, kind: type) -> Iterator[tuple[str, Any]]:
         """``(name, op)`` of the nodes whose op is a ``kind``."""
@@ -247,10 +262,14 @@ class Graph:
         return found
 
     def states(self) -> dict[str, StateInfo]:
-        """Every state variable by name: those of the nodes, then the values held by feedback edges."""
+        """Every state variable by name: those of the nodes, then what delays and feedback edges hold."""
         found = {s.name: StateInfo(op.shape, s.init) for _, op in self.of_type(Elementwise) for s in op.states}
+        for name, op in self.of_type(Connection):
+            if op.depth:
+                found[f"{name}.history"] = StateInfo((op.depth, *op.input.shape), 0.0)
         for edge in self.feedback_edges():
-            found[edge.feedback] = StateInfo(self.type_of(edge.source).shape, 0.0)
+            shape = self.type_of(edge.source).shape
+            found[edge.feedback] = StateInfo(shape if edge.delay == 1 else (edge.delay, *shape), 0.0)
         return found
 
     def feedback_edges(self) -> list[Edge]:

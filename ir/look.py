@@ -26,6 +26,7 @@ class Style:
 
 INPUT = Style("cds", "#eef2f7", "#5b6b7f")
 PRODUCT = Style("box", "#dbe9f9", "#2f6db3")
+DELAY = Style("box", "#e9e0f5", "#6a4ca3")
 RESHAPE = Style("box", "#eef4fb", "#7fa3cf")
 STATEFUL = Style("ellipse", "#fde3cf", "#c8641b")
 STATELESS = Style("ellipse", "#f2f0e6", "#8a8263")
@@ -42,7 +43,7 @@ def style_of(op: object) -> Style:
     if isinstance(op, Input):
         return INPUT
     if isinstance(op, Connection):
-        return PRODUCT if op.kind in PRODUCTS else RESHAPE
+        return DELAY if op.depth else PRODUCT if op.kind in PRODUCTS else RESHAPE
     return STATELESS if isinstance(op, Elementwise) and op.stateless else STATEFUL
 
 
@@ -55,9 +56,9 @@ def label_of(graph: Graph, name: str) -> tuple[str, str]:
     return name, f"{op.kind} [{features}]"
 
 
-def edge_label(graph: Graph, source: Ref, feedback: str) -> str:
+def edge_label(graph: Graph, source: Ref, feedback: str, delay: int = 1) -> str:
     """What to write at an edge: a feedback's name, or a port that is not the usual one."""
     op = graph.op(source.node)
     usual = op.outputs[0].local if isinstance(op, Elementwise) else "out"
     port = "" if source.port == usual else source.port
-    return ", ".join(part for part in (port, f"{feedback} (t-1)" if feedback else "") if part)
+    return ", ".join(part for part in (port, f"{feedback} (t-{delay})" if feedback else "") if part)

@@ -27,12 +27,17 @@ def choose_regions(graph: Graph) -> tuple[Region, ...]:
 
 def _recurrent(graph: Graph, names: list[str]) -> Region:
     inner = [e for n in names for e in graph.inputs_of(n).values() if e.source.node in names]
-    held = sorted({e.feedback for e in inner if e.delay})
-    return Region("recurrent", tuple(names), f"a cycle through {', '.join(held)}: step t needs step t-1")
+    late = {e.feedback: e.delay for e in inner if e.delay}
+    late |= {n: graph.op(n).late for n in names if any(graph.waits(m, n) for m in names)}
+    least = min(late.values())
+    needs = f"step t needs step t-{least}" + (f", so {least} steps run at a time" if least > 1 else "")
+    return Region("recurrent", tuple(names), f"a cycle through {', '.join(sorted(late))}: {needs}")
 
 
 def _single(graph: Graph, name: str) -> Region:
     op = graph.op(name)
+    if isinstance(op, Connection) and op.depth:
+        return Region("product", (name,), f"a delay: one call reads all steps from the signal and {op.depth} before it")
     if isinstance(op, Connection):
         return Region("product", (name,), "no state: one call covers all steps")
     assert isinstance(op, Elementwise)

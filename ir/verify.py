@@ -90,8 +90,11 @@ def _ports(graph: Graph, name: str) -> None:
         if port not in fed:
             raise VerificationError(f"nothing feeds port {port!r}", node=name, where=where)
     for port, edge in graph.inputs_of(name).items():
-        if edge.delay not in (0, 1) or isinstance(edge.delay, bool):
-            raise VerificationError(f"port {port!r} is fed {edge.delay!r} steps late; 0 and 1 exist", node=name)
+        if isinstance(edge.delay, bool) or not isinstance(edge.delay, int) or not 0 <= edge.delay <= LIMITS.steps:
+            raise VerificationError(
+                f"port {port!r} is fed {edge.delay!r} steps late, not a whole number of steps up to {LIMITS.steps:,}",
+                node=name,
+            )
         if edge.delay and not IDENTIFIER.match(edge.feedback):
             raise VerificationError(f"port {port!r} is fed late by {edge.source} without a valid name", node=name)
         if not edge.delay and edge.feedback:
@@ -120,8 +123,9 @@ def _counts(declared: SignalType, given: SignalType, source: Ref, name: str) -> 
 
 
 def _feedbacks(graph: Graph) -> None:
-    """A feedback's name belongs to one source, and to no state of a node."""
+    """A feedback's name belongs to one source and delay, and to no state of a node."""
     held: dict[str, Ref] = {}
+    delays: dict[str, int] = {}
     states = {s.name: name for name, op in graph.of_type(Elementwise) for s in op.states}
     for name in graph.names:
         for edge in graph.inputs_of(name).values():
@@ -130,6 +134,9 @@ def _feedbacks(graph: Graph) -> None:
                     f"the feedback {edge.feedback!r} is the late value of both {held[edge.feedback]} and {edge.source}",
                     node=name,
                 )
+            if edge.delay and delays.setdefault(edge.feedback, edge.delay) != edge.delay:
+                both = f"both {delays[edge.feedback]} and {edge.delay} steps late"
+                raise VerificationError(f"the feedback {edge.feedback!r} is {both}", node=name)
             if edge.delay and edge.feedback in states:
                 raise VerificationError(
                     f"the feedback {edge.feedback!r} has the name of a state of '{states[edge.feedback]}'", node=name
@@ -245,7 +252,7 @@ def _runnable(graph: Graph, i: int, kind: str, nodes: Iterable[str], home: dict[
             at = home.get(source, -1)  # -1: an input
             if at > i:
                 raise VerificationError(f"it runs in region {i}, but reads {edge.source} of region {at}", node=name)
-            if at == i and not edge.delay and source not in done:
+            if at == i and not edge.delay and source not in done and not graph.waits(source, name):
                 raise VerificationError(f"it runs before {edge.source}, which it reads", node=name)
             if at == i and kind != "recurrent":
                 raise VerificationError(f"it reads {edge.source} of its own region, a {kind}", node=name)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, prod
 
-from snncompile.ir.connection import CONNECTIONS, PRODUCTS, Connection
+from snncompile.ir.connection import CONNECTIONS, INTERPOLATIONS, PRODUCTS, Connection
 from snncompile.ir.elementwise import Elementwise, OutPort, State
 from snncompile.ir.hoist import misplaced
 from snncompile.ir.params import CONSTRAINTS, INITS, Parameter, channel_shape
@@ -26,12 +26,14 @@ class Limits:
     Attributes:
         nodes: nodes in a graph.
         rank: axes of a feature shape or parameter.
+        steps: steps of a delay.
         features: elements of a signal at one step; kernels index them with 32 bits.
         values: elements of a parameter.
     """
 
     nodes: int = 10_000
     rank: int = 8
+    steps: int = 1_000_000
     features: int = 2**31 - 1
     values: int = 2**34
 
@@ -167,6 +169,8 @@ _WEIGHTED = ({"weight"}, {"bias", "mask", "sign"})
 _NORM = {"norm_running_mean", "norm_running_var"}
 _ROLES: Mapping[str, tuple[set[str], set[str]]] = {
     **dict.fromkeys(PRODUCTS, _WEIGHTED),
+    "Delay": (set(), {"steps"}),
+    "DelayedLinear": (_WEIGHTED[0], _WEIGHTED[1] | {"steps"}),
     "BatchNorm": ({"running_mean", "running_var"}, {"weight", "bias"}),
 }
 
@@ -281,6 +285,40 @@ def _norm(op: Connection) -> Shapes:
     return op.input.shape, {}
 
 
+def _delay(op: Connection) -> Shapes:
+    a = op.attrs
+    for key in ("limit", "tau", "tolerance"):
+        if not isinstance(a[key], float) or not isfinite(a[key]) or a[key] < 0:
+            raise Fault(f"{key} is {a[key]!r}, not a number of steps of at least 0")
+    if a["limit"] > LIMITS.steps:
+        raise Fault(f"its longest delay of {a['limit']:g} steps is over the limit of {LIMITS.steps}")
+    if a["interpolation"] not in INTERPOLATIONS:
+        raise Fault(f"interpolation is {a['interpolation']!r}, not one of {', '.join(INTERPOLATIONS)}")
+    if a["overbound"] != "limit" and (not isinstance(a["overbound"], float) or not isfinite(a["overbound"])):
+        raise Fault(f"overbound is {a['overbound']!r}, neither a number nor 'limit'")
+    if isinstance(a["least"], bool) or not isinstance(a["least"], int) or not 0 <= a["least"] <= max(op.depth, 0):
+        raise Fault(f"least is {a['least']!r}, not a whole number of steps up to {op.depth}")
+    if a["steps"] == "given" and "steps" not in op.params:
+        raise Fault("the parameter 'steps' is missing")
+    if a["steps"] != "given" and ("steps" in op.params or not isinstance(a["steps"], float) or not isfinite(a["steps"])):
+        raise Fault(f"steps is {a['steps']!r}, neither a number nor 'given' as a parameter")
+    if op.depth * op.input.size > LIMITS.values:
+        raise Fault(f"its history holds {op.depth * op.input.size} values, more than the limit of {LIMITS.values}")
+    if op.kind == "DelayedLinear":
+        features, shapes = _linear(op)
+        return features, {**shapes, "steps": op.params["weight"].shape}
+    shape = op.params["steps"].shape if "steps" in op.params else ()
+    if len(shape) > len(op.input.shape):  # several delays for each: one more axis
+        padded = op.input.shape
+        if len(shape) != len(padded) + 1 or any(s not in (1, n) for s, n in zip(shape, padded, strict=False)):
+            raise Fault(f"delays of shape {shape} do not fit features {op.input.shape}")
+        return (*op.input.shape, shape[-1]), {"steps": shape}
+    padded = (1,) * (len(op.input.shape) - len(shape)) + shape
+    if any(s not in (1, n) for s, n in zip(padded, op.input.shape, strict=True)):
+        raise Fault(f"delays of shape {shape} do not fit features {op.input.shape}")
+    return op.input.shape, {"steps": shape}
+
+
 _RULES = {
     "Linear": _linear,
     "Conv1d": _conv,
@@ -291,4 +329,6 @@ _RULES = {
     "Flatten": _flatten,
     "Dropout": _dropout,
     "BatchNorm": _norm,
+    "Delay": _delay,
+    "DelayedLinear": _delay,
 }

@@ -40,7 +40,7 @@ _NAMES = {
     "Const": "ir.nodes",
     **dict.fromkeys(
         ("ExpSyn", "ExpCurrent", "DoubleExpCurrent", "AlphaSyn", "LIF", "IF", "LI", "CubaLIF", "ALIF", "Izhikevich",
-         "Linear", "Conv1d", "Conv2d", "SumPool2d", "AvgPool2d", "MaxPool2d", "Flatten", "Scale", "Add", "Dropout",
+         "Linear", "Conv1d", "Conv2d", "SumPool2d", "AvgPool2d", "MaxPool2d", "Flatten", "Delay", "Scale", "Add", "Dropout",
          "BatchNorm", "StepPWL", "PeriodicExponential", "Sigmoid", "ATan", "FastSigmoid", "Triangle", "Surrogate",
          "spike", "neuron", "synapse", "Block", "Node"), "ir.nodes"),
 }  # fmt: skip

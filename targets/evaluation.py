@@ -54,6 +54,16 @@ class RunResult:
     sums: dict[str, Tensor]
 
 
+def rows_of(edge: Edge, state: Tensor) -> Tensor:
+    """What a late edge holds, oldest first: ``(delay, B, *features)``."""
+    return state.unsqueeze(0) if edge.delay == 1 else state.transpose(0, 1)
+
+
+def state_of(edge: Edge, rows: Tensor) -> Tensor:
+    """The state that :func:`rows_of` turns into ``rows``; float32, also under autocast."""
+    return rows[0].float() if edge.delay == 1 else rows.transpose(0, 1).float().contiguous()
+
+
 class Prepared:
     """What is worked out about a graph once, for every run of it on one target."""
 
@@ -122,9 +132,9 @@ class Evaluation:
         course = self.courses[edge.source]
         if not edge.delay:
             return course
-        late = torch.cat([self.r.state[edge.feedback].unsqueeze(0), course])
-        self.state[edge.feedback] = late[-1]
-        return late[:-1]
+        late = torch.cat([rows_of(edge, self.r.state[edge.feedback]), course])
+        self.state[edge.feedback] = state_of(edge, late[self.r.steps :])
+        return late[: self.r.steps]
 
     def params(self, name: str) -> dict[str, Tensor]:
         """Role -> value, for the parameters of a node."""

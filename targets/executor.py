@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from snncompile.ir.connection import Connection
+from snncompile.ir.connection import DELAYS, Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import InputError, ModelError
 from snncompile.ir.graph import Graph, Ref, Region
@@ -14,6 +15,7 @@ from snncompile.targets.recurrent import run_recurrent
 from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.recurrent_layer import Layer, match, run_layer
 from snncompile.targets.scan import ScanTarget
+from snncompile.targets.torch.delays import Past
 from snncompile.targets.torch.products import apply_connection
 
 __all__ = ["Executor", "Run", "RunResult"]
@@ -70,6 +72,9 @@ def run_product(ev: Evaluation, name: str) -> None:
     op: Connection = ev.graph.op(name)
     (edge,) = ev.sources(name)
     x = ev.course(edge)
+    if op.kind in DELAYS:
+        ev.courses[Ref(name)] = run_delay(ev, name, op, x)
+        return
     if op.kind == "BatchNorm" and ev.r.training and x.numel() < 2 * x.shape[2]:
         raise ModelError(
             f"BatchNorm in training needs at least two values per channel, but batch {x.shape[1]} of"
@@ -77,6 +82,17 @@ def run_product(ev: Evaluation, name: str) -> None:
             node=name,
         )
     ev.courses[Ref(name)] = apply_connection(op, ev.params(name), x, ev.r.training)
+
+
+def run_delay(ev: Evaluation, name: str, op: Connection, x: Tensor) -> Tensor:
+    """What a delay shows of ``x`` over all steps; leaves its new history in ``ev``."""
+    past = Past(op, ev.params(name), ev.r.device)
+    if not op.depth:
+        return past(x, ev.r.steps)
+    state = f"{name}.history"
+    record = torch.cat([ev.r.state[state].transpose(0, 1), x.float()])
+    ev.state[state] = record[ev.r.steps :].transpose(0, 1).contiguous()
+    return past(record, ev.r.steps)
 
 
 def run_scan(ev: Evaluation, name: str) -> None:

@@ -1,14 +1,19 @@
-"""A recurrent region: the nodes of a cycle, run together one step after the other."""
+"""A recurrent region: the nodes of a cycle, run together a few steps at a time.
+
+What comes back is at least so many steps late as the shortest delay of the cycle: with a feedback of one step the
+nodes run step by step, with one of ``k`` steps ``k`` steps at once, each node over all of them.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from snncompile.ir.connection import Connection
+from snncompile.ir.connection import DELAYS, Connection
 from snncompile.ir.elementwise import Elementwise
-from snncompile.ir.graph import Ref, Region
-from snncompile.targets.evaluation import Evaluation
+from snncompile.ir.graph import Edge, Ref, Region
+from snncompile.targets.evaluation import Evaluation, rows_of, state_of
+from snncompile.targets.torch.delays import Past
 from snncompile.targets.torch.products import apply_connection, dropout_mask
 
 
@@ -17,27 +22,68 @@ def run_recurrent(ev: Evaluation, region: Region) -> None:
     _Loop(ev, region).run()
 
 
+class _Record:
+    """The last values of a signal, oldest first, as pieces of several steps: nothing is copied to add to it.
+
+    Args:
+        rows: ``(depth, B, *features)``.
+    """
+
+    def __init__(self, rows: Tensor) -> None:
+        self.depth = len(rows)
+        self._pieces = [rows]
+
+    def push(self, rows: Tensor) -> None:
+        """Add newer values, and forget what is older than ``depth`` steps."""
+        self._pieces.append(rows)
+        spare = sum(map(len, self._pieces)) - self.depth
+        while spare >= len(self._pieces[0]) and len(self._pieces) > 1:
+            spare -= len(self._pieces.pop(0))
+        if spare:
+            self._pieces[0] = self._pieces[0][spare:]
+
+    def rows(self, count: int) -> Tensor:
+        """The oldest ``count`` values."""
+        taken: list[Tensor] = []
+        for piece in self._pieces:
+            if count <= 0:
+                break
+            taken.append(piece[:count])
+            count -= len(piece)
+        return taken[0] if len(taken) == 1 else torch.cat(taken)
+
+
 class _Loop:
     def __init__(self, ev: Evaluation, region: Region) -> None:
         self.ev = ev
         self.nodes = region.nodes
-        inside = set(region.nodes)
+        inside = self.inside = set(region.nodes)
         self.edges = {n: ev.sources(n) for n in region.nodes}
         self.held = {
-            e.feedback: e.source for edges in self.edges.values() for e in edges if e.delay and e.source.node in inside
+            e.feedback: e for edges in self.edges.values() for e in edges if e.delay and e.source.node in inside
         }
         # what comes from outside is split once: indexing a course at every step would cost a quadratic backward
         outside = {e for edges in self.edges.values() for e in edges if e.source.node not in inside}
-        self.outside = {e: ev.course(e).unbind(0) for e in outside}
-        self.previous = {name: ev.r.state[name] for name in self.held}
+        self.outside = {e: ev.course(e) for e in outside}
+        self.previous = {name: _Record(rows_of(e, ev.r.state[name])) for name, e in self.held.items()}
         self.states = {s.name: ev.r.state[s.name] for n in region.nodes for s in self._states(n)}
         self.params = {n: ev.params(n) for n in region.nodes if isinstance(ev.graph.op(n), Connection)}
+        delays = [n for n in self.params if ev.graph.op(n).kind in DELAYS]
+        self.pasts = {n: Past(ev.graph.op(n), self.params[n], ev.r.device) for n in delays}
+        self.histories = {
+            n: _Record(ev.r.state[f"{n}.history"].transpose(0, 1)) for n in delays if ev.graph.op(n).depth
+        }
+        #: delays that show nothing newer than what is known before their input is
+        self.waiting = {n for n in delays if any(ev.graph.waits(e.source.node, n) for e in self.edges[n])}
+        late = [e.delay for e in self.held.values()] + [ev.graph.op(n).late for n in self.waiting]
+        self.block = max(1, min(late))
         self.masks = {
             n: dropout_mask(ev.graph.op(n), torch.ones(1, ev.r.batch, *ev.graph.op(n).output.shape, device=ev.r.device))
             for n in self.params
             if ev.graph.op(n).kind == "Dropout" and ev.r.training
         }
         self.now: dict[Ref, Tensor] = {}
+        self.given: dict[Edge, Tensor] = {}
 
     def _states(self, name: str) -> tuple:
         return getattr(self.ev.graph.op(name), "states", ())
@@ -45,71 +91,99 @@ class _Loop:
     def run(self) -> None:
         ev = self.ev
         kept = {Ref(n, port) for n in self.nodes for port in ev.prepared.read[n]} | ev.want_course
-        kept = {ref for ref in kept if ref.node in set(self.nodes)}
+        kept = {ref for ref in kept if ref.node in self.inside}
         courses: dict[Ref, list[Tensor]] = {ref: [] for ref in kept if self._leaves(ref)}
-        summed = {ref for ref in ev.want_sum if ref.node in set(self.nodes) and ref not in courses}
-        for t in range(ev.r.steps):
+        summed = {ref for ref in ev.want_sum if ref.node in self.inside and ref not in courses}
+        pieces = {e: course.split(self.block) for e, course in self.outside.items()}
+        for i, start in enumerate(range(0, ev.r.steps, self.block)):
+            steps = min(self.block, ev.r.steps - start)
+            self.given = {e: piece[i] for e, piece in pieces.items()}
             for name in self.nodes:
-                self._step(name, t, kept | summed)
+                self._step(name, steps, kept | summed)
             for ref, course in courses.items():
                 course.append(self.now[ref])
             for ref in summed:
-                ev.sums[ref] = ev.sums[ref] + self.now[ref] if ref in ev.sums else self.now[ref]
-            # a state is float32, also under autocast
-            self.previous = {name: self.now[source].float() for name, source in self.held.items()}
+                for row in self.now[ref].unbind(0):
+                    ev.sums[ref] = ev.sums[ref] + row if ref in ev.sums else row
+            self._remember(steps)
         for ref, course in courses.items():
-            ev.courses[ref] = torch.stack(course) if course else self._empty(ref)
+            ev.courses[ref] = torch.cat(course) if course else self._empty(ref)
         for ref in summed - set(ev.sums):
             ev.sums[ref] = self._empty(ref).sum(0)
         ev.state.update(self.states)
-        ev.state.update(self.previous)
+        ev.state.update({n: state_of(e, self.previous[n].rows(e.delay)) for n, e in self.held.items()})
+        for name, record in self.histories.items():
+            ev.state[f"{name}.history"] = record.rows(record.depth).transpose(0, 1).contiguous()
+
+    def _remember(self, steps: int) -> None:
+        """Add this block to what late edges and delays hold; a state is float32, also under autocast."""
+        inputs = {name: self._input(name, steps)[0].float() for name in self.waiting if name in self.histories}
+        for feedback, edge in self.held.items():
+            self.previous[feedback].push(self.now[edge.source].float())
+        for name, x in inputs.items():
+            self.histories[name].push(x)
 
     def _leaves(self, ref: Ref) -> bool:
         """Whether the course of ``ref`` is read outside the region, or recorded."""
-        inside = set(self.nodes)
-        readers = [dst for dst, _, e in self.ev.graph.consumers(ref.node) if e.source == ref and dst not in inside]
+        readers = [
+            dst for dst, _, e in self.ev.graph.consumers(ref.node) if e.source == ref and dst not in self.inside
+        ]
         is_output = any(out == ref for _, out in self.ev.graph.outputs)
         return bool(readers) or is_output or ref in self.ev.want_course
 
     def _empty(self, ref: Ref) -> Tensor:
         return torch.zeros(0, self.ev.r.batch, *self.ev.graph.type_of(ref).shape, device=self.ev.r.device)
 
-    def _input(self, name: str, t: int) -> list[Tensor]:
+    def _input(self, name: str, steps: int) -> list[Tensor]:
+        """What arrives at ``name`` in this block, ``(steps, B, *features)`` for each port."""
         values = []
         for edge in self.edges[name]:
-            if edge in self.outside:
-                values.append(self.outside[edge][t])
+            if edge in self.given:
+                values.append(self.given[edge])
             elif edge.delay:
-                values.append(self.previous[edge.feedback])
+                values.append(self.previous[edge.feedback].rows(steps))
             else:
                 values.append(self.now[edge.source])
         return values
 
-    def _step(self, name: str, t: int, kept: set[Ref]) -> None:
+    def _step(self, name: str, steps: int, kept: set[Ref]) -> None:
         op = self.ev.graph.op(name)
-        inputs = self._input(name, t)
-        if isinstance(op, Elementwise):
-            self._scan_step(name, op, inputs, kept)
+        if name in self.pasts:
+            self.now[Ref(name)] = self._delayed(name, steps)
+        elif isinstance(op, Elementwise):
+            self._scan_steps(name, op, steps, kept)
         elif name in self.masks:
-            self.now[Ref(name)] = inputs[0] * self.masks[name][0]
+            self.now[Ref(name)] = self._input(name, steps)[0] * self.masks[name]
         else:
-            y = apply_connection(op, self.params[name], inputs[0].unsqueeze(0), self.ev.r.training)
-            self.now[Ref(name)] = y[0]
+            (x,) = self._input(name, steps)
+            self.now[Ref(name)] = apply_connection(op, self.params[name], x, self.ev.r.training)
 
-    def _scan_step(self, name: str, op: Elementwise, inputs: list[Tensor], kept: set[Ref]) -> None:
+    def _delayed(self, name: str, steps: int) -> Tensor:
+        history = self.histories.get(name)
+        if name in self.waiting and history is not None:
+            return self.pasts[name](history.rows(history.depth), steps)
+        (x,) = self._input(name, steps)
+        if history is None:
+            return self.pasts[name](x, steps)
+        record = torch.cat([history.rows(history.depth), x.float()])
+        history.push(x.float())
+        return self.pasts[name](record, steps)
+
+    def _scan_steps(self, name: str, op: Elementwise, steps: int, kept: set[Ref]) -> None:
+        inputs = self._input(name, steps)
         bound = self.ev.bind(name)
         batch = self.ev.r.batch
-        finals_only = [s.local for s in op.states]
-        store = [r for r in bound.prepared.scan.results if Ref(name, r) in kept and r not in finals_only]
+        own = {s.local for s in op.states}
+        store = [r for r in bound.prepared.scan.results if Ref(name, r) in kept and (steps > 1 or r not in own)]
         courses, _, finals = bound.run(
-            [x.reshape(1, batch, op.size) for x in inputs],
+            [x.reshape(steps, batch, op.size) for x in inputs],
             [self.states[s.name].reshape(batch, op.size) for s in op.states],
-            (1, batch, op.size),
+            (steps, batch, op.size),
             store,
         )
         for result, course in courses.items():
-            self.now[Ref(name, result)] = course[0].unflatten(1, op.shape)
+            self.now[Ref(name, result)] = course.unflatten(2, op.shape)
         for state, final in zip(op.states, finals, strict=True):
             self.states[state.name] = final.unflatten(1, op.shape)
-            self.now[Ref(name, state.local)] = self.states[state.name]
-
+            if steps == 1:  # of one step, the course of a state is its last value
+                self.now[Ref(name, state.local)] = self.states[state.name].unsqueeze(0)

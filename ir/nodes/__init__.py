@@ -4,6 +4,7 @@ from snncompile.ir.nodes.arithmetic import Add, Scale
 from snncompile.ir.nodes.base import Block, ElementwiseNode, Node
 from snncompile.ir.nodes.connections import Linear
 from snncompile.ir.nodes.conv import Conv1d, Conv2d
+from snncompile.ir.nodes.delays import Delay
 from snncompile.ir.nodes.dropout import Dropout
 from snncompile.ir.nodes.izhikevich import Izhikevich
 from snncompile.ir.nodes.neurons import ALIF, IF, LI, LIF, CubaLIF
@@ -40,6 +41,7 @@ __all__ = [
     "Conv1d",
     "Conv2d",
     "CubaLIF",
+    "Delay",
     "DoubleExpCurrent",
     "Dropout",
     "ElementwiseNode",

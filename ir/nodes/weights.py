@@ -30,9 +30,14 @@ class ConnectionNode(Node):
             said = ", ".join(inputs) or "none"
             raise ModelError(f"{kind} takes one signal, on port x, not {said}", node=name, where=where)
         try:
-            return self.connection(owner or name, inputs["x"], name)
+            return self.timed_connection(owner or name, inputs["x"], name, dt)
         except ModelError as err:
             raise ModelError(f"{kind}: {err.message}", node=name, where=where) from None
+
+    def timed_connection(self, owner: str, x: SignalType, name: str, dt: float) -> Connection:
+        """The connection, where it depends on the time step."""
+        del dt
+        return self.connection(owner, x, name)
 
     def connection(self, owner: str, x: SignalType, name: str) -> Connection:
         """The connection with its parameters named after ``owner``."""

@@ -20,6 +20,7 @@ class _Open:
 
     type: SignalType
     where: Location | None
+    delay: int = 1
     closed_by: Ref | None = None
 
 
@@ -140,12 +141,45 @@ class Builder:
 
     # -- feedback ----------------------------------------------------------------------------------------------------
 
-    def open(self, name: str, type: SignalType, where: Location | None) -> Signal:
-        """A signal that will be closed later; until then a placeholder stands in the graph."""
+    def open(self, name: str, type: SignalType, where: Location | None, delay: Any = None) -> Signal:
+        """A signal that will be closed later; until then a placeholder stands in the graph.
+
+        Args:
+            name: its name.
+            type: its type.
+            where: the line of the model.
+            delay: how late it is, in seconds; None is one step, and 0 none: then a Delay must stand on the cycle.
+        """
         name = self.free(name)
         self.graph.add(name, Input(type), where=where)
-        self._open[name] = _Open(type, where)
+        self._open[name] = _Open(type, where, self._whole_steps(delay, name, where))
         return Signal(self, Ref(name))
+
+    def _whole_steps(self, delay: Any, name: str, where: Location | None) -> int:
+        from snncompile.ir.delay import to_steps
+
+        if delay is None:
+            return 1
+        dt = self.graph.dt
+        try:
+            steps = to_steps(delay, dt, "delay")
+        except ModelError as err:
+            raise ModelError(err.message, node=name, where=where) from None
+        if steps.shape:
+            raise ModelError(
+                "delay is one time for all. For delays of their own, give it delay=0 and put a snn.Delay on the cycle",
+                node=name,
+                where=where,
+            )
+        if steps < 0 or steps != steps.round():
+            raise ModelError(
+                f"delay is {float(steps * dt):g} s, {float(steps):g} steps of dt = {dt:g} s: a value comes back a whole"
+                " number of steps late. For another delay, give it delay=0 and put a snn.Delay with an interpolation on"
+                " the cycle",
+                node=name,
+                where=where,
+            )
+        return int(steps)
 
     def close(self, name: str, signal: Any, where: Location | None) -> None:
         """Say whose previous value the feedback ``name`` is."""
@@ -185,6 +219,6 @@ class Builder:
                     f"this feedback is never closed: call {name}.close(signal)", node=name, where=held.where
                 )
             for consumer, port, _ in graph.consumers(name):
-                graph.connect(consumer, port, Edge(held.closed_by, 1, name))
+                graph.connect(consumer, port, Edge(held.closed_by, held.delay, name if held.delay else ""))
             graph.nx.remove_node(name)
         return replace(graph, outputs=tuple((key, signal._ref) for key, signal in outputs))

@@ -1,4 +1,4 @@
-"""Cycles: the previous step's value of a signal."""
+"""Cycles: the value that a signal had one step, or some time, before."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from snncompile.ir.types import SignalType, as_shape
 
 
 class Feedback(Signal):
-    """The value that a signal, named later by :meth:`close`, had one step before; 0 at the first step.
+    """The value that a signal, named later by :meth:`close`, had one step (or ``delay``) before; 0 until then.
 
     Args:
         shape: its feature shape.
         max: the most spikes per step, if it carries spikes.
         name: name of the value in the network's state.
+        delay: how late it is, in seconds, a whole number of steps. None, the default, is one step. With 0 the value
+            is that of this very step: then a ``snn.Delay`` of at least one step must stand on the cycle.
 
     Example::
 
@@ -28,11 +30,13 @@ class Feedback(Signal):
         back.close(h)
     """
 
-    def __init__(self, shape: int | tuple[int, ...], *, max: int | None = None, name: str = "feedback") -> None:
+    def __init__(
+        self, shape: int | tuple[int, ...], *, max: int | None = None, name: str = "feedback", delay: float | None = None
+    ) -> None:
         where = caller()
         builder = current_builder("snn.Feedback", where)
         kind = SignalType("any" if max is None else "spikes", as_shape(shape), max)
-        super().__init__(builder, builder.open(name, kind, where)._ref)
+        super().__init__(builder, builder.open(name, kind, where, delay)._ref)
 
     def close(self, signal: Signal) -> None:
         """Name the signal whose previous value this is."""
@@ -42,9 +46,10 @@ class Feedback(Signal):
 class Recurrent:
     """What :func:`recurrent` returns: apply it with ``>>``."""
 
-    def __init__(self, block: Block, via: Block) -> None:
+    def __init__(self, block: Block, via: Block, delay: float | None = None) -> None:
         self.block = block
         self.via = via
+        self.delay = delay
 
     def __rshift__(self, other: Any) -> Any:
         raise ModelError("apply a recurrent block to a signal first: `x >> snn.recurrent(...) >> ...`", where=caller())
@@ -54,7 +59,7 @@ class Recurrent:
         builder = signal._builder
         out = self._probe(signal.type)
         name = self.block.nodes[-1].name or self.block.nodes[-1].default_name()
-        back = builder.open(f"{name}_back", out, caller())
+        back = builder.open(f"{name}_back", out, caller(), self.delay)
         fed = back >> self.via
         if fed.shape != signal.shape:
             raise ModelError(
@@ -70,8 +75,8 @@ class Recurrent:
         return (probe.input("x", type) >> self.block).type
 
 
-def recurrent(block: Node | Block, via: Node | Block) -> Recurrent:
-    """A block whose output comes back, one step later, through ``via``, added to its input.
+def recurrent(block: Node | Block, via: Node | Block, *, delay: float | None = None) -> Recurrent:
+    """A block whose output comes back, one step (or ``delay``) later, through ``via``, added to its input.
 
     ``x >> snn.recurrent(snn.LIF(), via=snn.Linear(128))`` is a recurrent layer: the spikes of step t-1 enter step t
     through the weights.
@@ -79,8 +84,9 @@ def recurrent(block: Node | Block, via: Node | Block) -> Recurrent:
     Args:
         block: the node or block in the loop.
         via: what its output passes on the way back; its output has the features of the block's input.
+        delay: how late it comes back, in seconds, as for :class:`Feedback`.
     """
-    return Recurrent(_as_block(block), _as_block(via))
+    return Recurrent(_as_block(block), _as_block(via), delay)
 
 
 def _as_block(block: Any) -> Block:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import networkx as nx
 
+from snncompile.ir.connection import Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph, Input
 from snncompile.passes.base import Pass
@@ -42,4 +43,5 @@ class DeadNodes(Pass):
 def _holds_state(graph: Graph, name: str) -> bool:
     op = graph.op(name)
     late = any(edge.delay for edge in graph.inputs_of(name).values())
-    return late or (isinstance(op, Elementwise) and not op.stateless)
+    remembers = isinstance(op, Connection) and op.depth > 0
+    return late or remembers or (isinstance(op, Elementwise) and not op.stateless)

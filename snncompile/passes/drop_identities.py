@@ -13,7 +13,7 @@ from snncompile.passes.rewrite import bypass
 
 @dataclass(frozen=True)
 class DropIdentities(Pass):
-    """Flatten of flat features, pooling over one element, and Dropout that does not drop.
+    """Flatten of flat features, pooling over one element, Dropout that does not drop, and a Delay by nothing.
 
     Attributes:
         training: whether Dropout drops.
@@ -41,6 +41,8 @@ class DropIdentities(Pass):
     def _is_identity(self, op: Connection) -> bool:
         if op.kind == "Dropout":
             return not self.training or op.attrs["p"] == 0
+        if op.kind == "Delay":
+            return op.same_for_all == 0 and op.depth == 0
         if op.kind == "Flatten":
             return op.input.shape == op.output.shape
         if op.kind in ("SumPool2d", "AvgPool2d", "MaxPool2d"):

@@ -50,7 +50,7 @@ class FuseChains(Pass):
             if not isinstance(graph.op(name), Elementwise):
                 continue
             for edge in graph.inputs_of(name).values():
-                if isinstance(graph.op(edge.source.node), Elementwise):
+                if isinstance(graph.op(edge.source.node), Elementwise) and edge.delay <= 1:
                     (late if edge.delay else pairs).append((edge.source.node, name))
         return list(dict.fromkeys(pairs + [p for p in late if p[0] == p[1]]))
 

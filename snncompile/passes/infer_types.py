@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import ClassVar
 
-from snncompile.ir.connection import Connection
+from snncompile.ir.connection import Connection, delayed_type
 from snncompile.ir.graph import Graph
 from snncompile.ir.types import SignalType
 from snncompile.passes.base import Pass
@@ -46,6 +46,8 @@ def _update(graph: Graph, order: list[str]) -> bool:
 
 def _output(op: Connection, source: SignalType) -> SignalType:
     keeps = op.kind in ("Flatten", "MaxPool2d", "SumPool2d") or (op.kind == "Dropout" and op.attrs["p"] == 0)
+    if op.kind == "Delay":
+        return delayed_type(source, op.output.shape, op.attrs["interpolation"], op.attrs["overbound"])
     if not keeps:
         return op.output
     most = source.max

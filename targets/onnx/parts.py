@@ -10,7 +10,7 @@ import numpy as np
 from onnx import FunctionProto, NodeProto, TensorProto, ValueInfoProto, helper
 from torch import Tensor
 
-from snncompile.ir.connection import CONNECTIONS, Connection
+from snncompile.ir.connection import CONNECTIONS, DELAYS, Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import InterchangeError
 from snncompile.ir.graph import Graph, Input, Ref, StateInfo
@@ -80,10 +80,14 @@ def refuse_unknown(graph: Graph) -> None:
     for name in graph.names:
         op = graph.op(name)
         if not isinstance(op, Input | Connection | Elementwise) or (
-            isinstance(op, Connection) and op.kind not in CONNECTIONS
+            isinstance(op, Connection) and (op.kind not in CONNECTIONS or op.kind in DELAYS)
         ):
             kind = getattr(op, "kind", type(op).__name__)
             raise InterchangeError(f"{kind} cannot be written as ONNX", node=name, where=graph.where(name))
+        for edge in graph.inputs_of(name).values():
+            if edge.delay > 1:
+                said = f"the feedback {edge.feedback!r}, {edge.delay} steps late, cannot be written as ONNX"
+                raise InterchangeError(f"{said}: one step can", node=name, where=graph.where(name))
 
 
 def signal_info(name: str, lead: list, type: SignalType, doc: str) -> ValueInfoProto:

@@ -1,0 +1,102 @@
+"""Delays in torch: what is read from a record of the past, over many steps at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from snncompile.ir.connection import Connection
+from snncompile.ir.delay import Reading, read
+from snncompile.targets.torch.products import effective_weight
+
+
+class Past:
+    """A delay made ready for one run: what its parameters mean is worked out once.
+
+    Args:
+        op: a connection of kind ``"Delay"`` or ``"DelayedLinear"``.
+        params: role -> value.
+        device: where the run is.
+    """
+
+    def __init__(self, op: Connection, params: Mapping[str, Tensor], device: torch.device) -> None:
+        self.op = op
+        self.depth = op.depth
+        self._over = op.rule.overbound
+        if op.kind == "DelayedLinear":
+            self._kernel, self._bias = _kernel(op, params, device)
+        elif op.same_for_all is None:
+            self._reading = read(_steps(op, params, device), op.rule)
+
+    def __call__(self, record: Tensor, steps: int) -> Tensor:
+        """The output of ``steps`` steps.
+
+        Args:
+            record: ``(depth + n, B, *features)``: the history, then the inputs of those of the steps that are known;
+                none of an op that is late by as many steps needs to be.
+            steps: how many.
+        """
+        if self.op.kind == "DelayedLinear":
+            return _product(record, self._kernel, self._bias, self.op.late, steps)
+        k = self.op.same_for_all
+        if k is not None:
+            return record[self.depth - k : self.depth - k + steps]
+        r = self._reading
+        y = _taken(self.op, record, r.index, steps, self.depth)
+        if r.gain is not None:
+            y = y * r.gain
+        if r.other is not None and r.other_gain is not None:
+            y = y + _taken(self.op, record, r.other, steps, self.depth) * r.other_gain
+        return y if r.valid is None else torch.where(r.valid, y, self._over)
+
+
+def _steps(op: Connection, params: Mapping[str, Tensor], device: torch.device) -> Tensor:
+    given = op.attrs["steps"]
+    return params["steps"] if given == "given" else torch.tensor(given, dtype=torch.float64, device=device)
+
+
+def _taken(op: Connection, record: Tensor, index: Tensor, steps: int, depth: int) -> Tensor:
+    """``record[depth + t - index[n], b, n]`` for every step, sequence and feature; one more axis for several delays."""
+    if index.dim() == 0:
+        k = int(index)
+        return record[depth - k : depth - k + steps]
+    if index.dim() > len(op.input.shape):
+        return torch.stack([_taken(op, record, one, steps, depth) for one in index.unbind(-1)], -1)
+    index = index.expand(op.input.shape)
+    now = torch.arange(depth, depth + steps, device=record.device)
+    rows = now.view(-1, *(1,) * index.dim()) - index
+    rows = rows.unsqueeze(1).expand(steps, *record.shape[1:])
+    return torch.gather(record, 0, rows)
+
+
+def _kernel(op: Connection, params: Mapping[str, Tensor], device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Weights by how many steps ago, ``(depth + 1, out, in)``, and the bias; differentiable in weights and delays."""
+    weight, bias = effective_weight(params), params.get("bias")
+    r: Reading = read(_steps(op, params, device), op.rule)
+    if r.valid is not None:
+        beyond = (weight * ~r.valid).sum(1) * op.rule.overbound
+        bias = beyond if bias is None else bias + beyond
+        weight = weight * r.valid
+    kernel = torch.zeros(op.depth + 1, *weight.shape, device=weight.device)
+    for index, gain in ((r.index, r.gain), (r.other, r.other_gain)):
+        if index is not None:
+            each = weight if gain is None else weight * gain
+            kernel = kernel.scatter_add(0, index.expand(weight.shape).unsqueeze(0), each.unsqueeze(0))
+    return kernel, bias
+
+
+def _product(record: Tensor, kernel: Tensor, bias: Tensor | None, late: int, steps: int) -> Tensor:
+    """Sum over the past of products: ``y[t] = sum_k record[depth + t - k] @ kernel[k].T + bias``."""
+    depth, (_, batch, size) = len(kernel) - 1, record.shape
+    used = kernel[late:]
+    if steps * batch == 0:
+        return record.new_zeros(steps, batch, kernel.shape[1])
+    if steps == 1:
+        rows = record[: depth + 1 - late].flip(0)
+        flat = rows.transpose(0, 1).reshape(batch, -1)
+        return F.linear(flat, used.transpose(0, 1).reshape(kernel.shape[1], -1), bias).unsqueeze(0)
+    rows = record[: depth - late + steps].permute(1, 2, 0)
+    return F.conv1d(rows, used.flip(0).permute(1, 2, 0), bias).permute(2, 0, 1)
