@@ -300,7 +300,8 @@ def _delay(op: Connection) -> Shapes:
         raise Fault(f"least is {a['least']!r}, not a whole number of steps up to {op.depth}")
     if a["steps"] == "given" and "steps" not in op.params:
         raise Fault("the parameter 'steps' is missing")
-    if a["steps"] != "given" and ("steps" in op.params or not isinstance(a["steps"], float) or not isfinite(a["steps"])):
+    single = isinstance(a["steps"], float) and isfinite(a["steps"])
+    if a["steps"] != "given" and ("steps" in op.params or not single):
         raise Fault(f"steps is {a['steps']!r}, neither a number nor 'given' as a parameter")
     if op.depth * op.input.size > LIMITS.values:
         raise Fault(f"its history holds {op.depth * op.input.size} values, more than the limit of {LIMITS.values}")

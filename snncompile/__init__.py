@@ -40,9 +40,9 @@ _NAMES = {
     "Const": "ir.nodes",
     **dict.fromkeys(
         ("ExpSyn", "ExpCurrent", "DoubleExpCurrent", "AlphaSyn", "LIF", "IF", "LI", "CubaLIF", "ALIF", "Izhikevich",
-         "Linear", "Conv1d", "Conv2d", "SumPool2d", "AvgPool2d", "MaxPool2d", "Flatten", "Delay", "Scale", "Add", "Dropout",
-         "BatchNorm", "StepPWL", "PeriodicExponential", "Sigmoid", "ATan", "FastSigmoid", "Triangle", "Surrogate",
-         "spike", "neuron", "synapse", "Block", "Node"), "ir.nodes"),
+         "Linear", "Conv1d", "Conv2d", "SumPool2d", "AvgPool2d", "MaxPool2d", "Flatten", "Scale", "Add", "Dropout",
+         "BatchNorm", "Delay", "StepPWL", "PeriodicExponential", "Sigmoid", "ATan", "FastSigmoid", "Triangle",
+         "Surrogate", "spike", "neuron", "synapse", "Block", "Node"), "ir.nodes"),
 }  # fmt: skip
 
 __all__ = ["__version__", "ms", "us", *_NAMES]

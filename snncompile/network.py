@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from snncompile import opaque
 from snncompile.eager import eager
-from snncompile.ir.connection import Connection
+from snncompile.ir.connection import DELAYS, Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import InputError, ModelError
 from snncompile.ir.graph import Graph
@@ -307,6 +307,8 @@ class Network(nn.Module):
         for _, connection in self.graph.of_type(Connection):
             if "sign" in connection.params:
                 clamp_sign(values[connection.params["weight"].name], values[connection.params["sign"].name])
+            if connection.kind in DELAYS and connection.rule.trained:
+                values[connection.params["steps"].name].clamp_(max=connection.rule.limit)
         for _, op in self.graph.of_type(Elementwise):
             for low, high in op.ordered:
                 below = values[op.params[low].name]

@@ -64,23 +64,54 @@ def synapse(rng: np.random.Generator, n: int):
     ][rng.integers(5)]()
 
 
-def random_model(seed: int) -> snn.Model:
-    """A network of one to three layers with branches, sums, recurrence and several outputs."""
+def delayed(rng: np.random.Generator, signal: snn.Signal) -> snn.Signal:
+    """A signal some whole steps later, or as it is."""
+    (n,) = signal.shape
+    each = rng.integers(0, 6, size=n) * ms
+    options = [{}, {"max_delay": 7 * ms}, {"max_delay": 3 * ms, "overbound": 0.0}]
+    nodes = [
+        lambda: snn.Delay(float(rng.integers(1, 9)) * ms),
+        lambda: snn.Delay(each, **options[rng.integers(3)]),
+        lambda: snn.Delay((each + 0.4 * ms), interpolation=["previous", "nearest"][rng.integers(2)]),
+    ]
+    pick = int(rng.integers(6))
+    return signal >> nodes[pick]() if pick < 3 else signal
+
+
+def delayed_linear(rng: np.random.Generator, n_in: int, n_out: int) -> snn.Linear:
+    """A dense connection with exact products and delays."""
+    delays = rng.integers(0, 5, size=(n_out, n_in)) * ms
+    given = delays if rng.random() < 0.6 else 3 * ms
+    return snn.Linear(n_out, bias=False, init=dyadic(rng, n_out, n_in), delay=given)
+
+
+def random_model(seed: int, delays: bool = False) -> snn.Model:
+    """A network of one to three layers with branches, sums, recurrence and several outputs.
+
+    Args:
+        seed: what makes it this network.
+        delays: whether some signals, synapses and feedbacks are late.
+    """
 
     @snn.model(dt=1 * ms)
     def network(x=snn.Spikes(5, max=3)):
         rng = np.random.default_rng(seed)
+        late = np.random.default_rng(seed + 1)
         signal, n = x, 5
         outputs = {}
         for depth in range(int(rng.integers(1, 4))):
             m = int(rng.integers(1, 9))
-            current = signal >> linear(rng, n, m)
+            if delays:
+                signal = delayed(late, signal)
+            through = delayed_linear(late, n, m) if delays and late.random() < 0.3 else linear(rng, n, m)
+            current = signal >> through
             if rng.random() < 0.6:
                 current = current >> synapse(rng, m)
             if rng.random() < 0.3:
                 current = current + (signal >> linear(rng, n, m))
             if rng.random() < 0.35:
-                spikes = current >> snn.recurrent(neuron(rng, m), via=linear(rng, m, m))
+                back = float(late.integers(1, 6)) * ms if delays else None
+                spikes = current >> snn.recurrent(neuron(rng, m), via=linear(rng, m, m), delay=back)
             else:
                 spikes = current >> neuron(rng, m)
             if rng.random() < 0.3:

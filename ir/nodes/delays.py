@@ -42,14 +42,14 @@ class Delays:
     trainable: bool = False
 
     def lowered(
-        self, dt: float, owner: str, shape: tuple[int, ...] | None = None
-    ) -> tuple[dict[str, Any], dict[str, Parameter], Rule]:
+        self, dt: float, owner: str, shape: tuple[int, ...]
+    ) -> tuple[dict[str, Any], dict[str, Parameter]]:
         """Settings and parameters of the IR's node.
 
         Args:
             dt: the time step in seconds.
             owner: name under which parameters live.
-            shape: what the delays are, where they are an array or trained; None takes the shape that was given.
+            shape: that of the parameter; ``()`` for one delay for all, which is no parameter unless it is trained.
 
         Raises:
             ModelError: for delays that cannot be.
@@ -60,20 +60,20 @@ class Delays:
         rule = self._rule(steps, dt)
         self._check(steps, rule, dt)
         params: dict[str, Parameter] = {}
-        if steps.shape or self.trainable:
-            wanted = steps.shape if shape is None else shape
-            value = np.ascontiguousarray(np.broadcast_to(steps, wanted), dtype=np.float32)
-            given = Init("constant", (float(value),)) if not wanted else Init("given", (), value)
-            params["steps"] = Parameter(f"{owner}.steps", wanted, "delays", given, self.trainable)
-            steps = value
-        reading = read(torch.from_numpy(np.array(steps, dtype=np.float64)), rule)
+        if shape or self.trainable:
+            value = np.broadcast_to(steps.reshape(shape) if steps.shape else steps, shape).astype(np.float32)
+            given = Init("given", (), np.ascontiguousarray(value)) if shape else Init("constant", (float(value),))
+            constraint = "nonnegative" if self.trainable else None
+            params["steps"] = Parameter(f"{owner}.steps", shape, "delays", given, self.trainable, constraint)
+            steps = value.astype(np.float64)
+        reading = read(torch.tensor(steps), rule)
         least = 0 if self.trainable else int(reading.index.min())
         attrs = {
             "steps": "given" if params else float(steps), "limit": rule.limit, "least": least,
             "interpolation": rule.interpolation, "tau": float(rule.tau),
             "overbound": "limit" if rule.overbound is None else rule.overbound, "tolerance": rule.tolerance,
         }  # fmt: skip
-        return attrs, params, rule
+        return attrs, params
 
     def _rule(self, steps: np.ndarray, dt: float) -> Rule:
         if self.interpolation is not None and self.interpolation not in NAMED:
@@ -174,14 +174,18 @@ class Delay(ConnectionNode):
         options = Delays(
             self.delay, self.interpolation, self.max_delay, self.overbound, self.tolerance, self.tau, self.trainable
         )
-        given = tuple(np.shape(self.delay.detach() if hasattr(self.delay, "detach") else self.delay))
-        shape = delay_shape(given, x.shape)
+        shape = delay_shape(given_shape(self.delay), x.shape)
         several = len(shape) > len(x.shape)
-        attrs, params, _ = options.lowered(dt, owner, shape)
+        attrs, params = options.lowered(dt, owner, shape)
         out = (*x.shape, shape[-1]) if several else x.shape
         return Connection(
             "Delay", attrs, params, x, delayed_type(x, out, attrs["interpolation"], attrs["overbound"]), (name,)
         )
+
+
+def given_shape(delay: Any) -> tuple[int, ...]:
+    """The shape of what a model gave: ``()`` for a number."""
+    return tuple(np.shape(delay.detach().cpu() if hasattr(delay, "detach") else delay))
 
 
 def delay_shape(given: tuple[int, ...], features: tuple[int, ...]) -> tuple[int, ...]:
@@ -209,4 +213,4 @@ def delay_shape(given: tuple[int, ...], features: tuple[int, ...]) -> tuple[int,
     )
 
 
-__all__ = ["Delay", "Delays", "delay_shape"]
+__all__ = ["Delay", "Delays", "delay_shape", "given_shape"]

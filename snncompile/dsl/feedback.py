@@ -31,7 +31,12 @@ class Feedback(Signal):
     """
 
     def __init__(
-        self, shape: int | tuple[int, ...], *, max: int | None = None, name: str = "feedback", delay: float | None = None
+        self,
+        shape: int | tuple[int, ...],
+        *,
+        max: int | None = None,
+        name: str = "feedback",
+        delay: float | None = None,
     ) -> None:
         where = caller()
         builder = current_builder("snn.Feedback", where)

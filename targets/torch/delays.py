@@ -10,7 +10,7 @@ from torch import Tensor
 
 from snncompile.ir.connection import Connection
 from snncompile.ir.delay import Reading, read
-from snncompile.targets.torch.products import effective_weight
+from snncompile.targets.torch.products import apply_connection, effective_weight
 
 
 class Past:
@@ -26,7 +26,9 @@ class Past:
         self.op = op
         self.depth = op.depth
         self._over = op.rule.overbound
-        if op.kind == "DelayedLinear":
+        self._params = params
+        self._by_synapse = op.kind == "DelayedLinear" and op.attrs["steps"] == "given"
+        if self._by_synapse:
             self._kernel, self._bias = _kernel(op, params, device)
         elif op.same_for_all is None:
             self._reading = read(_steps(op, params, device), op.rule)
@@ -39,8 +41,13 @@ class Past:
                 none of an op that is late by as many steps needs to be.
             steps: how many.
         """
-        if self.op.kind == "DelayedLinear":
+        if self._by_synapse:
             return _product(record, self._kernel, self._bias, self.op.late, steps)
+        y = self._seen(record, steps)
+        return apply_connection(self.op, self._params, y, False) if self.op.kind == "DelayedLinear" else y
+
+    def _seen(self, record: Tensor, steps: int) -> Tensor:
+        """The delayed signal."""
         k = self.op.same_for_all
         if k is not None:
             return record[self.depth - k : self.depth - k + steps]
@@ -90,7 +97,7 @@ def _kernel(op: Connection, params: Mapping[str, Tensor], device: torch.device) 
 
 def _product(record: Tensor, kernel: Tensor, bias: Tensor | None, late: int, steps: int) -> Tensor:
     """Sum over the past of products: ``y[t] = sum_k record[depth + t - k] @ kernel[k].T + bias``."""
-    depth, (_, batch, size) = len(kernel) - 1, record.shape
+    depth, batch = len(kernel) - 1, record.shape[1]
     used = kernel[late:]
     if steps * batch == 0:
         return record.new_zeros(steps, batch, kernel.shape[1])

@@ -130,6 +130,7 @@ def _over_time(x: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:
 
 _LOWERINGS: dict[str, Callable[[Connection, Mapping[str, Tensor], Tensor, bool], Tensor]] = {
     "Linear": _linear,
+    "DelayedLinear": _linear,  # on what its delays show
     "Conv1d": _conv(F.conv1d),
     "Conv2d": _conv(F.conv2d),
     "SumPool2d": _pool(_sum_pool),

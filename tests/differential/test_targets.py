@@ -23,7 +23,7 @@ def _reference(net: snn.Network) -> Executor:
 @given(seeds, shapes)
 def test_passes_change_nothing(seed, shape):
     """The reference on the optimised graph gives the bits that it gives on the graph as written."""
-    net = snn.compile(random_model(seed), target="torch")
+    net = snn.compile(random_model(seed, delays=True), target="torch")
     x = spikes(seed, *shape)
     record = list(net.graph.recordable())
     record = [r for r in record if r != "x"]
@@ -36,7 +36,7 @@ def test_passes_change_nothing(seed, shape):
 @pytest.mark.parametrize("upto", pass_names())
 def test_each_pass_changes_nothing(upto):
     for seed in range(8):
-        net = snn.compile(random_model(seed), target="torch")
+        net = snn.compile(random_model(seed, delays=True), target="torch")
         x = spikes(seed, 2, 9)
         keep = frozenset(net.graph.recordable())
         part = Executor(compile_graph(net.graph, Request(keep=keep), upto), PlainTarget())
@@ -52,7 +52,7 @@ def test_triton_interpreter_gives_the_same_bits(seed, shape):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
         torch.manual_seed(seed)
-        net = snn.compile(random_model(seed), target="triton")
+        net = snn.compile(random_model(seed, delays=True), target="triton")
         x = spikes(seed, *shape)
         record = [r for r in net.graph.recordable() if r != "x"][::2]
         want = outcome(net, x, record, _reference(net))
@@ -65,7 +65,7 @@ def test_triton_interpreter_gives_the_same_bits(seed, shape):
 @given(seeds, shapes)
 def test_c_gives_the_same_bits(seed, shape):
     torch.manual_seed(seed)
-    net = snn.compile(random_model(seed), target="c")
+    net = snn.compile(random_model(seed, delays=True), target="c")
     x = spikes(seed, *shape)
     record = [r for r in net.graph.recordable() if r != "x"][::2]
     want = outcome(net, x, record, _reference(net))
@@ -79,8 +79,8 @@ def test_c_gives_the_same_bits(seed, shape):
 def test_checkpoints_change_nothing(checkpoint, target, monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     for seed in range(3):
-        net = snn.compile(random_model(seed), target="torch")
-        other = snn.compile(random_model(seed), target=target, checkpoint=checkpoint)
+        net = snn.compile(random_model(seed, delays=True), target="torch")
+        other = snn.compile(random_model(seed, delays=True), target=target, checkpoint=checkpoint)
         x = spikes(seed, 2, 11)
         want, got = outcome(net, x, []), outcome(other, x, [])
         assert_same_bits(want, got)
@@ -90,11 +90,11 @@ def test_checkpoints_change_nothing(checkpoint, target, monkeypatch):
 @pytest.mark.gpu
 @pytest.mark.parametrize("seed", range(20))
 def test_triton_on_a_gpu_gives_the_same_bits(seed):
-    net = snn.compile(random_model(seed), target="torch")
+    net = snn.compile(random_model(seed, delays=True), target="torch")
     x = spikes(seed, 3, 37)
     record = [r for r in net.graph.recordable() if r != "x"]
     want = outcome(net, x, record, _reference(net))
-    gpu = snn.compile(random_model(seed), target="triton").cuda()
+    gpu = snn.compile(random_model(seed, delays=True), target="triton").cuda()
     got = outcome(gpu, x.cuda(), record)
     got.values = {k: v.cpu() for k, v in got.values.items()}
     got.gradients = {k: v.cpu() for k, v in got.gradients.items()}

@@ -122,8 +122,13 @@ def unknown_port(g: Graph) -> None:
     g.connect("lif", "y", Ref("x"))
 
 
-def two_steps_late(g: Graph) -> None:
-    g.connect("linear_1", "x", Edge(Ref("if", "spikes"), 2, "back"))
+def late_by_less_than_nothing(g: Graph) -> None:
+    g.connect("linear_1", "x", Edge(Ref("if", "spikes"), -2, "back"))
+
+
+def one_name_two_delays(g: Graph) -> None:
+    g.connect("linear_1", "x", Edge(Ref("if", "spikes"), 1, "back"))
+    g.connect("lif", "x", Edge(Ref("if", "spikes"), 3, "back"))
 
 
 def late_without_name(g: Graph) -> None:
@@ -178,7 +183,8 @@ GRAPH_RULES: dict[Callable[[Graph], None], str] = {
     port_not_fed: "node 'exp_syn' at test_verify.py: nothing feeds port 'x'",
     port_fed_twice: "node 'linear' at test_verify.py: port 'x' is fed 2 times",
     unknown_port: "node 'lif' at test_verify.py: it has no port 'y'; its ports: x",
-    two_steps_late: "node 'linear_1': port 'x' is fed 2 steps late; 0 and 1 exist",
+    late_by_less_than_nothing: "node 'linear_1': port 'x' is fed -2 steps late, not a whole number of steps up to",
+    one_name_two_delays: "the feedback 'back' is both",
     late_without_name: "node 'linear_1': port 'x' is fed late by if.spikes without a valid name",
     name_without_delay: "node 'linear_1': port 'x' has a feedback name but no delay",
     feedback_of_two: "the feedback 'if_back' is the late value of both",

@@ -1,0 +1,432 @@
+"""Delays of signals and feedbacks, and per synapse: what they show, what they remember, how they are trained."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import snncompile as snn
+from snncompile import ms
+from snncompile.passes.pipeline import Request, compile_graph
+
+MODES = ("previous", "nearest", "expdecay", "linear")
+
+
+def network(node, n: int = 4, target: str = "torch") -> snn.Network:
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Current(n)):
+        return x >> node >> snn.Scale(1.0)
+
+    return snn.compile(model, target=target)
+
+
+def value_at(x: torch.Tensor, t: int, steps: float, mode: str | None, tau: float = 5.0) -> torch.Tensor | float:
+    """The rule for one neuron ``x (B, T)``, written down once more, plainly."""
+    k = int(np.floor(steps + 1e-9))
+    r = steps - k
+    newer = x[:, t - k] if t >= k else 0.0
+    older = x[:, t - k - 1] if t >= k + 1 else 0.0
+    if r < 1e-9:
+        return newer
+    if mode == "previous":
+        return older
+    if mode == "nearest":
+        return newer if 1 - r > 0.5 else older
+    if mode == "expdecay":
+        return older * np.exp(-(1 - r) / tau)
+    return newer * (1 - r) + older * r
+
+
+@pytest.mark.parametrize("mode", [None, *MODES])
+@pytest.mark.parametrize("shape", [(), (4,), (4, 3)])
+def test_every_mode_shows_what_the_rule_says(mode, shape):
+    rng = np.random.default_rng(3)
+    steps = rng.integers(0, 6, size=shape) + (0.0 if mode is None else rng.choice([0.0, 0.25, 0.5, 0.8], size=shape))
+    options = {"tau": 5 * ms} if mode == "expdecay" else {}
+    net = network(snn.Delay(steps * ms, interpolation=mode, **options))
+    x = torch.randn(2, 11, 4)
+    y = net(x)
+    assert y.shape == (2, 11, *shape) if len(shape) == 2 else x.shape
+    for index in np.ndindex(y.shape[2:]):
+        each = float(np.broadcast_to(steps, y.shape[2:])[index])
+        for t in range(11):
+            want = value_at(x[..., index[0]], t, each, mode)
+            torch.testing.assert_close(y[(slice(None), t, *index)], torch.zeros(2) + want, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1, 1), (3, 2, 2), (3, 2), (1, 2, 2), (1, 1, 1, 5)])
+def test_images(shape):
+    steps = np.random.default_rng(0).integers(0, 4, size=shape)
+    node = snn.Delay(torch.as_tensor(steps * ms))
+    node_shape = {(3,): (3, 1, 1), (3, 2): (3, 1, 1, 2)}.get(shape, shape)
+
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Spikes((3, 2, 2), max=1)):
+        return x >> node
+
+    net = snn.compile(model, target="torch")
+    x = (torch.rand(2, 9, 3, 2, 2) < 0.5).float()
+    y = net(x)
+    taps = node_shape[3:]
+    assert y.shape == (2, 9, 3, 2, 2, *taps)
+    each = np.broadcast_to(steps.reshape(node_shape), (3, 2, 2, *taps))
+    for index in np.ndindex(each.shape):
+        one = x[(slice(None), slice(None), *index[:3])]
+        want = torch.cat([torch.zeros(2, each[index]), one], 1)[:, :9]
+        assert torch.equal(y[(slice(None), slice(None), *index)], want)
+
+
+def test_whole_steps_survive_any_dt():
+    """In float32 seconds half of these would miss their step."""
+    for dt in (1e-4, 1e-3, 0.3e-3, 7e-5):
+
+        @snn.model(dt=dt)
+        def model(x=snn.Spikes(1), *, delays):
+            return {f"k{k}": x >> snn.Delay(k * delays) for k in range(1, 130, 7)}
+
+        graph = model.build(delays=dt)
+        attrs = [graph.op(name).attrs["steps"] for name in graph.names[1:]]
+        assert attrs == [float(k) for k in range(1, 130, 7)]
+    single = np.arange(1, 200, dtype=np.float32) * np.float32(1e-3)  # and given in float32
+
+    @snn.model(dt=1 * ms)
+    def given(x=snn.Spikes(199)):
+        return x >> snn.Delay(single)
+
+    assert given.build().op("delay").params["steps"].init.value.tolist() == list(range(1, 200))
+
+
+def test_spikes_stay_spikes():
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Spikes(4, max=3), i=snn.Current(4)):
+        def of(signal, **options):
+            return signal >> snn.Delay(1.5 * ms, tau=1 * ms if options["interpolation"] == "expdecay" else None,
+                                       **options)  # fmt: skip
+
+        kinds = {mode: of(x, interpolation=mode) for mode in MODES}
+        return {**kinds, "held": of(x, interpolation="nearest", overbound=2.0),
+                "strange": of(x, interpolation="nearest", overbound=0.5), "current": of(i, interpolation="previous"),
+                "exact": x >> snn.Delay(0)}  # fmt: skip
+
+    types = {key: str(t) for key, t in model.build().output_types().items()}
+    assert types == {
+        "previous": "spikes[4]<=3", "nearest": "spikes[4]<=3", "expdecay": "current[4]", "linear": "current[4]",
+        "held": "spikes[4]<=3", "strange": "current[4]", "current": "current[4]", "exact": "spikes[4]<=3",
+    }  # fmt: skip
+
+
+def test_out_of_reach_is_the_overbound():
+    net = network(snn.Delay(np.array([0, 3, 4, -1]) * ms, max_delay=3 * ms, overbound=7.0))
+    x = torch.randn(2, 5, 4)
+    y = net(x)
+    assert torch.equal(y[..., 0], x[..., 0]) and torch.equal(y[:, 3:, 1], x[:, :2, 1]) and (y[..., 2:] == 7).all()
+    near = network(snn.Delay(3.2 * ms, max_delay=3 * ms, tolerance=0.3 * ms, overbound=7.0))
+    assert torch.equal(near(x)[:, 3:], x[:, :2])  # within the tolerance: the value at the limit
+
+
+MODELS = {
+    "signal": lambda x: x >> snn.Delay(4 * ms) >> snn.Linear(3),
+    "channels": lambda x: x >> snn.Delay(np.array([0, 1, 5, 2]) * ms, max_delay=8 * ms) >> snn.Linear(3),
+    "several": lambda x: x >> snn.Delay(np.array([[0, 1], [5, 2], [1, 1], [3, 0]]) * ms) >> snn.Flatten(),
+    "linear": lambda x: x >> snn.Delay(2.3 * ms, interpolation="linear", trainable=True) >> snn.Linear(3),
+    "synapses": lambda x: x >> snn.Linear(3, delay=np.arange(12).reshape(3, 4) * 0.5 * ms, interpolation="linear"),
+    "one for all": lambda x: x >> snn.Linear(3, delay=3 * ms),
+    "feedback": lambda x: x >> snn.Linear(3) >> snn.recurrent(snn.LIF(), via=snn.Linear(3), delay=4 * ms),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("cut", [(0, 11), (1, 10), (3, 8), (1,) * 11])
+def test_a_sequence_in_pieces_is_the_sequence(name, cut):
+    """The state carries the history, also where a piece is shorter than the delay."""
+
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Current(4)):
+        return MODELS[name](x) >> snn.LIF(threshold=0.1)
+
+    torch.manual_seed(4)
+    net = snn.compile(model, target="torch")
+    for p in net.parameters():
+        p.data.mul_(8).round_().div_(8) if p.dim() == 2 else None
+    x = torch.randint(-3, 9, (2, 11, 4)) / 8
+    want, last, _ = net.evolve(x)
+    pieces, state = [], None
+    for part in x.split(list(cut), 1):
+        y, state, _ = net.evolve(part, state=state)
+        pieces.append(y)
+    assert torch.equal(torch.cat(pieces, 1), want) and want.sum() > 0
+    assert all(torch.equal(state[k], last[k]) for k in last)
+    assert all(s.shape == last[k].shape for k, s in net.initial_state(2).items())
+
+
+def test_the_gradient_through_delays():
+    def loss(net, x):
+        y, state, _ = net.evolve(x)
+        return y.sin().sum() + sum(s.cos().sum() for s in state.values())
+
+    rng = np.random.default_rng(0)
+    for node in (
+        snn.Delay(3 * ms),
+        snn.Delay(rng.integers(0, 5, 4) * ms),
+        snn.Delay(rng.uniform(0, 5, (4, 2)) * ms, interpolation="linear"),
+        snn.Delay(2.4 * ms, interpolation="expdecay", tau=3 * ms),
+        snn.Linear(3, delay=rng.integers(0, 5, (3, 4)) * ms),
+    ):
+        net = network(node)
+        x = torch.randn(2, 7, 4, requires_grad=True)
+        (got,) = torch.autograd.grad(loss(net, x), x)
+        v = torch.randn(x.shape)
+        eps = 1e-2
+        with torch.no_grad():
+            numeric = (loss(net, x + eps * v) - loss(net, x - eps * v)) / (2 * eps)
+        torch.testing.assert_close((got * v).sum(), numeric, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("connection", [False, True])
+def test_delays_are_trained(connection):
+    """A linear interpolation hands its gradient to the delay, on the grid and off it; it finds the right delay."""
+    start = np.array([1.0, 2.5, 4.2, 3.0]) * ms
+    options = {"interpolation": "linear", "max_delay": 8 * ms}
+    if connection:
+        node = snn.Linear(1, delay=start[None], trainable_delay=True, bias=False, init=np.ones((1, 4)), trainable=False,
+                          **options)  # fmt: skip
+    else:
+        node = snn.Delay(start, trainable=True, **options)
+    net = network(node)
+    assert [n for n, p in net.named_parameters() if p.requires_grad] == [f"{'linear' if connection else 'delay'}.steps"]
+    (steps,) = net.parameters()
+    x = torch.randn(1, 400, 4).cumsum(1) * 0.1
+    x = torch.nn.functional.avg_pool1d(x.transpose(1, 2), 9, 1, 4).transpose(1, 2).contiguous()
+    target = network(snn.Delay(np.array([2.0, 4.0, 3.0, 5.5]) * ms, interpolation="linear"))(x)
+    target = target.sum(-1, keepdim=True) if connection else target
+    y = net(x)
+    y[:, 10:].sum().backward()
+    slope = {False: x, True: x}[connection]
+    newer = steps.detach().floor().long().flatten()
+    want = torch.stack([(slope[0, 10 - k - 1 : 400 - k - 1, i] - slope[0, 10 - k : 400 - k, i]).sum()
+                        for i, k in enumerate(newer.tolist())])  # fmt: skip
+    torch.testing.assert_close(steps.grad.flatten(), want, rtol=1e-3, atol=1e-3)
+    optimiser = torch.optim.Adam([steps], lr=0.1)
+    losses = []
+    for _ in range(80):
+        optimiser.zero_grad()
+        loss = (net(x) - target)[:, 10:].pow(2).mean()
+        loss.backward()
+        optimiser.step()
+        net.clamp_()
+        losses.append(loss.item())
+    assert losses[-1] < 0.05 * losses[0]
+    assert connection or torch.allclose(steps, torch.tensor([2.0, 4.0, 3.0, 5.5]), atol=0.2)
+
+
+def test_a_trained_delay_stays_in_reach():
+    net = network(snn.Delay(2 * ms, interpolation="linear", trainable=True, max_delay=3 * ms))
+    x = torch.randn(1, 6, 4)
+    with torch.no_grad():
+        net.value("delay.steps").fill_(9.0)
+    assert torch.equal(net(x)[:, 3:], x[:, :3])
+    assert net.clamp_().value("delay.steps") == 3
+    net.value("delay.steps").data.fill_(-2.0)
+    assert torch.equal(net(x), x)
+    with pytest.raises(snn.ModelError, match=r"node 'delay'.*steps must be at least 0, but is -2"):
+        net.check_parameters()
+    assert net.clamp_().value("delay.steps") == 0
+
+
+# -- feedbacks -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 4, 9])
+@pytest.mark.parametrize("delay", [1, 2, 3])
+def test_a_late_feedback_is_as_late_as_it_says(delay, steps):
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Current(3)):
+        back = snn.Feedback(3, delay=delay * ms)
+        h = x + 0.5 * back
+        back.close(h)
+        return h
+
+    net = snn.compile(model, target="torch")
+    x = torch.randn(2, steps, 3)
+    y, state, _ = net.evolve(x)
+    want: list[torch.Tensor] = []
+    for t in range(steps):
+        want.append(x[:, t] + 0.5 * (want[t - delay] if t >= delay else 0.0))
+    assert torch.equal(y, torch.stack(want, 1) if want else y)
+    held = torch.stack([*[torch.zeros(2, 3)] * delay, *want][-delay:], 1)
+    assert torch.equal(state["feedback"], held if delay > 1 else held[:, 0])
+
+
+def test_a_cycle_runs_as_many_steps_at_a_time_as_it_is_late():
+    @snn.model(dt=0.1 * ms)
+    def model(x=snn.Spikes(4)):
+        fast = snn.Feedback(3, delay=1.5 * ms, name="fast")
+        slow = snn.Feedback(3, delay=0, name="slow")
+        late = slow >> snn.Linear(3, delay=np.array([[2.0, 3.0, 2.5]] * 3) * ms)
+        h = ((x >> snn.Linear(3)) + (fast >> snn.Linear(3)) + late) >> snn.LIF(threshold=0.2)
+        fast.close(h)
+        slow.close(h)
+        return h
+
+    graph = compile_graph(model.build(), Request())
+    (region,) = [r for r in graph.regions if r.kind == "recurrent"]
+    assert region.reason == "a cycle through fast, linear: step t needs step t-15, so 15 steps run at a time"
+    calls = []
+    net = snn.compile(model, target="torch")
+    target = net.executor(torch.device("cpu"))._prepared.scans["add_add_1_lif"].target
+    forward = target.forward
+    target.forward = lambda scan, call: (calls.append(call.shape[0]), forward(scan, call))[1]
+    x = (torch.rand(2, 40, 4) < 0.3).float()
+    with torch.no_grad():
+        y, state, _ = net.evolve(x)
+        assert calls == [15, 15, 10]
+        step, pieces = None, []
+        for t in range(40):
+            one, step = net.step(x[:, t], step)
+            pieces.append(one)
+    assert torch.equal(torch.stack(pieces, 1), y) and y.sum() > 10
+    assert {k: tuple(s.shape) for k, s in state.items()} == {
+        "lif.v": (2, 3), "fast": (2, 15, 3), "linear.history": (2, 30, 3)
+    }  # fmt: skip
+    assert all(torch.equal(step[k], state[k]) for k in state)
+
+
+def test_delays_of_their_own_on_a_cycle():
+    """Per neuron, and interpolated; a delay that reads the present needs a feedback besides."""
+
+    def model_of(node, delay):
+        @snn.model(dt=1 * ms)
+        def model(x=snn.Current(3)):
+            back = snn.Feedback(3, delay=delay)
+            h = x + 0.5 * (back >> node)
+            back.close(h)
+            return h
+
+        return model
+
+    steps = np.array([1, 2, 4])
+    x = torch.randn(2, 9, 3)
+    want = [x[:, 0]]
+    for t in range(1, 9):
+        past = torch.stack([want[t - k][:, i] if t >= k else torch.zeros(2) for i, k in enumerate(steps)], -1)
+        want.append(x[:, t] + 0.5 * past)
+    for node, delay in ((snn.Delay(steps * ms), 0), (snn.Delay((steps - 1) * ms), None)):
+        net = snn.compile(model_of(node, delay), target="torch")
+        assert torch.equal(net(x), torch.stack(want, 1))
+    half = snn.Delay(0.5 * ms, interpolation="previous")  # the older of two records: one step ago
+    assert torch.equal(
+        snn.compile(model_of(half, 0), target="torch")(x), snn.compile(model_of(snn.Delay(1 * ms), 0))(x)
+    )
+    with pytest.raises(snn.SnnError, match="has no delay: close one of its edges with snn"):
+        snn.compile(model_of(snn.Delay(0.4 * ms, interpolation="nearest"), 0), target="torch")(x)
+
+
+def test_the_gradient_through_a_late_feedback():
+    def model_of(delay, direct):
+        @snn.model(dt=1 * ms)
+        def model(x=snn.Current(3)):
+            back = snn.Feedback(3, delay=delay if direct else 0)
+            late = back if direct else back >> snn.Delay(delay)
+            h = (x + (late >> snn.Linear(3))) >> snn.LIF(threshold=0.3)
+            back.close(h)
+            return h
+
+        return model
+
+    x = torch.randint(-4, 9, (2, 11, 3)) / 8
+    found = []
+    for direct in (True, False):
+        torch.manual_seed(1)
+        net = snn.compile(model_of(3 * ms, direct), target="torch")
+        xs = x.clone().requires_grad_()
+        y, state, _ = net.evolve(xs)
+        (y.sin().sum() + state["lif.v"].sum()).backward()
+        found.append([xs.grad, *(p.grad for _, p in sorted(net.named_parameters()))])
+    assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in zip(*found, strict=True))
+    assert found[0][0].abs().sum() > 0
+
+
+# -- errors --------------------------------------------------------------------------------------------------------
+
+WRONG = {
+    "off the grid": (dict(delay=1.5 * ms), r"a delay of 0.0015 s is 1.5 steps of dt = 0.001 s, not a whole number of"
+                     r" them: name an interpolation= \(previous, nearest, expdecay, linear\), or round the delay"),
+    "too long": (dict(delay=5 * ms, max_delay=3 * ms), "a delay of 0.005 s is longer than max_delay, 0.003 s: raise"
+                 " max_delay=, or say what stands in for what lies further back, overbound="),
+    "negative": (dict(delay=-1 * ms), "a delay is at least 0, but one is -0.001 s"),
+    "not a number": (dict(delay=[1 * ms, float("nan"), 0, 0]), "delay holds a value that is no finite time"),
+    "text": (dict(delay="soon"), "delay is 'soon', not a time in seconds or an array of them"),
+    "a Param": (dict(delay=snn.Param(1 * ms)), "delay takes a time or an array of them; trainable= says"),
+    "shape": (dict(delay=[1 * ms, 2 * ms]), r"delay has shape \(2,\), which does not fit the features \(4,\): give a"
+              r" time, one per channel \(4,\), one per neuron \(4,\), or several for each \(4, D\)"),
+    "empty": (dict(delay=np.zeros((4, 0))), "delay is an array without values"),
+    "far": (dict(delay=1e9), "delay is over 1,000,000 steps long"),
+    "trained without a gradient": (dict(delay=1 * ms, trainable=True, interpolation="nearest"),
+                                   "trained through interpolation='linear', not 'nearest', which has no gradient"),
+    "mode": (dict(delay=1 * ms, interpolation="cubic"), "interpolation 'cubic' is unknown; use one of previous, near"),
+    "no tau": (dict(delay=1 * ms, interpolation="expdecay"), "interpolation='expdecay' needs tau="),
+    "tau of nothing": (dict(delay=1 * ms, tau=1 * ms), "interpolation='expdecay' is what takes tau="),
+    "tau": (dict(delay=1 * ms, interpolation="expdecay", tau=0.0), "tau is a time greater than 0, not 0.0"),
+    "tolerance": (dict(delay=1 * ms, tolerance=-1.0), "tolerance is a time of at least 0, not -1.0"),
+    "overbound": (dict(delay=1 * ms, overbound="none"), "overbound is a number, or None for the value at the limit"),
+    "max_delay": (dict(delay=0, max_delay=-1.0), "max_delay is a time of at least 0, not -1.0"),
+    "no time": (dict(delay=0, max_delay="long"), "max_delay is a time in seconds, not 'long'"),
+    "trainable": (dict(delay=0, trainable=1), "trainable is True or False, not 1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_a_delay_cannot_be(name):
+    options, message = WRONG[name]
+
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Spikes(4)):
+        return x >> snn.Delay(**options)
+
+    with pytest.raises(snn.ModelError, match=message) as error:
+        model.build()
+    assert str(error.value).startswith(f"node 'delay' at {__file__}:")
+
+
+@pytest.mark.parametrize("options, message", [
+    (dict(delay=[1 * ms, 2 * ms]), r"Linear: delay has shape \(2,\): give a time, or one per synapse \(3, 4\)"),
+    (dict(delay=np.full((3, 4), 1.5 * ms)), "a delay of 0.0015 s is 1.5 steps of dt = 0.001 s"),
+    (dict(max_delay=1 * ms), "max_delay= is an option of delays: give it delay=, too"),
+    (dict(trainable_delay=True), "trainable_delay= is an option of delays: give it delay=, too"),
+    (dict(delay=1 * ms, trainable_delay=True), "trained through interpolation='linear', not None"),
+])  # fmt: skip
+def test_what_delays_of_synapses_cannot_be(options, message):
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Spikes(4)):
+        return x >> snn.Linear(3, **options)
+
+    with pytest.raises(snn.ModelError, match=message) as error:
+        model.build()
+    assert error.value.node == "linear" and str(error.value).startswith(f"node 'linear' at {__file__}:")
+
+
+@pytest.mark.parametrize("delay, message", [
+    (1.5 * ms, "delay is 0.0015 s, 1.5 steps of dt = 0.001 s: a value comes back a whole number of steps late. For"
+     " another delay, give it delay=0 and put a snn.Delay with an interpolation on the cycle"),
+    (-1 * ms, "delay is -0.001 s, -1 steps of dt"),
+    ([1 * ms, 2 * ms], "delay is one time for all. For delays of their own, give it delay=0 and put a snn.Delay"),
+    ("late", "delay is 'late', not a time in seconds"),
+])  # fmt: skip
+def test_what_a_feedback_cannot_be(delay, message):
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Spikes(4)):
+        back = snn.Feedback(4, delay=delay)
+        h = (x + back) >> snn.LIF()
+        back.close(h)
+        return h
+
+    with pytest.raises(snn.ModelError, match=message) as error:
+        model.build()
+    assert str(error.value).startswith(f"node 'feedback' at {__file__}:")
+
+
+def test_a_state_with_another_history():
+    net = network(snn.Delay(2 * ms))
+    with pytest.raises(snn.InputError, match=r"state 'delay.history' has shape \(1, 3, 4\); with this input it is"):
+        net.evolve(torch.zeros(1, 2, 4), state={"delay.history": torch.zeros(1, 3, 4)})
