@@ -45,6 +45,8 @@ WHOLE_SEQUENCE = frozenset({"BatchNorm", "Dropout"})
 class Connection:
     """A map of one signal, the same at every step; without state, but for the history of a delay.
 
+    One that learns (``attrs["plastic"]``) has a second port, ``weight``: the weights of this step.
+
     Attributes:
         kind: a key of :data:`CONNECTIONS`.
         attrs: its settings.
@@ -60,7 +62,19 @@ class Connection:
     output: SignalType
     members: tuple[str, ...] = field(default=())
 
-    inputs = ("x",)
+    @property
+    def plastic(self) -> bool:
+        """Whether its weight changes from step to step."""
+        return bool(self.attrs.get("plastic", False))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Input ports."""
+        return ("x", "weight") if self.plastic else ("x",)
+
+    def port_shape(self, port: str) -> tuple[int, ...]:
+        """The features that an input port takes."""
+        return self.params["weight"].shape if port == "weight" else self.input.shape
 
     @property
     def depth(self) -> int:

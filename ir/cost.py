@@ -23,6 +23,7 @@ from snncompile.ir.graph import Graph
 from snncompile.ir.hoist import sink
 from snncompile.ir.ops import OPS
 from snncompile.ir.params import Parameter
+from snncompile.ir.plasticity import Plasticity
 from snncompile.ir.program import Program
 from snncompile.ir.regions import choose_regions
 
@@ -134,13 +135,18 @@ def _cost(graph: Graph, kind: str, names: Iterable[str], learning: set[str]) -> 
         if isinstance(op, Connection):
             one = _connection(graph, name, op, learning)
             held += _FLOAT * op.depth * op.input.size
+        elif isinstance(op, Plasticity):
+            one = _rule(op)
+            held += _FLOAT * sum(prod(op.shape_of(t.side)) for t in op.traces)
         else:
             one = _scan(graph, name, op, learning)
             held += _FLOAT * op.size * len(op.states)
         inference, training, backward = inference + one[0], training + one[1], backward + one[2]
-    if kind == "recurrent":  # states leave the chip between steps, and so do the values held by late edges
+    if kind in ("recurrent", "plastic"):  # states leave the chip between steps, and so do the values held by late edges
         late = {e.feedback: e for n in names for e in graph.inputs_of(n).values() if e.delay}
         between = Work(0, held, held)
+        # a weight that learns is no sequence's
+        late = {f: e for f, e in late.items() if not isinstance(graph.op(e.source.node), Plasticity)}
         held += sum(_FLOAT * e.delay * graph.type_of(e.source).size for e in late.values())
         inference, training, backward = inference + between, training + between, backward + between
     trained, constants = _count(params.values())
@@ -184,6 +190,18 @@ def _scan(graph: Graph, name: str, op: Elementwise, learning: set[str]) -> tuple
     return inference, training, backward
 
 
+def _rule(op: Plasticity) -> tuple[Work, Work, Work]:
+    """A rule: traces, two outer products and the update, with the weights read and written; it has no gradient."""
+    sizes = {"before": prod(op.pre), "after": prod(op.post), "synapse": prod(op.weight.shape)}
+    sizes["update"] = sizes["synapse"]
+    positions = prod(op.post[1:])
+    flops = sum(sizes[part] * program_flops(program) for part, program in op.programs().items())
+    flops += 2 * sizes["update"] * (2 * positions - 1 if positions > 1 else 1)
+    weights = _FLOAT * sizes["update"]
+    work = Work(flops, weights + _FLOAT * (sizes["before"] + sizes["after"]), weights)
+    return work, work, Work()
+
+
 # -- connections ---------------------------------------------------------------------------------------------------
 
 
@@ -191,7 +209,7 @@ def _connection(graph: Graph, name: str, op: Connection, learning: set[str]) -> 
     n_in, n_out = op.input.size, op.output.size
     if op.kind == "DelayedLinear":
         n_in *= op.depth + 1  # every step reads its past again
-    (edge,) = graph.inputs_of(name).values()
+    edge = graph.inputs_of(name)["x"]
     wants_input = edge.source.node in learning
     wants_weight = any(p.trainable for p in op.params.values())
     moved = Work(0, _FLOAT * n_in, _FLOAT * n_out)

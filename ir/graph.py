@@ -12,6 +12,7 @@ from snncompile.ir.connection import Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import Location, ModelError, VerificationError
 from snncompile.ir.params import Parameter
+from snncompile.ir.plasticity import Plasticity
 from snncompile.ir.program import IDENTIFIER
 from snncompile.ir.types import SignalType
 
@@ -36,7 +37,7 @@ class Input:
     inputs = ()
 
 
-OpNode = Input | Connection | Elementwise
+OpNode = Input | Connection | Elementwise | Plasticity
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Edge:
         source: where the signal comes from.
         delay: steps it is late: 0, or at least 1 on a feedback edge.
         feedback: name of the state that holds the late value (the last ``delay`` values, oldest first, where that is
-            more than 1); "" where ``delay`` is 0.
+            more than 1); "" where ``delay`` is 0. A weight that learns is held under its parameter's name.
     """
 
     source: Ref
@@ -61,7 +62,8 @@ class Region:
 
     Attributes:
         kind: ``"product"`` (a connection over all steps at once), ``"scan"`` (one kernel over time) or
-            ``"recurrent"`` (a cycle: step by step).
+            ``"recurrent"`` (a cycle: step by step) or ``"plastic"`` (a connection that learns, with what stands
+            between its current and its learning: step by step).
         nodes: names, in the order they run within a step.
         reason: why these and no others.
     """
@@ -107,8 +109,9 @@ class StateInfo:
 class Graph:
     """A network as a ``networkx.MultiDiGraph``.
 
-    Each node carries ``op`` (an :class:`Input`, :class:`Connection` or :class:`Elementwise`) and ``where``; each edge
-    ``source_port``, ``port``, ``delay`` and ``feedback``. Passes copy a graph, never change one they were given.
+    Each node carries ``op`` (an :class:`Input`, :class:`Connection`, :class:`Elementwise` or :class:`Plasticity`) and
+    ``where``; each edge ``source_port``, ``port``, ``delay`` and ``feedback``. Passes copy a graph,
+    never change one they were given.
 
     Attributes:
         name: the model's name.
@@ -198,6 +201,12 @@ class Graph:
                     return out.type
             if any(s.local == ref.port for s in op.states):
                 return SignalType("membrane", op.shape)
+        if isinstance(op, Plasticity):
+            if ref.port == "weight":
+                return SignalType("any", op.weight.shape)
+            for t in op.traces:
+                if t.local == ref.port:
+                    return SignalType("membrane", op.shape_of(t.side))
         raise VerificationError(f"there is no port {ref}")
 
     def order(self) -> list[str]:
@@ -239,6 +248,15 @@ class Graph:
         home = {name: i for i, part in enumerate(parts) for name in part}
         return {(u, v) for v in late for u in self.nx.predecessors(v) if home[u] == home[v]}
 
+    def coupled(self) -> nx.DiGraph:
+        """Who needs whom within a sequence: all edges, and one from each connection that learns to what teaches it, so
+        that both stand on one cycle."""
+        graph = nx.DiGraph(self.nx)
+        for u, v, data in self.nx.edges(data=True):
+            if data["source_port"] == "weight" and isinstance(self.nx.nodes[u].get("op"), Plasticity):
+                graph.add_edge(v, u)
+        return graph
+
     def of_type(self, kind: type) -> Iterator[tuple[str, Any]]:
         """``(name, op)`` of the nodes whose op is a ``kind``."""
         for name, data in self.nx.nodes(data=True):
@@ -267,10 +285,19 @@ class Graph:
         for name, op in self.of_type(Connection):
             if op.depth:
                 found[f"{name}.history"] = StateInfo((op.depth, *op.input.shape), 0.0)
+        for _, rule in self.of_type(Plasticity):
+            found.update({t.name: StateInfo(rule.shape_of(t.side), t.init) for t in rule.traces})
         for edge in self.feedback_edges():
             shape = self.type_of(edge.source).shape
-            found[edge.feedback] = StateInfo(shape if edge.delay == 1 else (edge.delay, *shape), 0.0)
+            if isinstance(self.op(edge.source.node), Plasticity) and edge.source.port == "weight":
+                found[edge.feedback] = StateInfo(shape, shared=True, parameter=edge.feedback)
+            else:
+                found[edge.feedback] = StateInfo(shape if edge.delay == 1 else (edge.delay, *shape), 0.0)
         return found
+
+    def learned(self) -> dict[str, str]:
+        """Parameter that learns -> the node that teaches it."""
+        return {op.weight.name: name for name, op in self.of_type(Plasticity)}
 
     def feedback_edges(self) -> list[Edge]:
         """Each feedback value once."""
@@ -286,7 +313,7 @@ class Graph:
         found: dict[str, Ref] = {}
         for name in self.names:
             op = self.op(name)
-            if isinstance(op, Elementwise):
+            if isinstance(op, Elementwise | Plasticity):
                 found.update({record: Ref(name, local) for record, local in op.recordable.items()})
             else:
                 found[name if isinstance(op, Input) else f"{name}.out"] = Ref(name, "out")

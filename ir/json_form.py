@@ -17,6 +17,7 @@ from snncompile.ir.connection import Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import ArtifactError, Location, ModelError
 from snncompile.ir.graph import Edge, Graph, Input, Note, Ref, Region
+from snncompile.ir.plasticity import Plasticity
 from snncompile.ir.program import MAX_OPS, Arg, Op, Program
 from snncompile.ir.reading import (
     Malformed,
@@ -37,7 +38,12 @@ from snncompile.ir.verify import verify
 #: The format written, and the newest one read.
 FORMAT = 1
 
-_OPS: Mapping[str, Any] = {"input": Input, "connection": Connection, "elementwise": Elementwise}
+_OPS: Mapping[str, Any] = {
+    "input": Input,
+    "connection": Connection,
+    "elementwise": Elementwise,
+    "plasticity": Plasticity,
+}
 _OP_NAMES = {cls: name for name, cls in _OPS.items()}
 _KEYS = ("format", "name", "dt", "nodes", "edges", "outputs", "regions", "notes", "programs")
 
@@ -99,6 +105,9 @@ def _node(graph: Graph, name: str, programs: _Programs) -> dict[str, Any]:
         derived = None if op.derived is None else programs.name(op.derived, f"{name}.once")
         rest = plain(op, {Program: lambda _: None})
         return {**head, **rest, "forward": forward, "reverse": reverse, "derived": derived}
+    if isinstance(op, Plasticity):
+        named = {part: programs.name(p, f"{name}.{part}") for part, p in op.programs().items()}
+        return {**head, **plain(op, {Program: lambda _: None}), **named}
     return {**head, **plain(op, {})}
 
 

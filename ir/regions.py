@@ -7,28 +7,34 @@ import networkx as nx
 from snncompile.ir.connection import Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph, Input, Region
+from snncompile.ir.plasticity import Plasticity
 
 
 def choose_regions(graph: Graph) -> tuple[Region, ...]:
-    """The schedule: each cycle runs step by step, everything else over all steps at once, in dependency order."""
+    """The schedule: cycles, and what learns, step by step, all else over all steps at once, in dependency order."""
     position = {name: i for i, name in enumerate(graph.order())}
-    components = nx.condensation(nx.DiGraph(graph.nx))
+    components = nx.condensation(graph.coupled())
     members = components.nodes(data="members")
     first = {c: min(position[n] for n in names) for c, names in members}
     regions = []
     for component in nx.lexicographical_topological_sort(components, key=first.__getitem__):
         names = sorted(components.nodes[component]["members"], key=position.__getitem__)
         if len(names) > 1 or graph.nx.has_edge(names[0], names[0]):
-            regions.append(_recurrent(graph, names))
+            regions.append(_cycle(graph, names))
         elif not isinstance(graph.op(names[0]), Input):
             regions.append(_single(graph, names[0]))
     return tuple(regions)
 
 
-def _recurrent(graph: Graph, names: list[str]) -> Region:
+def _cycle(graph: Graph, names: list[str]) -> Region:
     inner = [e for n in names for e in graph.inputs_of(n).values() if e.source.node in names]
     late = {e.feedback: e.delay for e in inner if e.delay}
     late |= {n: graph.op(n).late for n in names if any(graph.waits(m, n) for m in names)}
+    learned = sorted(op.weight.name for op in map(graph.op, names) if isinstance(op, Plasticity))
+    if learned:
+        others = sorted(name for name in late if name not in learned)
+        around = f", a cycle through {', '.join(others)}" if others else ""
+        return Region("plastic", tuple(names), f"{', '.join(learned)} learns at every step{around}")
     least = min(late.values())
     needs = f"step t needs step t-{least}" + (f", so {least} steps run at a time" if least > 1 else "")
     return Region("recurrent", tuple(names), f"a cycle through {', '.join(sorted(late))}: {needs}")

@@ -169,16 +169,26 @@ def _node(node: Mapping[str, Any], feeds: Mapping[str, str]) -> list[str]:
     name = node["name"]
     if node["op"] == "input":
         return _commented([(f"input {name}: {_type(node['type'])}", node["where"] or "")])
-    inputs = node["inputs"] if node["op"] == "elementwise" else ["x"]
+    inputs = _ports(node)
     args = {port: feeds.get(port, "?") for port in inputs}
     if node["op"] == "elementwise":
         result = _output(name, node["outputs"][0]) if _inline(node) else ""
+    elif node["op"] == "plasticity":
+        result = f"{node['connection']}{_shape(node['params'].get('weight', {}).get('shape', []))}"
     else:
         args["x"] += f": {_type(node['input'])}"
         result = _type(node["output"])
     said = ", ".join(f"{port}={source}" for port, source in args.items())
     head = f"{name} = {node['kind']}({said})" + (f" -> {result}" if result else "")
     return _commented([(head, node["where"] or "")]) + [f"  {line}" for line in _body(node)]
+
+
+def _ports(node: Mapping[str, Any]) -> list[str]:
+    if node["op"] == "elementwise":
+        return node["inputs"]
+    if node["op"] == "plasticity":
+        return ["pre", "post", *node["signals"]]
+    return ["x", "weight"] if node["attrs"].get("plastic") is True else ["x"]
 
 
 def _inline(node: Mapping[str, Any]) -> bool:
@@ -196,17 +206,27 @@ def _body(node: Mapping[str, Any]) -> list[str]:
         lines.append(f"shape {_shape(node['shape'])}")
     if node["op"] == "elementwise" and not _inline(node):
         lines += [f"out {_output(name, out)}" for out in node["outputs"]]
+    if node["op"] == "plasticity":
+        lines.append(f"learns from {_shape(node['pre'])} to {_shape(node['post'])}")
+        lines += [f"setting {word(k)} = {json.dumps(v, ensure_ascii=False)}" for k, v in node["settings"].items()]
+    for trace in node.get("traces", ()):
+        renamed = _renamed(trace["name"], f"{name}.{trace['local']}")
+        lines.append(f"trace {trace['local']}{renamed} of {word(trace['side'])} from {constant(trace['init'])}")
     for state in node.get("states", ()):
         renamed = _renamed(state["name"], f"{name}.{state['local']}")
         lines.append(f"state {state['local']}{renamed} from {constant(state['init'])}")
     lines += [_param(role, p, f"{name}.{role}") for role, p in node["params"].items()]
     lines += [f"order {low} < {high}" for low, high in node.get("ordered", ())]
+    lines += [f"weights within {', '.join(node['bounded'])}"] if node.get("bounded") else []
     lines += [f"attr {word(k)} = {json.dumps(v, ensure_ascii=False)}" for k, v in node["attrs"].items()]
     if node["members"] != [name]:
         lines.append(f"members {', '.join(node['members'])}".rstrip())
     if node["op"] == "elementwise":
         once = f", once {node['derived']}" if node["derived"] else ""
         lines.append(f"step {node['forward']}, grad {node['reverse']}{once}")
+    if node["op"] == "plasticity":
+        parts = ("before", "after", "synapse", "update")
+        lines.append(f"rule {', '.join(f'{part} {node[part]}' for part in parts if node[part])}")
     return lines
 
 

@@ -11,7 +11,7 @@ from snncompile.ir.text_lines import ID, NUMBER, REF, TYPE, WORD, Lines, pattern
 _GRAPH = pattern(rf"graph ({ID}), dt ({NUMBER})")
 _INPUT = pattern(rf"input ({ID}): ({TYPE})")
 _NODE = pattern(rf"({ID}) = ({ID})\((.*)\)(?: -> (.*))?")
-_FEED = pattern(rf"({ID})=(?:({REF}|\?)|prev([0-9]{{0,9}})\(({REF}) as ({ID})?\))(?:: ({TYPE}))?")
+_FEED = pattern(rf"({ID})=(?:({REF}|\?)|prev([0-9]{{0,9}})\(({REF}) as ({REF})?\))(?:: ({TYPE}))?")
 _OUT = pattern(rf"({ID}): ({TYPE})(?: as ({REF}))?")
 _SHAPE = pattern(r"shape (\[[0-9x]*\])")
 _STATE = pattern(rf"state ({ID})(?: as ({REF}))? from ({NUMBER})")
@@ -20,6 +20,13 @@ _ORDER = pattern(rf"order ({ID}) < ({ID})")
 _ATTR = pattern(rf"attr ({WORD}) = (.+)")
 _MEMBERS = pattern(rf"members((?: {ID}(?:, {ID})*)?)")
 _STEP = pattern(r"step ([A-Za-z0-9_.]+), grad ([A-Za-z0-9_.]+)(?:, once ([A-Za-z0-9_.]+))?")
+_LEARNS = pattern(r"learns from (\[[0-9x]*\]) to (\[[0-9x]*\])")
+_SETTING = pattern(rf"setting ({WORD}) = (.+)")
+_TRACE = pattern(rf"trace ({ID})(?: as ({REF}))? of ({WORD}) from ({NUMBER})")
+_WITHIN = pattern(rf"weights within ({ID}(?:, {ID})*)")
+_RULE = pattern(
+    r"rule before ([A-Za-z0-9_.]+), after ([A-Za-z0-9_.]+)(?:, synapse ([A-Za-z0-9_.]+))?, update ([A-Za-z0-9_.]+)"
+)
 _OUTPUT = pattern(rf"output ({ID}) = ({REF})")
 _REGION = pattern(rf"region ([a-z]+) \(((?:{ID}(?:, {ID})*)?)\): (.*)")
 _NOTE = pattern(rf"note ({WORD}) about ({WORD}): (.*)")
@@ -90,6 +97,7 @@ class Reader(Lines):
     def _node(self, found: re.Match[str], place: str | None, body: list[tuple[int, str]]) -> None:
         name, start = found[1], self.at
         elementwise = any(line.startswith("step ") for _, line in body)
+        learns = not elementwise and any(line.startswith("rule ") for _, line in body)
         ports, declared = self._feeds(name, found[3])
         node: dict[str, Any] = {"name": name, "where": place, "kind": found[2], "params": {}, "attrs": {}}
         node["members"] = [name]
@@ -97,12 +105,19 @@ class Reader(Lines):
             outputs = [self._out(name, found[4])] if found[4] else []
             node |= {"op": "elementwise", "shape": None, "inputs": ports, "outputs": outputs, "states": []}
             node |= {"ordered": []}
+        elif learns:
+            node |= {"op": "plasticity", "connection": (found[4] or "").partition("[")[0], "settings": {}}
+            node |= {"pre": None, "post": None, "signals": ports[2:], "traces": [], "ordered": [], "bounded": []}
+            node |= {"synapse": None}
+            if ports[:2] != ["pre", "post"]:
+                self.fail("plasticity is written Kind(pre=source, post=source) -> Connection[weight]")
         else:
-            if ports != ["x"] or declared["x"] is None or not found[4]:
+            if ports not in (["x"], ["x", "weight"]) or declared["x"] is None or not found[4]:
                 self.fail("this is a connection (it has no step), which is written Kind(x=source: type) -> type")
             node |= {"op": "connection", "input": self.type(declared["x"]), "output": self.type(found[4])}
         for self.at, line in body:
-            self._node_line(node, line)
+            if not (learns and self._rule_line(node, line)):
+                self._node_line(node, line)
         self.at = start
         if elementwise and node["shape"] is None:
             node["shape"] = [n for out in node["outputs"][:1] for n in out["type"]["shape"]]
@@ -155,6 +170,25 @@ class Reader(Lines):
             node |= {"forward": found[1], "reverse": found[2], "derived": found[3]}
         else:
             self.fail(f"this is no line of a node: {line[:80]!r}")
+
+    def _rule_line(self, node: dict[str, Any], line: str) -> bool:
+        """Read ``line`` if it is one that only plasticity has."""
+        if found := _LEARNS.match(line):
+            node |= {"pre": self.shape(found[1]), "post": self.shape(found[2])}
+        elif found := _SETTING.match(line):
+            self._fresh(node["settings"], self.word(found[1]), self.json(found[2]))
+        elif found := _TRACE.match(line):
+            name, init = found[2] or f"{node['name']}.{found[1]}", self.constant(found[4])
+            node["traces"].append({"local": found[1], "name": name, "init": init, "side": self.word(found[3])})
+        elif found := _ORDER.match(line):
+            node["ordered"].append([found[1], found[2]])
+        elif found := _WITHIN.match(line):
+            node["bounded"] = _names(found[1])
+        elif found := _RULE.match(line):
+            node |= {"before": found[1], "after": found[2], "synapse": found[3], "update": found[4]}
+        else:
+            return False
+        return True
 
     def _param(self, node: dict[str, Any], found: re.Match[str]) -> None:
         role, name, family, shape, init, args, more = found.groups()

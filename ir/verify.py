@@ -12,13 +12,15 @@ import networkx as nx
 from snncompile.ir.connection import Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import ModelError, VerificationError
-from snncompile.ir.graph import Graph, Input, Ref
+from snncompile.ir.graph import Edge, Graph, Input, Ref
 from snncompile.ir.params import Parameter
+from snncompile.ir.plasticity import Plasticity
 from snncompile.ir.program import IDENTIFIER
 from snncompile.ir.types import SignalType
 from snncompile.ir.verify_nodes import LIMITS, Fault, check_connection, check_elementwise, check_type
+from snncompile.ir.verify_plasticity import check_plasticity, check_teaching
 
-REGION_KINDS = ("product", "scan", "recurrent")
+REGION_KINDS = ("product", "scan", "recurrent", "plastic")
 
 
 def verify(graph: Graph) -> None:
@@ -34,6 +36,7 @@ def verify(graph: Graph) -> None:
     for name in graph.names:
         _ports(graph, name)
     _feedbacks(graph)
+    check_teaching(graph)
     _unique_names(graph)
     _parameters(graph)
     _outputs(graph)
@@ -67,8 +70,10 @@ def _node(graph: Graph, name: Any, data: dict[str, Any]) -> None:
             check_connection(op)
         elif isinstance(op, Elementwise):
             check_elementwise(op)
+        elif isinstance(op, Plasticity):
+            check_plasticity(op)
         else:
-            raise Fault(f"its op is a {type(op).__name__}, not an input, a connection or an elementwise node")
+            raise Fault(f"its op is a {type(op).__name__}, no input, connection, elementwise node or plasticity")
     except (Fault, VerificationError) as err:
         raise VerificationError(str(err), node=name, where=data.get("where")) from None
 
@@ -95,18 +100,23 @@ def _ports(graph: Graph, name: str) -> None:
                 f"port {port!r} is fed {edge.delay!r} steps late, not a whole number of steps up to {LIMITS.steps:,}",
                 node=name,
             )
-        if edge.delay and not IDENTIFIER.match(edge.feedback):
+        if edge.delay and not IDENTIFIER.match(edge.feedback) and not _is_weight(graph, op, port, edge):
             raise VerificationError(f"port {port!r} is fed late by {edge.source} without a valid name", node=name)
         if not edge.delay and edge.feedback:
             raise VerificationError(f"port {port!r} has a feedback name but no delay", node=name)
         given = _source_type(graph, edge.source, name)
-        wanted = op.input.shape if isinstance(op, Connection) else op.shape
+        wanted = op.shape if isinstance(op, Elementwise) else op.port_shape(port)
         if given.shape != wanted:
             raise VerificationError(
                 f"port {port!r} expects features {wanted}, but {edge.source} has {given.shape}", node=name, where=where
             )
-        if isinstance(op, Connection) and not edge.delay:
+        if isinstance(op, Connection) and port == "x" and not edge.delay:
             _counts(op.input, given, edge.source, name)
+
+
+def _is_weight(graph: Graph, op: Any, port: str, edge: Edge) -> bool:
+    """Whether this is a weight that learns: its state has the parameter's name."""
+    return isinstance(op, Connection) and port == "weight" and edge.feedback == op.params["weight"].name
 
 
 def _source_type(graph: Graph, ref: Ref, reader: str | None) -> SignalType:
@@ -127,6 +137,7 @@ def _feedbacks(graph: Graph) -> None:
     held: dict[str, Ref] = {}
     delays: dict[str, int] = {}
     states = {s.name: name for name, op in graph.of_type(Elementwise) for s in op.states}
+    states |= {t.name: name for name, op in graph.of_type(Plasticity) for t in op.traces}
     for name in graph.names:
         for edge in graph.inputs_of(name).values():
             if edge.delay and held.setdefault(edge.feedback, edge.source) != edge.source:
@@ -153,6 +164,8 @@ def _unique_names(graph: Graph) -> None:
         op = graph.op(name)
         if isinstance(op, Elementwise):
             records = list(op.recordable)
+        elif isinstance(op, Plasticity):
+            records = [t.name for t in op.traces]
         else:
             records = [name if isinstance(op, Input) else f"{name}.out"]
         for record in records:
@@ -198,9 +211,10 @@ def _no_instant_cycle(graph: Graph) -> None:
 
 def _no_norm_in_a_cycle(graph: Graph) -> None:
     """BatchNorm looks at all steps at once, a cycle has only the present one."""
-    for component in nx.strongly_connected_components(graph.nx):
+    coupled = graph.coupled()
+    for component in nx.strongly_connected_components(coupled):
         first = next(iter(component))
-        if len(component) == 1 and not graph.nx.has_edge(first, first):
+        if len(component) == 1 and not coupled.has_edge(first, first):
             continue
         names = [n for n in graph.names if n in component]
         for name in names:
@@ -254,7 +268,7 @@ def _runnable(graph: Graph, i: int, kind: str, nodes: Iterable[str], home: dict[
                 raise VerificationError(f"it runs in region {i}, but reads {edge.source} of region {at}", node=name)
             if at == i and not edge.delay and source not in done and not graph.waits(source, name):
                 raise VerificationError(f"it runs before {edge.source}, which it reads", node=name)
-            if at == i and kind != "recurrent":
+            if at == i and kind not in ("recurrent", "plastic"):
                 raise VerificationError(f"it reads {edge.source} of its own region, a {kind}", node=name)
         done.add(name)
 

@@ -12,6 +12,7 @@ from snncompile.ir.connection import CONNECTIONS, INTERPOLATIONS, PRODUCTS, Conn
 from snncompile.ir.elementwise import Elementwise, OutPort, State
 from snncompile.ir.hoist import misplaced
 from snncompile.ir.params import CONSTRAINTS, INITS, Parameter, channel_shape
+from snncompile.ir.plasticity import PLASTIC
 from snncompile.ir.program import IDENTIFIER, Program
 from snncompile.ir.types import SignalType
 from snncompile.ir.verify_program import verify_program
@@ -62,20 +63,23 @@ def _size(shape: Sequence[int], limit: int, what: str) -> None:
         raise Fault(f"{what} has {prod(shape)} elements, more than the limit of {limit}")
 
 
-def _identifiers(names: Iterable[str], what: str) -> None:
+def check_identifiers(names: Iterable[str], what: str) -> None:
+    """Names that can reach generated code."""
     for name in names:
         if not isinstance(name, str) or not IDENTIFIER.match(name):
             raise Fault(f"{name!r} cannot name {what}: use letters, digits and _")
 
 
-def _distinct(names: Sequence[str], what: str) -> None:
+def check_distinct(names: Sequence[str], what: str) -> None:
+    """No name twice."""
     for i, name in enumerate(names):
         if name in names[:i]:
             raise Fault(f"{name!r} names two {what}")
 
 
-def _parameters(params: Mapping[str, Parameter]) -> None:
-    _identifiers(params, "a parameter's role")
+def check_params(params: Mapping[str, Parameter]) -> None:
+    """Parameters of names, sizes and first values that can be."""
+    check_identifiers(params, "a parameter's role")
     for role, p in params.items():
         if not dotted(p.name):
             raise Fault(f"the parameter {role!r} is called {p.name!r}, not '<node>.<role>'")
@@ -98,7 +102,7 @@ def _is_single(number: float) -> bool:
 
 def check_elementwise(op: Elementwise) -> None:
     """Raise :class:`Fault` or ``VerificationError`` where ``op`` breaks a rule."""
-    _identifiers([op.kind], "a kind of node")
+    check_identifiers([op.kind], "a kind of node")
     _size(op.shape, LIMITS.features, "it")
     if any(not isinstance(n, int) or isinstance(n, bool) or n < 1 for n in op.shape) or not op.shape:
         raise Fault(f"its shape {op.shape!r} holds no positive whole numbers")
@@ -107,12 +111,12 @@ def check_elementwise(op: Elementwise) -> None:
     given = [*states, *op.inputs, *op.params]
     if not outputs:
         raise Fault("it has no output")
-    _identifiers([*given, *outputs], "a value")
-    _identifiers(op.members, "a source node")
-    _distinct(given, "of its states, inputs and parameters")
-    _distinct(outputs, "outputs")
+    check_identifiers([*given, *outputs], "a value")
+    check_identifiers(op.members, "a source node")
+    check_distinct(given, "of its states, inputs and parameters")
+    check_distinct(outputs, "outputs")
     _names_and_types(op, states, given)
-    _parameters(op.params)
+    check_params(op.params)
     for role, p in op.params.items():
         padded = (1,) * (len(op.shape) - len(p.shape)) + p.shape
         if len(padded) != len(op.shape) or any(a not in (1, b) for a, b in zip(padded, op.shape, strict=True)):
@@ -123,12 +127,12 @@ def check_elementwise(op: Elementwise) -> None:
                 raise Fault(f"the order {' < '.join(pair)} names {role!r}, which is no parameter")
     fixed = list(op.params)
     if op.derived is not None:
-        _program("what is derived", op.derived, fixed, op.derived.output_names, fixed)
+        check_program("what is derived", op.derived, fixed, op.derived.output_names, fixed)
         fixed += op.derived.output_names
-        _distinct([*given, *op.derived.output_names], "of its inputs and derived values")
-    _program("the step", op.forward, [*given, *fixed], op.results, fixed)
+        check_distinct([*given, *op.derived.output_names], "of its inputs and derived values")
+    check_program("the step", op.forward, [*given, *fixed], op.results, fixed)
     gradients = [*given, *(f"grad_{r}" for r in op.results)]
-    _program("the gradient", op.reverse, [*gradients, *fixed], [f"grad_{n}" for n in given], fixed)
+    check_program("the gradient", op.reverse, [*gradients, *fixed], [f"grad_{n}" for n in given], fixed)
 
 
 def _names_and_types(op: Elementwise, states: list[str], given: list[str]) -> None:
@@ -145,12 +149,13 @@ def _names_and_types(op: Elementwise, states: list[str], given: list[str]) -> No
         if not isfinite(state.init):
             raise Fault(f"the state {state.local!r} starts from {state.init}, which is not finite")
     records = {(item.local, item.name) for item in items}
-    _distinct(sorted(name for _, name in records), "of its records")
+    check_distinct(sorted(name for _, name in records), "of its records")
 
 
-def _program(
+def check_program(
     what: str, program: Program, given: Sequence[str], results: Sequence[str], params: Collection[str]
 ) -> None:
+    """A program that reads what is given, gives what it must, and computes on signals what exists there."""
     verify_program(program)
     for name in program.inputs:
         if name not in given:
@@ -181,11 +186,16 @@ def check_connection(op: Connection) -> None:
         raise Fault(f"{op.kind!r} is no kind of connection; known: {', '.join(CONNECTIONS)}")
     check_type(op.input, "its input")
     check_type(op.output, "its output")
-    _identifiers(op.members, "a source node")
-    _parameters(op.params)
+    check_identifiers(op.members, "a source node")
+    check_params(op.params)
     folded = op.kind in PRODUCTS and any(role.startswith("norm_") for role in op.params)
     scaled = {"scale_factor"} if op.kind in PRODUCTS else set()
-    _keys("setting", op.attrs, {*CONNECTIONS[op.kind], *(["norm_eps"] if folded else [])}, set())
+    learning = {"plastic"} if op.kind in PLASTIC else set()
+    _keys("setting", op.attrs, {*CONNECTIONS[op.kind], *(["norm_eps"] if folded else [])}, learning)
+    if op.attrs.get("plastic", True) is not True:
+        raise Fault(f"plastic is {op.attrs['plastic']!r}; it is true, or not there")
+    if op.plastic and (folded or "scale_factor" in op.params):
+        raise Fault("nothing is folded into a weight that learns")
     needed, more = _ROLES.get(op.kind, (set(), set()))
     norm = (_NORM, {"norm_weight", "norm_bias"}) if folded else (set(), set())
     _keys("parameter", op.params, needed | norm[0], more | norm[1] | scaled)

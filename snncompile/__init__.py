@@ -25,6 +25,7 @@ _NAMES = {
     "Signal": "dsl.signals",
     "Feedback": "dsl.feedback",
     "recurrent": "dsl.feedback",
+    "learn": "dsl.learning",
     "compile": "compiling",
     "Network": "network",
     "load": "artifact",
@@ -42,7 +43,8 @@ _NAMES = {
         ("ExpSyn", "ExpCurrent", "DoubleExpCurrent", "AlphaSyn", "LIF", "IF", "LI", "CubaLIF", "ALIF", "Izhikevich",
          "Linear", "Conv1d", "Conv2d", "SumPool2d", "AvgPool2d", "MaxPool2d", "Flatten", "Scale", "Add", "Dropout",
          "BatchNorm", "Delay", "StepPWL", "PeriodicExponential", "Sigmoid", "ATan", "FastSigmoid", "Triangle",
-         "Surrogate", "spike", "neuron", "synapse", "Block", "Node"), "ir.nodes"),
+         "Surrogate", "spike", "neuron", "synapse", "Block", "Node",
+         "plasticity", "Rule", "STDP", "MSTDPET", "TripletSTDP"), "ir.nodes"),
 }  # fmt: skip
 
 __all__ = ["__version__", "ms", "us", *_NAMES]

@@ -10,7 +10,10 @@ from typing import Any
 from snncompile.ir.cost import Work, network_cost, region_costs
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph, Input, Region
+from snncompile.ir.plasticity import Plasticity
 from snncompile.passes.pipeline import Request, compile_graph
+
+_BACKENDS = {"triton": "Triton", "c": "C", "auto": "the target that serves the input"}
 
 FLOAT = 4
 """Bytes of a value."""
@@ -21,7 +24,7 @@ class RegionReport:
     """One region of the schedule.
 
     Attributes:
-        kind: ``"product"``, ``"scan"`` or ``"recurrent"``.
+        kind: ``"product"``, ``"scan"``, ``"recurrent"`` or ``"plastic"``.
         nodes: names after the passes.
         members: the nodes of the model that are computed there.
         runs_as: what runs it on the target, in words.
@@ -175,10 +178,14 @@ def _plan(e: Explanation) -> Sequence[str]:
 
 def _state_size(graph: Graph, name: str) -> int:
     op = graph.op(name)
+    if isinstance(op, Plasticity):
+        return 0  # no gradient flows through it
     return op.size * len(op.states) if isinstance(op, Elementwise) else 0
 
 
 def _runs_as(graph: Graph, region: Region, target: str) -> str:
+    if region.kind == "plastic":
+        return _plastic(graph, region, target)
     if region.kind == "product":
         return "one call of torch over all steps"
     if target == "torch":
@@ -195,3 +202,18 @@ def _runs_as(graph: Graph, region: Region, target: str) -> str:
         return f"one kernel for each step: the product of {layer.connection}, then {layer.neurons} ({backend})"
     kernels = sum(isinstance(graph.op(n), Elementwise) for n in region.nodes)
     return f"{kernels} kernels and {len(region.nodes) - kernels} products for each step ({backend}), since {layer}"
+
+
+def _plastic(graph: Graph, region: Region, target: str) -> str:
+    if target == "torch":
+        return "a loop over the steps (the reference), weights updated at each"
+    from snncompile.targets.plastic_layer import PlasticLayer, match, planned
+
+    layer = match(graph, region)
+    if isinstance(layer, PlasticLayer):
+        if target == "auto":
+            return "one kernel for all steps where the target has it, else a loop; weights updated at each step"
+        layer = planned(graph, layer, target)
+        if not layer:
+            return f"one kernel for all steps ({_BACKENDS[target]}), weights updated at each"
+    return f"a loop over the steps (neurons: {_BACKENDS[target]}), weights updated at each, since {layer}"

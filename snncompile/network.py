@@ -18,10 +18,12 @@ from snncompile.ir.errors import InputError, ModelError
 from snncompile.ir.graph import Graph
 from snncompile.ir.nodes.base import check_order
 from snncompile.ir.params import check_constraint
+from snncompile.ir.plasticity import Plasticity
 from snncompile.passes.pipeline import Request, compile_graph
+from snncompile.plasticity import LearningNetwork, check_bounds
 from snncompile.records import RecordRequest, read_request
 from snncompile.signals_io import Sequences, batch_first, check_state, read_inputs, read_step
-from snncompile.states import initial_state
+from snncompile.states import carried_on, initial_state
 from snncompile.targets.executor import Executor, Run, RunResult
 from snncompile.targets.registry import automatic, checked_name, make_target
 from snncompile.values import build_module_tree, clamp, clamp_sign
@@ -34,7 +36,7 @@ State = dict[str, Tensor]
 """State name -> ``(batch, *features)``."""
 
 
-class Network(nn.Module):
+class Network(LearningNetwork, nn.Module):
     """A compiled network. Calling it is pure: no state is kept between calls.
 
     Parameters live under the names of the source graph (``state_dict()["lif.tau_mem"]``) on every target.
@@ -92,6 +94,8 @@ class Network(nn.Module):
         Raises:
             InputError: for data of the wrong shape or dtype.
         """
+        if self.layout.learned:
+            self.refuse_plain_call()
         return self.evolve(*inputs, steps=steps, batch=batch, **named)[0]
 
     def evolve(
@@ -101,6 +105,7 @@ class Network(nn.Module):
         record: bool | str | Sequence[str] | None = None,
         steps: int | None = None,
         batch: int | None = None,
+        differentiable: bool = False,
         **named: Any,
     ) -> tuple[Any, State, dict[str, Tensor]]:
         """Run from ``state`` and return where it led. Pure: to go on, pass the state back.
@@ -111,14 +116,16 @@ class Network(nn.Module):
             record: names to keep, e.g. ``["lif.v", "lif.spikes:sum"]``; True keeps everything.
             steps: as for a call.
             batch: as for a call.
+            differentiable: for a network that learns, on target ``"torch"``: let gradients flow through the learning.
 
         Returns:
-            the output, the new state, and the record: name -> ``(batch, time, *features)``, without time where
-            reduced. All of them are differentiable.
+            the output, the new state (with the weights that a network that learns has now), and the record: name ->
+            ``(batch, time, *features)``, without time where reduced. All of them are differentiable.
         """
-        if torch.compiler.is_compiling() and self.layout.inputs and not (self.training and self.layout.impure):
+        opaque_here = self.layout.inputs and not self.layout.learned and not (self.training and self.layout.impure)
+        if torch.compiler.is_compiling() and opaque_here:
             return self._evolve_compiled(inputs, named, state, record)
-        return self._evolve_eagerly(inputs, named, state, record, steps, batch)
+        return self._evolve_eagerly(inputs, named, state, record, steps, batch, differentiable)
 
     @eager
     def _evolve_eagerly(
@@ -129,12 +136,15 @@ class Network(nn.Module):
         record: bool | str | Sequence[str] | None,
         steps: int | None,
         batch: int | None,
+        differentiable: bool,
     ) -> tuple[Any, State, dict[str, Tensor]]:
         asked = read_request(record, self.layout.records)
         data = read_inputs(self.layout.inputs, inputs, named, steps=steps, batch=batch, device=self._device())
         infos = self.layout.states
         held = self._initial(data.batch, data.device) if state is None else check_state(state, infos, data.batch)
-        result = self._run(data, held, asked)
+        if differentiable and state is None:  # from the parameters themselves, so that they get a gradient
+            held.update({name: self.value(name).clone() for name in self.layout.learned})
+        result = self._run(data, held, asked, differentiable)
         ordered = {name: result.state.get(name, held[name]) for name in infos}
         found = {**result.courses, **{f"{name}:sum": total for name, total in result.sums.items()}}
         recorded = self._recorded(found, asked, data.batched, data.steps)
@@ -176,14 +186,26 @@ class Network(nn.Module):
         out, new_state, _ = self.evolve(state=state, **timed)
         return _map(out, lambda y: y[:, 0] if batched else y[0]), new_state
 
-    def initial_state(self, batch: int = 1) -> State:
-        """The state before the first step: state name -> ``(batch, *features)``."""
-        return self._initial(batch, self._device())
+    def initial_state(self, batch: int = 1, *, carry: Mapping[str, Tensor] | None = None) -> State:
+        """The state before the first step: state name -> ``(batch, *features)``; a weight that learns has no batch.
+
+        Args:
+            batch: number of sequences.
+            carry: values that some states start from instead, by name, e.g. ``{"exc.theta": state["exc.theta"]}``: what
+                a network keeps from one example to the next. One of batch 1 is taken for every sequence.
+
+        Raises:
+            InputError: for a name that is no state, or a value of another shape.
+        """
+        state = self._initial(batch, self._device())
+        return state if carry is None else carried_on(state, carry)
 
     def _initial(self, batch: int, device: torch.device) -> State:
         return initial_state(self.layout.states, batch, device, self.value)
 
-    def _run(self, data: Sequences, state: State, asked: RecordRequest) -> RunResult:
+    def _run(self, data: Sequences, state: State, asked: RecordRequest, differentiable: bool) -> RunResult:
+        if self.layout.learned:
+            self.check_learning(state, data.device, differentiable)
         executor = self.executor(data.device, frozenset((*asked.courses, *asked.sums)))
         values = {name: self.value(name) for name in self.layout.values}
         where = next(iter(values.values())).device if values else data.device
@@ -196,7 +218,7 @@ class Network(nn.Module):
         return executor.run(
             Run(
                 values, data.inputs, state, data.steps, data.batch, data.device, self.training,
-                asked.courses, asked.sums, self.checkpoint,
+                asked.courses, asked.sums, self.checkpoint, differentiable,
             )
         )  # fmt: skip
 
@@ -294,9 +316,13 @@ class Network(nn.Module):
                 check_constraint(values[name], p.constraint, role, node)
             except ModelError as err:
                 raise ModelError(err.message + hint, node=node, where=self.graph.where(node)) from None
-        for name, op in self.graph.of_type(Elementwise):
-            by_role = {role: values[p.name] for role, p in op.params.items()}
-            check_order(op.ordered, by_role, name, self.graph.where(name))
+        ordered = [(name, op.params, op.ordered) for name, op in self.graph.of_type(Elementwise)]
+        ordered += [(name, op.params, op.ordered) for name, op in self.graph.of_type(Plasticity)]
+        for name, params, pairs in ordered:
+            by_role = {role: values[p.name] for role, p in params.items()}
+            check_order(pairs, by_role, name, self.graph.where(name))
+        for name, rule in self.graph.of_type(Plasticity):
+            check_bounds(rule, name, values, self.graph.where(name))
 
     @torch.no_grad()
     def clamp_(self) -> Network:
@@ -309,7 +335,7 @@ class Network(nn.Module):
                 clamp_sign(values[connection.params["weight"].name], values[connection.params["sign"].name])
             if connection.kind in DELAYS and connection.rule.trained:
                 values[connection.params["steps"].name].clamp_(max=connection.rule.limit)
-        for _, op in self.graph.of_type(Elementwise):
+        for op in [op for kind in (Elementwise, Plasticity) for _, op in self.graph.of_type(kind)]:
             for low, high in op.ordered:
                 below = values[op.params[low].name]
                 limit = values[op.params[high].name] * (1 - 1e-3)

@@ -42,6 +42,7 @@ class Layout:
         outputs: output key -> feature shape.
         records: record name -> feature shape.
         impure: whether a run in training mode draws random masks or changes statistics.
+        learned: parameters that change while the network runs.
     """
 
     values: tuple[str, ...]
@@ -50,6 +51,7 @@ class Layout:
     outputs: dict[str, tuple[int, ...]]
     records: dict[str, tuple[int, ...]]
     impure: bool
+    learned: tuple[str, ...] = ()
 
 
 def layout_of(graph: Graph) -> Layout:
@@ -62,6 +64,7 @@ def layout_of(graph: Graph) -> Layout:
         {key: t.shape for key, t in graph.output_types().items()},
         record,
         any(op.kind in WHOLE_SEQUENCE for _, op in graph.of_type(Connection)),
+        tuple(graph.learned()),
     )
 
 

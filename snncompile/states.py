@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from snncompile.ir.errors import InputError
 from snncompile.ir.graph import StateInfo
 
 
@@ -21,3 +22,21 @@ def _first(info: StateInfo, batch: int, device: torch.device, value: Callable[[s
     if info.parameter:
         return value(info.parameter).detach().clone().to(device)
     return torch.full(info.full_shape(batch), info.init, device=device, dtype=getattr(torch, info.dtype))
+
+
+def carried_on(state: Mapping[str, Tensor], carry: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``state`` with some entries from ``carry``, one of batch 1 repeated for every sequence.
+
+    Raises:
+        InputError: for a name that ``state`` does not have, or a value of another shape.
+    """
+    found = dict(state)
+    for name, value in carry.items():
+        if name not in state:
+            raise InputError(f"there is no state {name!r} to carry on; states: {', '.join(state)}")
+        shape = state[name].shape
+        fits = value.shape == shape or (value.shape[:1] == (1,) and value.shape[1:] == shape[1:])
+        if not fits:
+            raise InputError(f"the state {name!r} has shape {tuple(value.shape)}; here it is {tuple(shape)}")
+        found[name] = value.to(state[name]).expand(shape).clone()
+    return found

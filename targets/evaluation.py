@@ -10,7 +10,9 @@ from torch import Tensor
 
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Edge, Graph, Input, Ref
+from snncompile.ir.plasticity import Plasticity
 from snncompile.targets.autograd import BoundScan, PreparedScan
+from snncompile.targets.plastic_rule import BoundRule, PreparedRule
 from snncompile.targets.scan import ScanTarget
 from snncompile.targets.transfer import move
 
@@ -30,6 +32,7 @@ class Run:
         courses: record names whose course over time is wanted.
         sums: record names whose sum over time is wanted.
         checkpoint: save states every so many steps for the backward pass.
+        differentiable: whether gradients flow through what learns.
     """
 
     values: Mapping[str, Tensor]
@@ -42,11 +45,13 @@ class Run:
     courses: Sequence[str] = ()
     sums: Sequence[str] = ()
     checkpoint: int = 1
+    differentiable: bool = False
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What came out; every tensor ``(T, B, *features)``, sums and states ``(B, *features)``."""
+    """What came out; every tensor ``(T, B, *features)``, sums and states ``(B, *features)``; a weight
+    that learned without batch."""
 
     outputs: dict[str, Tensor]
     state: dict[str, Tensor]
@@ -72,9 +77,10 @@ class Prepared:
         self.record = graph.recordable()
         self.inputs = {name: graph.inputs_of(name) for name in graph.names}
         self.scans = {name: PreparedScan(name, op, target) for name, op in graph.of_type(Elementwise)}
+        self.rules = {name: PreparedRule(name, op) for name, op in graph.of_type(Plasticity)}
         self.read = self._ports_read()
-        ops = [op for _, op in graph.of_type(Elementwise)]
-        self.step_parameters = tuple(dict.fromkeys(p.name for op in ops for p in op.params.values()))
+        held = [op.params for _, op in graph.of_type(Elementwise)] + [op.own for _, op in graph.of_type(Plasticity)]
+        self.step_parameters = tuple(dict.fromkeys(p.name for params in held for p in params.values()))
 
     def _ports_read(self) -> dict[str, list[str]]:
         """Node -> its ports that another node or an output reads."""
@@ -150,6 +156,11 @@ class Evaluation:
             scan = self.prepared.scans[name]
             self._bound[name] = scan.bind(self.r.values, self._on_host, self.r.device, torch.is_grad_enabled())
         return self._bound[name]
+
+    def bind_rule(self, name: str) -> BoundRule:
+        """The rule of a plasticity node with this run's coefficients."""
+        rule = self.prepared.rules[name]
+        return rule.bind(self.r.values, self._on_host, self.r.device, self.r.differentiable)
 
     def wanted(self, name: str) -> tuple[list[str], list[str]]:
         """Results of an elementwise node whose course is needed, and those of which only the sum is."""

@@ -10,7 +10,11 @@ from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import InputError, ModelError
 from snncompile.ir.graph import Graph, Ref, Region
 from snncompile.ir.regions import choose_regions
+from snncompile.targets import plastic_layer
 from snncompile.targets.evaluation import Evaluation, Prepared, Run, RunResult
+from snncompile.targets.plastic import run_plastic
+from snncompile.targets.plastic_call import PlasticTarget
+from snncompile.targets.plastic_layer import PlasticLayer
 from snncompile.targets.recurrent import run_recurrent
 from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.recurrent_layer import Layer, match, run_layer
@@ -29,6 +33,8 @@ class Executor:
         self.regions = graph.regions or choose_regions(graph)
         self._prepared = Prepared(graph, target)
         self._recurrent: RecurrentTarget | None = getattr(target, "recurrent", None)
+        self._plastic: PlasticTarget | None = getattr(target, "plastic", None)
+        self._plastic_layers = {r: plastic_layer.match(graph, r) for r in self.regions if r.kind == "plastic"}
         self._layers = {r: match(graph, r) for r in self.regions if r.kind == "recurrent"}
 
     def run(self, run: Run) -> RunResult:
@@ -42,6 +48,8 @@ class Executor:
         for region in self.regions:
             if region.kind == "recurrent":
                 self._run_cycle(ev, region)
+            elif region.kind == "plastic":
+                self._run_plastic(ev, region)
             elif region.kind == "product":
                 run_product(ev, region.nodes[0])
             else:
@@ -54,6 +62,15 @@ class Executor:
             run_layer(ev, layer, self._recurrent)
         else:
             run_recurrent(ev, region)
+
+
+    def _run_plastic(self, ev: Evaluation, region: Region) -> None:
+        layer, target = self._plastic_layers[region], self._plastic
+        if target is not None and isinstance(layer, PlasticLayer) and not ev.r.differentiable:
+            if not plastic_layer.why_not(ev, layer, target):
+                plastic_layer.run_plastic_layer(ev, layer, region, target)
+                return
+        run_plastic(ev, region)
 
 
 def _check_devices(run: Run) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from snncompile.ir.connection import DELAYS, Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Edge, Ref, Region
+from snncompile.ir.plasticity import Plasticity
 from snncompile.targets.evaluation import Evaluation, rows_of, state_of
 from snncompile.targets.torch.delays import Past
 from snncompile.targets.torch.products import apply_connection, dropout_mask
@@ -19,7 +20,7 @@ from snncompile.targets.torch.products import apply_connection, dropout_mask
 
 def run_recurrent(ev: Evaluation, region: Region) -> None:
     """Run ``region`` over all steps of ``ev``, leaving courses, sums and final states there."""
-    _Loop(ev, region).run()
+    Loop(ev, region).run()
 
 
 class _Record:
@@ -53,7 +54,9 @@ class _Record:
         return taken[0] if len(taken) == 1 else torch.cat(taken)
 
 
-class _Loop:
+class Loop:
+    """A region in progress. What runs at a node can be refined."""
+
     def __init__(self, ev: Evaluation, region: Region) -> None:
         self.ev = ev
         self.nodes = region.nodes
@@ -86,9 +89,11 @@ class _Loop:
         self.given: dict[Edge, Tensor] = {}
 
     def _states(self, name: str) -> tuple:
-        return getattr(self.ev.graph.op(name), "states", ())
+        op = self.ev.graph.op(name)
+        return op.traces if isinstance(op, Plasticity) else getattr(op, "states", ())
 
     def run(self) -> None:
+        """Run every node in every block of steps."""
         ev = self.ev
         kept = {Ref(n, port) for n in self.nodes for port in ev.prepared.read[n]} | ev.want_course
         kept = {ref for ref in kept if ref.node in self.inside}
@@ -99,7 +104,7 @@ class _Loop:
             steps = min(self.block, ev.r.steps - start)
             self.given = {e: piece[i] for e, piece in pieces.items()}
             for name in self.nodes:
-                self._step(name, steps, kept | summed)
+                self.step(name, steps, kept | summed)
             for ref, course in courses.items():
                 course.append(self.now[ref])
             for ref in summed:
@@ -117,7 +122,7 @@ class _Loop:
 
     def _remember(self, steps: int) -> None:
         """Add this block to what late edges and delays hold; a state is float32, also under autocast."""
-        inputs = {name: self._input(name, steps)[0].float() for name in self.waiting if name in self.histories}
+        inputs = {name: self.arriving(name, steps)[0].float() for name in self.waiting if name in self.histories}
         for feedback, edge in self.held.items():
             self.previous[feedback].push(self.now[edge.source].float())
         for name, x in inputs.items():
@@ -134,7 +139,7 @@ class _Loop:
     def _empty(self, ref: Ref) -> Tensor:
         return torch.zeros(0, self.ev.r.batch, *self.ev.graph.type_of(ref).shape, device=self.ev.r.device)
 
-    def _input(self, name: str, steps: int) -> list[Tensor]:
+    def arriving(self, name: str, steps: int) -> list[Tensor]:
         """What arrives at ``name`` in this block, ``(steps, B, *features)`` for each port."""
         values = []
         for edge in self.edges[name]:
@@ -146,23 +151,24 @@ class _Loop:
                 values.append(self.now[edge.source])
         return values
 
-    def _step(self, name: str, steps: int, kept: set[Ref]) -> None:
+    def step(self, name: str, steps: int, kept: set[Ref]) -> None:
+        """Run node ``name`` over a block of steps; results among ``kept`` are wanted."""
         op = self.ev.graph.op(name)
         if name in self.pasts:
             self.now[Ref(name)] = self._delayed(name, steps)
         elif isinstance(op, Elementwise):
             self._scan_steps(name, op, steps, kept)
         elif name in self.masks:
-            self.now[Ref(name)] = self._input(name, steps)[0] * self.masks[name]
+            self.now[Ref(name)] = self.arriving(name, steps)[0] * self.masks[name]
         else:
-            (x,) = self._input(name, steps)
+            (x,) = self.arriving(name, steps)
             self.now[Ref(name)] = apply_connection(op, self.params[name], x, self.ev.r.training)
 
     def _delayed(self, name: str, steps: int) -> Tensor:
         history = self.histories.get(name)
         if name in self.waiting and history is not None:
             return self.pasts[name](history.rows(history.depth), steps)
-        (x,) = self._input(name, steps)
+        (x,) = self.arriving(name, steps)
         if history is None:
             return self.pasts[name](x, steps)
         record = torch.cat([history.rows(history.depth), x.float()])
@@ -170,7 +176,7 @@ class _Loop:
         return self.pasts[name](record, steps)
 
     def _scan_steps(self, name: str, op: Elementwise, steps: int, kept: set[Ref]) -> None:
-        inputs = self._input(name, steps)
+        inputs = self.arriving(name, steps)
         bound = self.ev.bind(name)
         batch = self.ev.r.batch
         own = {s.local for s in op.states}

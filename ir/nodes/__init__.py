@@ -9,7 +9,9 @@ from snncompile.ir.nodes.dropout import Dropout
 from snncompile.ir.nodes.izhikevich import Izhikevich
 from snncompile.ir.nodes.neurons import ALIF, IF, LI, LIF, CubaLIF
 from snncompile.ir.nodes.normalization import BatchNorm
+from snncompile.ir.nodes.plasticity import MSTDPET, STDP, TripletSTDP
 from snncompile.ir.nodes.pooling import AvgPool2d, MaxPool2d, SumPool2d
+from snncompile.ir.nodes.rules import Rule, plasticity
 from snncompile.ir.nodes.shape import Flatten
 from snncompile.ir.nodes.spiking import spike
 from snncompile.ir.nodes.surrogates import (
@@ -30,6 +32,8 @@ __all__ = [
     "IF",
     "LI",
     "LIF",
+    "MSTDPET",
+    "STDP",
     "ATan",
     "Add",
     "AlphaSyn",
@@ -54,14 +58,17 @@ __all__ = [
     "MaxPool2d",
     "Node",
     "PeriodicExponential",
+    "Rule",
     "Scale",
     "Sigmoid",
     "StepPWL",
     "SumPool2d",
     "Surrogate",
     "Triangle",
+    "TripletSTDP",
     "UserNode",
     "neuron",
+    "plasticity",
     "spike",
     "synapse",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from snncompile.dsl.signals import Signal
+from snncompile.dsl.teaching import Lesson, read_lesson, teach
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import Location, ModelError
 from snncompile.ir.graph import Edge, Graph, Input, Ref
@@ -33,6 +34,8 @@ class Builder:
         self._nodes: list[Node] = []  # keeps ids of applied nodes unique
         self._explicit: dict[str, Node] = {}
         self._open: dict[str, _Open] = {}
+        self._applied: dict[int, list[str]] = {}
+        self._lessons: list[Lesson] = []
 
     # -- signals -----------------------------------------------------------------------------------------------------
 
@@ -73,6 +76,7 @@ class Builder:
         op = node.lower(name, types, self.graph.dt, where, owner)
         self._agree(name, owner, op, where)
         self.graph.add(name, op, sources, where)
+        self._applied.setdefault(id(node), []).append(name)
         default = op.outputs[0].local if isinstance(op, Elementwise) else "out"
         return Signal(self, Ref(name, default))
 
@@ -138,6 +142,30 @@ class Builder:
                     node=name,
                     where=where,
                 )
+
+    # -- learning ----------------------------------------------------------------------------------------------------
+
+    def learn(
+        self,
+        connection: Any,
+        rule: Any,
+        pre: Any,
+        post: Any,
+        signals: Mapping[str, Any],
+        where: Location | None,
+    ) -> None:
+        """Let ``rule`` change the weights of ``connection``; see :func:`snncompile.learn`."""
+
+        def check(what: str, signal: Any) -> Ref:
+            if not isinstance(signal, Signal):
+                raise ModelError(f"snn.learn: {what} is a signal, not {signal!r}", where=where)
+            if signal._builder is not self:
+                raise ModelError(f"snn.learn: {what} belongs to another model", where=where)
+            return signal._ref
+
+        applied = self._applied.get(id(connection), [])
+        ends = {"pre": pre, "post": post}
+        self._lessons.append(read_lesson(self.graph, connection, applied, rule, ends, signals, check, where))
 
     # -- feedback ----------------------------------------------------------------------------------------------------
 
@@ -207,6 +235,9 @@ class Builder:
     def finish(self, outputs: Sequence[tuple[str, Signal]]) -> Graph:
         """The graph, with the placeholders of feedbacks replaced by late edges."""
         graph = self.graph
+        for lesson in self._lessons:
+            name, owner = self._name(lesson.rule, lesson.where)
+            teach(graph, lesson, name, owner)
         for key, signal in outputs:
             if signal._ref.node in self._open:
                 raise ModelError(

@@ -10,6 +10,7 @@ import networkx as nx
 from snncompile.ir.connection import Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph, Input
+from snncompile.ir.plasticity import Plasticity
 from snncompile.passes.base import Pass
 
 
@@ -17,7 +18,8 @@ from snncompile.passes.base import Pass
 class DeadNodes(Pass):
     """Keeps inputs, and every node from which an output, a state or a kept record can be reached (late edges included).
 
-    A state that nothing reads is kept: it is part of what a run gives back, and the next run may record it.
+    A state that nothing reads is kept: it is part of what a run gives back, and the next run may record it. So is what
+    teaches a connection, with the spikes it watches.
 
     Attributes:
         keep: record names that must stay.
@@ -43,5 +45,5 @@ class DeadNodes(Pass):
 def _holds_state(graph: Graph, name: str) -> bool:
     op = graph.op(name)
     late = any(edge.delay for edge in graph.inputs_of(name).values())
-    remembers = isinstance(op, Connection) and op.depth > 0
+    remembers = isinstance(op, Plasticity) or (isinstance(op, Connection) and op.depth > 0)
     return late or remembers or (isinstance(op, Elementwise) and not op.stateless)

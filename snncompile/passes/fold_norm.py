@@ -48,6 +48,8 @@ class FoldNorm(Pass):
             return "in training its statistics come from the batch"
         if not isinstance(product, Connection) or product.kind not in PRODUCTS:
             return f"{source} before it is no product"
+        if product.plastic:
+            return f"the weights of {source} learn"
         if "norm_running_var" in product.params:
             return f"{source} holds another BatchNorm already"
         if "scale_factor" in product.params:

@@ -56,6 +56,8 @@ class FoldScale(Pass):
             return "the scan after it takes it in for nothing"
         if not isinstance(product, Connection) or product.kind not in PRODUCTS:
             return f"{source} before it is no product"
+        if product.plastic:
+            return f"the weights of {source} learn"
         if edge.delay or any(e.delay for _, _, e in graph.consumers(name)):
             return "a delay stands at it"
         if "scale_factor" in product.params:

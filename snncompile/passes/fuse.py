@@ -63,9 +63,9 @@ def too_large(nodes: Sequence[Elementwise]) -> str:
 
 
 def cycle_of(graph: Graph) -> dict[str, int]:
-    """Node -> number of the cycle it stands on (late edges included); -1 for none."""
+    """Node -> number of the cycle it stands on (late edges included, and learning); -1 for none."""
     numbers = {name: -1 for name in graph.names}
-    plain = nx.DiGraph(graph.nx)
+    plain = graph.coupled()
     for i, component in enumerate(nx.strongly_connected_components(plain)):
         first = next(iter(component))
         if len(component) > 1 or plain.has_edge(first, first):

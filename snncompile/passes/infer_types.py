@@ -36,7 +36,7 @@ def _update(graph: Graph, order: list[str]) -> bool:
         op = graph.op(name)
         if not isinstance(op, Connection):
             continue
-        (edge,) = graph.inputs_of(name).values()
+        edge = graph.inputs_of(name)["x"]
         source = graph.type_of(edge.source)
         if source != op.input:
             graph.nx.nodes[name]["op"] = replace(op, input=source, output=_output(op, source))

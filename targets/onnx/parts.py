@@ -14,6 +14,7 @@ from snncompile.ir.connection import CONNECTIONS, DELAYS, Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import InterchangeError
 from snncompile.ir.graph import Graph, Input, Ref, StateInfo
+from snncompile.ir.plasticity import Plasticity
 from snncompile.ir.types import SignalType
 
 if TYPE_CHECKING:
@@ -79,6 +80,12 @@ def refuse_unknown(graph: Graph) -> None:
     """Raise :class:`InterchangeError` for a node that ONNX has no words for."""
     for name in graph.names:
         op = graph.op(name)
+        if isinstance(op, Plasticity):
+            raise InterchangeError(
+                f"plasticity ({op.kind}) cannot be written as ONNX: export net.frozen(), the network without learning",
+                node=name,
+                where=graph.where(name),
+            )
         if not isinstance(op, Input | Connection | Elementwise) or (
             isinstance(op, Connection) and (op.kind not in CONNECTIONS or op.kind in DELAYS)
         ):

@@ -176,7 +176,7 @@ GRAPH_RULES: dict[Callable[[Graph], None], str] = {
     output_key: "'a b' cannot name an output",
     output_of_nothing: "the output 'out': there is no port lif.smell",
     too_many_nodes: "a graph of 10007 nodes is over the limit of 10000",
-    strange_op: "node 'x' at test_verify.py: its op is a str, not an input, a connection or an elementwise node",
+    strange_op: "node 'x' at test_verify.py: its op is a str, no input, connection, elementwise node or plasticity",
     strange_name: "'a b' cannot name a node: use letters, digits and _",
     no_source: "node 'lif': it reads from 'ghost', which is no node",
     no_source_port: "node 'lif': there is no port exp_syn.smell",

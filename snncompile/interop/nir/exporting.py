@@ -17,6 +17,7 @@ from snncompile.ir.connection import Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import InterchangeError
 from snncompile.ir.graph import Edge, Input, Ref
+from snncompile.ir.plasticity import Plasticity
 
 if TYPE_CHECKING:
     from snncompile.network import Network
@@ -92,6 +93,10 @@ class _Writer:
             op = self.graph.op(name)
             if isinstance(op, Input):
                 self.nodes[name] = self.nir.Input(np.array(op.type.shape))
+            elif isinstance(op, Plasticity):
+                raise InterchangeError(
+                    f"NIR has no plasticity ({op.kind}): export net.frozen(), the network without learning", node=name
+                )
             elif isinstance(op, Connection):
                 self.nodes[name] = connection(self.nir, name, op, self._values(op))
             elif name in chains:

@@ -1,0 +1,136 @@
+"""A plastic region: a connection that learns and what its current reaches, one step after the other.
+
+This loop is what learning means, on every target; a kernel that runs a whole layer (``targets/plastic_layer.py``) gives
+the same bits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from snncompile.ir.connection import Connection
+from snncompile.ir.errors import InputError
+from snncompile.ir.graph import Ref, Region
+from snncompile.ir.ordered import ordered_product, summed_over_batch
+from snncompile.ir.plasticity import FACTORS, Plasticity
+from snncompile.targets.evaluation import Evaluation
+from snncompile.targets.recurrent import Loop
+from snncompile.targets.torch.products import apply_connection, folded
+
+
+def run_plastic(ev: Evaluation, region: Region) -> None:
+    """Run ``region`` over all steps of ``ev``, leaving courses, sums and final states there.
+
+    Raises:
+        InputError: where a gradient would have to pass through the learning, and nobody asked for that.
+    """
+    if not ev.r.differentiable:
+        refuse_gradient(ev, region)
+    with contextlib.nullcontext() if ev.r.differentiable else torch.no_grad():
+        PlasticLoop(ev, region).run()
+
+
+def refuse_gradient(ev: Evaluation, region: Region) -> None:
+    """Raise :class:`InputError` where autograd records, and something in ``region`` has a gradient."""
+    if not torch.is_grad_enabled():
+        return
+    inside = set(region.nodes)
+    given: dict[str, Tensor] = {}
+    for name in region.nodes:
+        params = getattr(ev.graph.op(name), "params", {})
+        given.update({p.name: ev.r.values[p.name] for p in params.values()})
+        for edge in ev.sources(name):
+            if edge.source.node not in inside and edge.source in ev.courses:
+                given[f"the signal {edge.source}"] = ev.courses[edge.source]
+    given.update({f"the state {name}": value for name, value in ev.r.state.items()})
+    first = next((name for name, value in given.items() if value.requires_grad), None)
+    if first is not None:
+        learned = ", ".join(n for n in region.nodes if isinstance(ev.graph.op(n), Plasticity))
+        raise InputError(
+            f"no gradient flows through learning ({learned}), but {first} requires one. To learn, use net.learn(...) or"
+            " run under torch.no_grad(); to train by gradient, use net.frozen(), the same network without learning; to"
+            " differentiate through the learning itself, say differentiable=True (target \"torch\")"
+        )
+
+
+class PlasticLoop(Loop):
+    """A plastic region in progress."""
+
+    def __init__(self, ev: Evaluation, region: Region) -> None:
+        super().__init__(ev, region)
+        ops = {name: ev.graph.op(name) for name in region.nodes}
+        self.rules = {name: ev.bind_rule(name) for name, op in ops.items() if isinstance(op, Plasticity)}
+
+    def step(self, name: str, steps: int, kept: set[Ref]) -> None:
+        """Run node ``name`` for one step: a block is never longer here, since the weights are one step late."""
+        op = self.ev.graph.op(name)
+        if isinstance(op, Plasticity):
+            self._learn(name, op, [x[0] for x in self.arriving(name, steps)])
+        elif isinstance(op, Connection) and (op.plastic or op.kind == "Linear"):
+            x, *weight = (values[0] for values in self.arriving(name, steps))
+            params = {**self.params[name], "weight": weight[0]} if weight else self.params[name]
+            self.now[Ref(name)] = current(op, params, x, self.ev.r.training).unsqueeze(0)
+        else:
+            super().step(name, steps, kept)
+
+    def _learn(self, name: str, op: Plasticity, inputs: list[Tensor]) -> None:
+        rule = self.rules[name]
+        arrived = dict(zip(op.inputs, (x.float() for x in inputs), strict=True))
+        factors = {}
+        for side, part in (("pre", "before"), ("post", "after")):
+            made = rule.run(part, {"z": arrived[side], **self._held(op, side)}, arrived[side])
+            factors[side] = {name: made.pop(name) for name in FACTORS}
+            self._keep(name, op, made)
+        products = {f: outer(op, factors["post"][f], factors["pre"][f]) for f in FACTORS}
+        w = self.previous[op.weight.name].rows(1)[0]
+        if op.synapse is None:
+            given = {f: summed_over_batch(product) for f, product in products.items()}
+        else:
+            axes = (-1,) + (1,) * w.dim()
+            signals = {port: arrived[port].reshape(axes) for port in op.signals}
+            like = products["potentiation"]
+            made = rule.run("synapse", {"w": w, **products, **self._held(op, "synapse"), **signals}, like)
+            given = {"change": summed_over_batch(made.pop("change"))}
+            self._keep(name, op, made)
+        fixed = {role: self.ev.r.values[op.params[role].name] for role in ("mask", "sign") if role in op.params}
+        self.now[Ref(name, "weight")] = rule.run("update", {"w": w, **given, **fixed}, w)["w"].unsqueeze(0)
+
+    def _held(self, op: Plasticity, side: str) -> dict[str, Tensor]:
+        return {t.local: self.states[t.name] for t in op.of_side(side)}
+
+    def _keep(self, name: str, op: Plasticity, traces: Mapping[str, Tensor]) -> None:
+        for t in op.traces:
+            if t.local in traces:
+                self.states[t.name] = traces[t.local]
+                self.now[Ref(name, t.local)] = traces[t.local].unsqueeze(0)
+
+
+def current(op: Connection, params: Mapping[str, Tensor], x: Tensor, training: bool) -> Tensor:
+    """What a connection of a plastic region gives at one step, ``(B, *features)``; a dense one sums in order."""
+    if op.kind != "Linear":
+        return apply_connection(op, params, x.unsqueeze(0), training)[0]
+    weight, bias = folded(op, params)
+    y = ordered_product(weight.float(), x.float())
+    return y if bias is None else y + bias.float()
+
+
+def outer(op: Plasticity, after: Tensor, before: Tensor) -> Tensor:
+    """The product of two factors for each sequence, ``(B, *weight)``.
+
+    Args:
+        op: the rule's node.
+        after: the output's factor, ``(B, *post)``.
+        before: the input's factor, ``(B, *pre)``.
+    """
+    if op.connection == "Linear":
+        return after.unsqueeze(2) * before.unsqueeze(1)
+    shape = op.weight.shape
+    s = op.settings
+    fields = F.unfold(before, shape[2:], dilation=s["dilation"], padding=s["padding"], stride=s["stride"])
+    product = torch.einsum("bik,bjk->bij", after.flatten(2), fields)
+    return product.reshape(-1, *shape)

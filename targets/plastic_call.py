@@ -1,0 +1,103 @@
+"""The contract between the executor and a target that runs plastic layers with kernels of its own.
+
+A plastic layer is a dense connection that learns, the neurons it feeds, and its rule. At every step ``t``
+
+1. the scan's input ``port`` is the product of the layer's input with the weights before the step's update, in the order
+   of :func:`snncompile.ir.ordered.ordered_product`, then the bias added;
+2. the scan's step gives the neurons' new states and results;
+3. the rule learns from the layer's input (``pre``) and the scan's result ``source`` (``post``), as
+   :class:`~snncompile.ir.plasticity.Plasticity` says: traces and factors of either side, their products summed over the
+   batch from the first sequence to the last, starting from +0, and the update of the weights.
+
+Results must equal those of the loop in ``targets/plastic.py`` bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from snncompile.targets.plastic_rule import PlasticRule
+from snncompile.targets.scan import Scan
+
+
+@dataclass(frozen=True)
+class PlasticForwardCall:
+    """Everything a plastic forward reads. N outputs, M inputs.
+
+    Attributes:
+        port: the scan's input that is the product.
+        source: the scan's result that the rule watches.
+        weight: ``(N, M)`` float32 contiguous: before the first step. Not to be written to.
+        bias: ``(N,)`` contiguous, or None.
+        x: ``(T, B, M)`` float32, any strides: what the connection multiplies and the rule watches; any numbers.
+        inputs: one tensor per input of the scan, ``(T, B, N)`` float32, any strides; None for ``port``.
+        coefs: as in a scan's forward call.
+        states: as in a scan's forward call, ``(B, N)`` contiguous.
+        traces: trace -> its value before the first step, contiguous: ``(B, M)``, ``(B, N)`` or ``(B, N, M)``.
+        signals: port -> ``(T, B)`` float32, any strides.
+        rule_coefs: program name -> coefficient -> ``()``.
+        shape: T, B, N, M. T and B may be 0.
+        store: results of the scan whose whole course is wanted.
+        store_traces: traces of neurons whose whole course is wanted.
+        store_product: whether the course of ``port`` is wanted.
+    """
+
+    port: str
+    source: str
+    weight: Tensor
+    bias: Tensor | None
+    x: Tensor
+    inputs: tuple[Tensor | None, ...]
+    coefs: tuple[Tensor, ...]
+    states: tuple[Tensor, ...]
+    traces: Mapping[str, Tensor]
+    signals: Mapping[str, Tensor]
+    rule_coefs: Mapping[str, Mapping[str, Tensor]]
+    shape: tuple[int, int, int, int]
+    store: tuple[str, ...] = ()
+    store_traces: tuple[str, ...] = ()
+    store_product: bool = False
+
+
+@dataclass(frozen=True)
+class PlasticForwardResult:
+    """What a plastic forward gives, in memory of its own.
+
+    Attributes:
+        stored: result of the scan -> ``(T, B, N)``.
+        stored_traces: trace -> ``(T, B, M)`` or ``(T, B, N)``.
+        finals: one ``(B, N)`` tensor per state of the scan, after the last step.
+        traces: trace -> its value after the last step.
+        weight: ``(N, M)`` after the last step.
+        product: the course of ``port``, ``(T, B, N)``, or None.
+    """
+
+    stored: dict[str, Tensor]
+    stored_traces: dict[str, Tensor]
+    finals: tuple[Tensor, ...]
+    traces: dict[str, Tensor]
+    weight: Tensor
+    product: Tensor | None
+
+
+class PlasticTarget(Protocol):
+    """Runs plastic layers."""
+
+    def why_not(self, scan: Scan, rule: PlasticRule, shape: tuple[int, int], batch: int | None = None) -> str:
+        """Why this layer runs step by step instead (a rule it has no kernel for, too many weights), or "".
+
+        Args:
+            scan: the neurons.
+            rule: the rule.
+            shape: N, M.
+            batch: B where it is known; None asks for any.
+        """
+        ...
+
+    def forward(self, scan: Scan, rule: PlasticRule, call: PlasticForwardCall) -> PlasticForwardResult:
+        """Run from the first step to the last."""
+        ...
