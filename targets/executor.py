@@ -14,7 +14,6 @@ from snncompile.targets import plastic_layer
 from snncompile.targets.evaluation import Evaluation, Prepared, Run, RunResult
 from snncompile.targets.plastic import run_plastic
 from snncompile.targets.plastic_call import PlasticTarget
-from snncompile.targets.plastic_layer import PlasticLayer
 from snncompile.targets.recurrent import run_recurrent
 from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.recurrent_layer import Layer, match, run_layer
@@ -66,11 +65,12 @@ class Executor:
 
     def _run_plastic(self, ev: Evaluation, region: Region) -> None:
         layer, target = self._plastic_layers[region], self._plastic
-        if target is not None and isinstance(layer, PlasticLayer) and not ev.r.differentiable:
-            if not plastic_layer.why_not(ev, layer, target):
-                plastic_layer.run_plastic_layer(ev, layer, region, target)
-                return
-        run_plastic(ev, region)
+        if target is None or isinstance(layer, str) or ev.r.differentiable:
+            run_plastic(ev, region)
+        elif plastic_layer.why_not(ev, layer, target):
+            run_plastic(ev, region)
+        else:
+            plastic_layer.run_plastic_layer(ev, layer, region, target)
 
 
 def _check_devices(run: Run) -> None:

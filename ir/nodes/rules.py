@@ -213,7 +213,7 @@ def plasticity(
     A rule whose synapses remember something, or that hears a signal such as a reward, has a fourth function, and
     ``update(w, change, *, ...)`` then gets the sum of its ``"change"`` over the batch:
 
-    - ``synapse(w, potentiation, depression, <traces>, <signals>, *, ...)`` runs over the weights for every sequence, and
+    - ``synapse(w, potentiation, depression, <traces>, <signals>, *, ...)`` runs over the weights for each sequence, and
       returns the new traces and ``"change"``.
 
     Positional arguments are taken by name, and what is not needed may be left out. Keyword-only arguments are the

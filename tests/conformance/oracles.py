@@ -30,6 +30,11 @@ Inferno (inferno-ai 0.0.5). Times in ms, one call a step, spikes (batch, feature
 
 A step decays and then adds `spike_charge / time_constant` per spike (`spike_charge / (tc_decay - tc_rise)` for the
 double exponential, whose current is `pos_current - neg_current`); the decay is `math.exp`, rounded from float64.
+
+Norse (1.1.0, which imports nirtorch). One call a step, spikes (batch, features):
+
+    state = ref.STDPState(torch.zeros(2, 3), torch.zeros(2, 4))          # changed in place by a step
+    w, state = ref.stdp_step_linear(z_pre, z_post, w, state, ref.STDPParameters(tau_pre_inv=1 / torch.tensor(0.05)), dt)
 """
 
 from __future__ import annotations
@@ -57,6 +62,12 @@ def inferno() -> Any:
     currents = ["SingleExponentialCurrent", "DoubleExponentialCurrent", "DeltaCurrent"]
     neurons = ["LIF", "ALIF", "GLIF1", "GLIF2", "QIF", "EIF", "AdEx", "Izhikevich"]
     return _names({"inferno.neural": currents + neurons})
+
+
+def norse_stdp() -> Any:
+    """STDPParameters, STDPState, stdp_step_linear and stdp_step_conv2d."""
+    names = ["STDPParameters", "STDPState", "stdp_step_linear", "stdp_step_conv2d"]
+    return _names({"norse.torch.functional.stdp": names})
 
 
 def _names(wanted: dict[str, list[str]]) -> Any:
