@@ -10,10 +10,11 @@ from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import InputError, ModelError
 from snncompile.ir.graph import Graph, Ref, Region
 from snncompile.ir.regions import choose_regions
-from snncompile.targets import plastic_layer
 from snncompile.targets.evaluation import Evaluation, Prepared, Run, RunResult
 from snncompile.targets.plastic import run_plastic
 from snncompile.targets.plastic_call import PlasticTarget
+from snncompile.targets.plastic_layer import match as match_plastic
+from snncompile.targets.plastic_layer import run_plastic_layer, why_not
 from snncompile.targets.recurrent import run_recurrent
 from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.recurrent_layer import Layer, match, run_layer
@@ -33,7 +34,7 @@ class Executor:
         self._prepared = Prepared(graph, target)
         self._recurrent: RecurrentTarget | None = getattr(target, "recurrent", None)
         self._plastic: PlasticTarget | None = getattr(target, "plastic", None)
-        self._plastic_layers = {r: plastic_layer.match(graph, r) for r in self.regions if r.kind == "plastic"}
+        self._plastic_layers = {r: match_plastic(graph, r) for r in self.regions if r.kind == "plastic"}
         self._layers = {r: match(graph, r) for r in self.regions if r.kind == "recurrent"}
 
     def run(self, run: Run) -> RunResult:
@@ -65,12 +66,10 @@ class Executor:
 
     def _run_plastic(self, ev: Evaluation, region: Region) -> None:
         layer, target = self._plastic_layers[region], self._plastic
-        if target is None or isinstance(layer, str) or ev.r.differentiable:
-            run_plastic(ev, region)
-        elif plastic_layer.why_not(ev, layer, target):
+        if target is None or isinstance(layer, str) or ev.r.differentiable or why_not(ev, layer, target):
             run_plastic(ev, region)
         else:
-            plastic_layer.run_plastic_layer(ev, layer, region, target)
+            run_plastic_layer(ev, layer, region, target)
 
 
 def _check_devices(run: Run) -> None:
