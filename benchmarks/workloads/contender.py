@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -105,18 +104,3 @@ def disagreement(spikes: Tensor, expected: Tensor) -> float:
     """Spikes that differ, as a share of those expected."""
     assert spikes.shape == expected.shape, f"output of shape {tuple(spikes.shape)}, not {tuple(expected.shape)}"
     return float((spikes != expected).sum()) / max(1.0, float(expected.sum()))
-
-
-def timed(run: Callable[[], Any]) -> float:
-    """Seconds of one run; on a GPU, until it has finished."""
-    synchronise()
-    start = time.perf_counter()
-    run()
-    synchronise()
-    return time.perf_counter() - start
-
-
-def synchronise() -> None:
-    """Wait for the GPU, where one is in use."""
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import statistics
-import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.workloads import loops, plastic
-from benchmarks.workloads.contender import Absent, Builder, Contender, disagreement, timed
+from benchmarks.workloads.contender import Absent, Builder, Contender, disagreement
 from benchmarks.workloads.libraries import LIBRARIES
 from benchmarks.workloads.ours import ours
 from benchmarks.workloads.shapes import Data, Workload, make_data
+from snncompile.bench.memory import peak_memory
+from snncompile.bench.timing import interleaved, timed
 
 SPIKES = 0.01  # spikes that may differ, as a share of those expected
 GRADIENT = 1e-3  # norm-relative, where the surrogate is the same
-BURST = 0.03  # seconds that a contender may go on when it is its turn
 
 
 class Different(Exception):
@@ -72,70 +70,6 @@ def check(
     return found
 
 
-def interleaved(runs: dict[str, Callable[[], Any]], seconds: float, rounds: tuple[int, int]) -> dict[str, list[float]]:
-    """Name -> seconds of each run that counts.
-
-    Contenders take turns. A turn is one run that does not count (it finds another's data in the caches) where that is
-    cheap, and then runs that count until some time has gone.
-
-    Args:
-        runs: the contenders.
-        seconds: about how long all may take.
-        rounds: at least, and at most so many rounds.
-    """
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    start = time.perf_counter()
-    done = 0
-    while done < rounds[0] or (done < rounds[1] and time.perf_counter() - start < seconds):
-        for name, run in runs.items():
-            turn = time.perf_counter()
-            first = timed(run)
-            if first > 10 * BURST:  # its own data does not fit the caches anyway
-                times[name].append(first)
-                continue
-            while True:
-                times[name].append(timed(run))
-                if time.perf_counter() - turn > BURST:
-                    break
-        done += 1
-    return times
-
-
-def peak_memory(run: Callable[[], Any]) -> int | None:
-    """Bytes that ``run`` takes at its peak, beyond what the process holds before; None where the system won't tell."""
-    gc.collect()
-    if torch.cuda.is_initialized():
-        torch.cuda.reset_peak_memory_stats()
-        held = torch.cuda.memory_allocated()
-        run()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - held
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")  # forget the peak so far
-    except (OSError, AttributeError):
-        return None
-    before = _status("VmRSS")
-    kept = run()
-    peak = _status("VmHWM")
-    del kept
-    return peak - before
-
-
-def _status(field: str) -> int:
-    with open("/proc/self/status") as file:
-        for line in file:
-            if line.startswith(field):
-                return int(line.split()[1]) * 1024
-    raise OSError(field)
-
-
-def summary(times: list[float]) -> dict[str, float]:
-    """Milliseconds."""
-    return {"min": min(times) * 1e3, "median": statistics.median(times) * 1e3, "runs": len(times)}
-
-
 def measure(
     w: Workload,
     *,
@@ -185,13 +119,13 @@ def measure(
         except Exception as err:  # a library's own failure is a result, too
             row |= {"status": "failed", "reason": f"{type(err).__name__}: {err}".splitlines()[0][:200]}
     say(f"{w.name}: forward")
-    for name, times in interleaved({n: c.forward for n, c in alive.items()}, seconds, (3, 40)).items():
-        rows[name]["forward"] = summary(times)
+    for name, timing in interleaved({n: c.forward for n, c in alive.items()}, seconds).items():
+        rows[name]["forward"] = asdict(timing)
     if w.trains:
         say(f"{w.name}: forward and backward")
         both = {n: c.both for n, c in alive.items() if c.both is not None}
-        for name, times in interleaved(both, seconds, (3, 40)).items():
-            rows[name]["both"] = summary(times)
+        for name, timing in interleaved(both, seconds).items():
+            rows[name]["both"] = asdict(timing)
     say(f"{w.name}: memory")
     for name, made in alive.items():
         rows[name]["memory"] = peak_memory(made.both or made.forward)

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from benchmarks.workloads import libraries, loops
-from benchmarks.workloads.contender import Builder, timed
-from benchmarks.workloads.measure import peak_memory
+from benchmarks.workloads.contender import Builder
 from benchmarks.workloads.ours import ours
 from benchmarks.workloads.shapes import WORKLOADS, Workload, make_data
+from snncompile.bench.memory import peak_memory
+from snncompile.bench.timing import timed
 
 STEPS = 5000
 EVERY = 50

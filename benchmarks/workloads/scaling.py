@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from benchmarks.workloads import libraries, loops
 from benchmarks.workloads.contender import Absent, Builder, Contender, disagreement
-from benchmarks.workloads.measure import expected, interleaved, summary
+from benchmarks.workloads.measure import expected
 from benchmarks.workloads.ours import ours
 from benchmarks.workloads.shapes import Workload, make_data
+from snncompile.bench.timing import interleaved
 
 BASE = Workload("scaling", "lif", 256, 256, 16, 200)
 AXES: dict[str, tuple[float, ...]] = {
@@ -64,7 +65,7 @@ def measure(*, tiny: bool, seconds: float, device: str, say: Callable[[str], Non
                     assert share < 0.01, f"{name}: {share:.2%} of its spikes differ from the loop's"
                 alive[name] = made
             runs = {n: c.both for n, c in alive.items() if c.both is not None}
-            for name, times in interleaved(runs, seconds / 6, (2, 10)).items():
-                rows.setdefault(name, {})[f"{value:g}"] = summary(times)
+            for name, timing in interleaved(runs, seconds / 6, (2, 10)).items():
+                rows.setdefault(name, {})[f"{value:g}"] = asdict(timing)
         found["axes"][axis] = rows
     return found

@@ -9,9 +9,9 @@ import torch
 
 from benchmarks.workloads.contender import disagreement
 from benchmarks.workloads.loops import Spike, network
-from benchmarks.workloads.measure import interleaved, summary
 from benchmarks.workloads.ours import compiled
 from benchmarks.workloads.shapes import DECAY_MEM, WORKLOADS, make_data
+from snncompile.bench.timing import interleaved
 
 
 def measure(*, tiny: bool, seconds: float, device: str, say: Callable[[str], None]) -> dict[str, Any]:
@@ -52,6 +52,7 @@ def measure(*, tiny: bool, seconds: float, device: str, say: Callable[[str], Non
     for name, run in runs.items():
         share = disagreement(run(), truth)
         assert share < 0.01, f"{name}: {share:.2%} of its spikes differ from the loop's"
-    found = {n: summary(ts) for n, ts in interleaved(runs, seconds, (3, 20)).items()}
-    each = {n: {k: v * 1e3 / w.steps if k != "runs" else v for k, v in s.items()} for n, s in found.items()}
+    found = interleaved(runs, seconds, (3, 20))
+    scale = 1e3 / w.steps
+    each = {n: {"min": t.min * scale, "median": t.median * scale, "runs": t.runs} for n, t in found.items()}
     return {"title": f"{w.title}, one call for each step", "microseconds a step": each}

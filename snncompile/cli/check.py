@@ -49,7 +49,7 @@ def command(
         for name in target or ():
             checked_name(name)
         opened = open_source(source, settings or ())
-        net = _network(opened, seed)
+        net = network(opened, seed)
         from snncompile.checks import check_network
 
         small = interpreted and (not target or "triton" in target)
@@ -68,7 +68,7 @@ def command(
     return FAILED if failed else DONE
 
 
-def _network(source: Source, seed: int) -> Network:
+def network(source: Source, seed: int) -> Network:
     if source.artifact is not None:
         from snncompile.artifact.loading import build_network
         from snncompile.cli.errors import note

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 import snncompile
-from snncompile.cli import build, check, doctor, explain, export, import_, run, show
+from snncompile.cli import bench, build, check, doctor, explain, export, import_, run, show
 from snncompile.cli.errors import INTERRUPTED, error_facts, options
 from snncompile.cli.output import print_json
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit status: 0 done, 1 a check failed, 2 the input was wrong, 130 interrupted.",
 )
-for module in (build, run, import_, export, show, explain, check, doctor):
+for module in (build, run, import_, export, show, explain, check, bench, doctor):
     name = module.__name__.rpartition(".")[2].rstrip("_")
     app.command(name=name, epilog=getattr(module, "EPILOG", None))(module.command)
 

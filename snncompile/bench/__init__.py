@@ -1,0 +1,1 @@
+"""Measuring networks: time, memory, and what the machine allows."""
