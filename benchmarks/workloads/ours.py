@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import snncompile as snn
-from benchmarks.workloads.contender import Absent, Contender, differentiable
+from benchmarks.workloads.contender import Contender, differentiable
 from benchmarks.workloads.shapes import DT, ETA, TAU_MEM, TAU_SYN, TAU_TRACE, Data, Workload
 
 
@@ -59,8 +59,6 @@ def model(w: Workload, hint: bool = True) -> Any:
 
 def compiled(w: Workload, data: Data, target: str, hint: bool = True, checkpoint: int = 1) -> snn.Network:
     """The workload's network with the data's weights."""
-    if w.kind == "plastic" and not hasattr(snn, "STDP"):
-        raise Absent("this version has no plasticity")
     net = snn.compile(model(w, hint), target=target, checkpoint=checkpoint).to(data.x.device)
     held = dict(net.state_dict())
     with torch.no_grad():
