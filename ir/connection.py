@@ -28,6 +28,9 @@ CONNECTIONS: Mapping[str, tuple[str, ...]] = {
     "DelayedLinear": ("steps", "limit", "least", "interpolation", "tau", "overbound", "tolerance"),
 }
 
+#: Settings that may be there or not, and change nothing but how a target computes: see ``ir/density.py``.
+HINTS: Mapping[str, tuple[str, ...]] = {"Linear": ("density",)}
+
 #: Connections that are matrix products: what a schedule hoists over time and what costs arithmetic.
 PRODUCTS = frozenset({"Linear", "Conv1d", "Conv2d"})
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, prod
 
-from snncompile.ir.connection import CONNECTIONS, INTERPOLATIONS, PRODUCTS, Connection
+from snncompile.ir.connection import CONNECTIONS, HINTS, INTERPOLATIONS, PRODUCTS, Connection
 from snncompile.ir.elementwise import Elementwise, OutPort, State
 from snncompile.ir.hoist import misplaced
 from snncompile.ir.params import CONSTRAINTS, INITS, Parameter, channel_shape
@@ -190,8 +190,9 @@ def check_connection(op: Connection) -> None:
     check_params(op.params)
     folded = op.kind in PRODUCTS and any(role.startswith("norm_") for role in op.params)
     scaled = {"scale_factor"} if op.kind in PRODUCTS else set()
+    hints = {*HINTS.get(op.kind, ())}
     learning = {"plastic"} if op.kind in PLASTIC else set()
-    _keys("setting", op.attrs, {*CONNECTIONS[op.kind], *(["norm_eps"] if folded else [])}, learning)
+    _keys("setting", op.attrs, {*CONNECTIONS[op.kind], *(["norm_eps"] if folded else [])}, learning | hints)
     if op.attrs.get("plastic", True) is not True:
         raise Fault(f"plastic is {op.attrs['plastic']!r}; it is true, or not there")
     if op.plastic and (folded or "scale_factor" in op.params):
@@ -224,6 +225,9 @@ Shapes = tuple[Shape, Mapping[str, Shape]]
 
 
 def _linear(op: Connection) -> Shapes:
+    density = op.attrs.get("density", 1.0)
+    if isinstance(density, bool) or not isinstance(density, (int, float)) or not 0 < density <= 1:
+        raise Fault(f"density is {density!r}, not a share above 0, up to 1")
     weight = op.params["weight"].shape
     if len(op.input.shape) != 1 or len(weight) != 2 or weight[1] != op.input.shape[0]:
         raise Fault(f"a weight of {weight} does not fit features {op.input.shape}")

@@ -27,6 +27,7 @@ _NAMES = {
     "recurrent": "dsl.feedback",
     "learn": "dsl.learning",
     "compile": "compiling",
+    "calibrate": "densities",
     "Network": "network",
     "load": "artifact",
     "SnnError": "ir.errors",

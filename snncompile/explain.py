@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
 
+from snncompile.ir.connection import PRODUCTS, Connection
 from snncompile.ir.cost import Work, network_cost, region_costs
+from snncompile.ir.density import event_driven, why
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph, Input, Region
 from snncompile.ir.plasticity import Plasticity
@@ -183,11 +185,20 @@ def _state_size(graph: Graph, name: str) -> int:
     return op.size * len(op.states) if isinstance(op, Elementwise) else 0
 
 
+def _product(op: Connection, target: str) -> str:
+    dense = "one call of torch over all steps"
+    if target not in ("c", "auto") or op.kind not in PRODUCTS:
+        return dense
+    if not event_driven(op):
+        return f"{dense}, dense: {why(op)}"
+    return f"one event-driven product over all steps (C{'' if target == 'c' else ' on a CPU'}): {why(op)}"
+
+
 def _runs_as(graph: Graph, region: Region, target: str) -> str:
     if region.kind == "plastic":
         return _plastic(graph, region, target)
     if region.kind == "product":
-        return "one call of torch over all steps"
+        return _product(graph.op(region.nodes[0]), target)
     if target == "torch":
         return "a loop over the steps (the reference)"
     backend = {"triton": "Triton", "c": "C"}.get(target, "Triton on a GPU, else C, else the reference")
@@ -197,7 +208,12 @@ def _runs_as(graph: Graph, region: Region, target: str) -> str:
 
     layer = match(graph, region)
     if isinstance(layer, Layer) and target == "c":
-        return f"one function over all steps: the product of {layer.connection}, then {layer.neurons} ({backend})"
+        op = graph.op(layer.connection)
+        gradient = "event-driven" if event_driven(op) else "dense"
+        return (
+            f"one function over all steps: the product of {layer.connection}, event-driven, then {layer.neurons}"
+            f" ({backend}); the weight's gradient {gradient}: {why(op)}"
+        )
     if isinstance(layer, Layer):
         return f"one kernel for each step: the product of {layer.connection}, then {layer.neurons} ({backend})"
     kernels = sum(isinstance(graph.op(n), Elementwise) for n in region.nodes)

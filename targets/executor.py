@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from snncompile.ir.connection import DELAYS, Connection
+from snncompile.ir.density import event_driven
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import InputError, ModelError
 from snncompile.ir.graph import Graph, Ref, Region
 from snncompile.ir.regions import choose_regions
 from snncompile.targets.evaluation import Evaluation, Prepared, Run, RunResult
+from snncompile.targets.event_linear import EventTarget, apply_events
 from snncompile.targets.plastic import run_plastic
 from snncompile.targets.plastic_call import PlasticTarget
 from snncompile.targets.plastic_layer import match as match_plastic
@@ -20,7 +22,7 @@ from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.recurrent_layer import Layer, match, run_layer
 from snncompile.targets.scan import ScanTarget
 from snncompile.targets.torch.delays import Past
-from snncompile.targets.torch.products import apply_connection
+from snncompile.targets.torch.products import apply_connection, folded
 
 __all__ = ["Executor", "Run", "RunResult"]
 
@@ -33,6 +35,7 @@ class Executor:
         self.regions = graph.regions or choose_regions(graph)
         self._prepared = Prepared(graph, target)
         self._recurrent: RecurrentTarget | None = getattr(target, "recurrent", None)
+        self._events: EventTarget | None = getattr(target, "events", None)
         self._plastic: PlasticTarget | None = getattr(target, "plastic", None)
         self._plastic_layers = {r: match_plastic(graph, r) for r in self.regions if r.kind == "plastic"}
         self._layers = {r: match(graph, r) for r in self.regions if r.kind == "recurrent"}
@@ -51,7 +54,7 @@ class Executor:
             elif region.kind == "plastic":
                 self._run_plastic(ev, region)
             elif region.kind == "product":
-                run_product(ev, region.nodes[0])
+                run_product(ev, region.nodes[0], self._events)
             else:
                 run_scan(ev, region.nodes[0])
         return ev.result()
@@ -59,7 +62,7 @@ class Executor:
     def _run_cycle(self, ev: Evaluation, region: Region) -> None:
         layer = self._layers[region]
         if self._recurrent is not None and isinstance(layer, Layer):
-            run_layer(ev, layer, self._recurrent)
+            run_layer(ev, layer, self._recurrent, self._events)
         else:
             run_recurrent(ev, region)
 
@@ -83,7 +86,7 @@ def _check_devices(run: Run) -> None:
             first = first or (f"{what} {name!r}" if what else repr(name), tensor.device)
 
 
-def run_product(ev: Evaluation, name: str) -> None:
+def run_product(ev: Evaluation, name: str, events: EventTarget | None = None) -> None:
     """Run a connection over all steps at once."""
     op: Connection = ev.graph.op(name)
     (edge,) = ev.sources(name)
@@ -97,6 +100,9 @@ def run_product(ev: Evaluation, name: str) -> None:
             f" {x.shape[0]} steps has {x.numel() // x.shape[2]}. In eval() it takes any",
             node=name,
         )
+    if events is not None and event_driven(op):
+        ev.courses[Ref(name)] = apply_events(events, x, *folded(op, ev.params(name)))
+        return
     ev.courses[Ref(name)] = apply_connection(op, ev.params(name), x, ev.r.training)
 
 

@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from snncompile.targets.event_linear import EventTarget
 from snncompile.targets.scan import Scan
 
 
@@ -130,14 +131,20 @@ class RecurrentTarget(Protocol):
         ...
 
 
-def weight_gradients(product: Tensor, start: Tensor, course: Tensor) -> tuple[Tensor, Tensor]:
+def weight_gradients(
+    product: Tensor, start: Tensor, course: Tensor, events: EventTarget | None = None
+) -> tuple[Tensor, Tensor]:
     """Gradients of weight and bias.
 
     Args:
         product: the gradient of the product, as the backward gave it.
         start: the source's value before the first step.
         course: the source's course.
+        events: computes the product where the source is sparse.
     """
-    size = product.shape[2]
-    before = torch.cat([start[None], course[:-1]]) if len(product) else course
-    return product.reshape(-1, size).T @ before.reshape(-1, size), product.sum((0, 1))
+    if not len(product):
+        return product.sum((0, 1)).expand(start.shape[1], -1), product.sum((0, 1))
+    first, later, before = product[0], product[1:].flatten(0, 1), course[:-1].flatten(0, 1)
+    if events is not None:
+        return events.weight_gradient(later, before) + first.T @ start, product.sum((0, 1))
+    return torch.addmm(first.T @ start, later.T, before), product.sum((0, 1))

@@ -15,10 +15,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from snncompile.ir.connection import Connection
+from snncompile.ir.density import event_driven
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Edge, Graph, Ref, Region
 from snncompile.targets.autograd import BoundScan, over_batch
 from snncompile.targets.evaluation import Evaluation
+from snncompile.targets.event_linear import EventTarget
 from snncompile.targets.recurrent_call import (
     RecurrentBackwardCall,
     RecurrentForwardCall,
@@ -74,7 +76,7 @@ def match(graph: Graph, region: Region) -> Layer | str:
     return Layer(connection, neurons, port, back.source.port, back.feedback)
 
 
-def run_layer(ev: Evaluation, layer: Layer, target: RecurrentTarget) -> None:
+def run_layer(ev: Evaluation, layer: Layer, target: RecurrentTarget, events: EventTarget | None = None) -> None:
     """Run ``layer`` over all steps of ``ev``, leaving courses, sums and final states there."""
     op: Elementwise = ev.graph.op(layer.neurons)
     shape = (ev.r.steps, ev.r.batch, op.size)
@@ -94,7 +96,8 @@ def run_layer(ev: Evaluation, layer: Layer, target: RecurrentTarget) -> None:
         shape=shape,
         store=tuple(dict.fromkeys((*store, *sums, layer.source))),
     )
-    courses, finals = _run(bound, call, target)
+    sparse = events if event_driven(ev.graph.op(layer.connection)) else None
+    courses, finals = _run(bound, call, target, sparse)
     last = courses[layer.source][-1] if shape[0] else call.start
     ev.keep(layer.neurons, courses, {}, finals)
     ev.state[layer.feedback] = last.unflatten(1, op.shape)
@@ -110,7 +113,7 @@ def _flat(ev: Evaluation, edge: Edge, shape: tuple[int, int, int]) -> Tensor:
 
 
 def _run(
-    bound: BoundScan, call: RecurrentForwardCall, target: RecurrentTarget
+    bound: BoundScan, call: RecurrentForwardCall, target: RecurrentTarget, events: EventTarget | None
 ) -> tuple[dict[str, Tensor], list[Tensor]]:
     """Courses by result, and final states; differentiable."""
     scan = bound.prepared.scan
@@ -118,7 +121,7 @@ def _run(
     tensors += [x for x in call.inputs if x is not None]
     tensors += call.states
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-        flat = _Layer.apply(bound, replace(call, train=True), target, *tensors)
+        flat = _Layer.apply(bound, replace(call, train=True), target, events, *tensors)
         return dict(zip(call.store, flat[: len(call.store)], strict=True)), list(flat[len(call.store) :])
     made = target.forward(scan, call)
     return made.stored, list(made.finals)
@@ -129,13 +132,18 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, bound: BoundScan, call: RecurrentForwardCall, target: RecurrentTarget, *tensors: Tensor
+        ctx: Any,
+        bound: BoundScan,
+        call: RecurrentForwardCall,
+        target: RecurrentTarget,
+        events: EventTarget | None,
+        *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         made = target.forward(bound.prepared.scan, call)
         assert made.product is not None
         given = tuple(x for x in call.inputs if x is not None)
         source = made.stored[call.source]
-        ctx.bound, ctx.target = bound, target
+        ctx.bound, ctx.target, ctx.events = bound, target, events
         ctx.call = replace(call, inputs=tuple(x is not None for x in call.inputs), states=(), start=None, weight=None)
         ctx.counts = (len(given), len(call.states))
         ctx.save_for_backward(call.weight, call.start, source, made.product, *given, *made.saved)
@@ -151,7 +159,7 @@ class _Layer(torch.autograd.Function):
         given = iter(rest[:n_inputs])
         inputs = tuple(next(given) if present else None for present in call.inputs)
         n_tokens = len(bound.tokens)
-        needs = ctx.needs_input_grad[3:]
+        needs = ctx.needs_input_grad[4:]
         with_bias = 0 if call.bias is None else 1
         at = n_tokens + 2 + with_bias
         wanted = iter(needs[at : at + n_inputs])
@@ -173,8 +181,8 @@ class _Layer(torch.autograd.Function):
                 need_accumulators=any(needs[:n_tokens]),
             ),
         )
-        d_weight, d_bias = weight_gradients(made.product, start, source)
+        d_weight, d_bias = weight_gradients(made.product, start, source, ctx.events)
         sums = [over_batch(made.accumulators.get(a)) for a in bound.prepared.scan.accumulators] if n_tokens else []
         d_inputs = [g for g, x in zip(made.inputs, inputs, strict=True) if x is not None]
         d_bias_list: Sequence[Tensor] = [d_bias] if with_bias else []
-        return None, None, None, *sums, d_weight, *d_bias_list, made.start, *d_inputs, *made.states
+        return None, None, None, None, *sums, d_weight, *d_bias_list, made.start, *d_inputs, *made.states

@@ -39,10 +39,13 @@ class Linear(Weighted):
         tolerance: a delay this near to a step, in seconds, is on it. Default 0.
         tau: time constant of ``interpolation="expdecay"``.
         trainable_delay: whether the delays are trained, each on its own; needs ``interpolation="linear"``.
+        density: the share of its inputs that are not zero, over steps and sequences: a target may then compute from
+            those alone. None takes that of the model's input, where it reads one with a density.
     """
 
     out: int
     _: KW_ONLY
+    density: float | None = None
     delay: Any = None
     interpolation: str | None = None
     max_delay: float | None = None
@@ -62,6 +65,8 @@ class Linear(Weighted):
                 option = "tolerance" if self.tolerance else "trainable_delay"
                 raise ModelError(f"{option}= is an option of delays: give it delay=, too")
             return plain
+        if self.density is not None:
+            raise ModelError("a Linear with delays is always dense, so density= has no use: leave it out")
         options = Delays(
             self.delay, self.interpolation, self.max_delay, self.overbound, self.tolerance, self.tau,
             self.trainable_delay,
@@ -79,7 +84,19 @@ class Linear(Weighted):
         if len(x.shape) != 1:
             raise ModelError(f"it takes flat features, not {x.shape}. Put `>> Flatten()` before it")
         params = self.parameters(owner, (out, x.shape[0]))
-        return Connection("Linear", {}, params, x, SignalType("current", (out,)), (name,))
+        settings = {} if self.density is None else {"density": share(self.density)}
+        return Connection("Linear", settings, params, x, SignalType("current", (out,)), (name,))
 
 
-__all__ = ["ConnectionNode", "Linear", "weight_parameter"]
+def share(value: Any) -> float:
+    """``value`` if it is a density: above 0, at most 1.
+
+    Raises:
+        ModelError: if it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
+        raise ModelError(f"density is the share of values that are not zero, above 0 and up to 1, not {value!r}")
+    return float(value)
+
+
+__all__ = ["ConnectionNode", "Linear", "share", "weight_parameter"]

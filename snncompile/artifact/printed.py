@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from snncompile.artifact.format import C_SOURCE, KERNELS, SOURCE
+from snncompile.ir.connection import Connection
+from snncompile.ir.density import event_driven
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph
 from snncompile.passes.pipeline import Request, compile_graph
@@ -95,9 +97,13 @@ def _layers(compiled: Graph) -> dict[str, Layer]:
 
 
 def _c_of_graph(compiled: Graph, save_some: bool) -> Iterator[Printed]:
-    from snncompile.targets.c.sources import layer_sources, scan_sources
+    from snncompile.targets.c.sources import event_sources, layer_sources, scan_sources
     from snncompile.targets.scan import make_scan, one_number
 
+    for name, op in compiled.of_type(Connection):
+        if event_driven(op):  # one pair of functions serves every connection
+            for role, source in event_sources().items():
+                yield Printed(name, role, source, suffix=C_SOURCE)
     layers = _layers(compiled)
     for name, op in compiled.of_type(Elementwise):
         scan = make_scan(name, op)

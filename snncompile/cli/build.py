@@ -13,6 +13,7 @@ from snncompile.cli.output import AsJson, Settings, plural, print_fields, print_
 
 if TYPE_CHECKING:
     from snncompile.cli.source import Source
+    from snncompile.ir.graph import Graph
     from snncompile.network import Network
 
 EPILOG = (
@@ -38,6 +39,10 @@ def command(
     checkpoint: Annotated[
         int, typer.Option("--checkpoint", min=1, help="Training keeps the states of every so many steps.")
     ] = 1,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option("--calibrate", metavar="DATA.npz", help="Measure on it how sparse the products' inputs are."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="The artifact (default: MODEL-NAME.snn).")
     ] = None,
@@ -63,6 +68,9 @@ def command(
         path = out or Path(f"{source.name}.snn")
         check_replaceable(path)
         net, seed_used = make_network(source, target, checkpoint, weights, seed)
+        if calibrate is not None:
+            say("calibrating")
+            net = calibrated(net, calibrate)
         from snncompile.artifact.saving import save_network
 
         save_network(net, path, archs, seed=seed_used, progress=say)
@@ -71,7 +79,7 @@ def command(
     if as_json:
         print_json(_facts(net, path, archs, seed_used, weights, seconds))
         return DONE
-    _show(net, path, archs, origin, seconds)
+    _show(net, path, archs, origin, seconds, calibrate)
     return DONE
 
 
@@ -98,6 +106,18 @@ def make_network(
     return net, used
 
 
+def calibrated(net: Network, data: Path) -> Network:
+    """``net`` with the densities that its products' inputs have on ``data``."""
+    from snncompile.cli.data import read_data
+    from snncompile.densities import calibrate
+
+    if not net.graph.input_types():
+        raise UsageError("this network has no inputs, so there is nothing to calibrate with")
+    if not data.is_file():
+        raise UsageError(f"there is no file {data}")
+    return calibrate(net, **read_data(data, net.graph.input_types()))
+
+
 def check_weights_file(path: Path) -> None:
     """Raise :class:`UsageError` unless ``path`` can be a safetensors file."""
     if not path.is_file():
@@ -107,6 +127,15 @@ def check_weights_file(path: Path) -> None:
             f"{path} may hold pickled code; weights are read from .safetensors only. Convert it where you trust it:"
             " safetensors.torch.save_file(net.state_dict(), 'weights.safetensors')"
         )
+
+
+def densities(graph: Graph) -> dict[str, float]:
+    """Connection -> density, where the graph holds one."""
+    from snncompile.ir.connection import Connection
+    from snncompile.ir.density import density
+
+    known = ((name, density(op)) for name, op in graph.of_type(Connection))
+    return {name: value for name, value in known if value is not None}
 
 
 def _facts(
@@ -123,13 +152,16 @@ def _facts(
         "archs": list(archs),
         "seed": seed,
         "weights": str(weights) if weights else None,
+        "densities": densities(net.graph),
         "parameters": sum(v.numel() for v in net.state_dict().values()),
         "files": {name: info.bytes for name, info in manifest.files.items()},
         "seconds": round(seconds, 3),
     }
 
 
-def _show(net: Network, path: Path, archs: tuple[str, ...], origin: str, seconds: float) -> None:
+def _show(
+    net: Network, path: Path, archs: tuple[str, ...], origin: str, seconds: float, calibrate: Path | None
+) -> None:
     files = [p for p in path.rglob("*") if p.is_file()]
     sources = sum(p.suffix in (".py", ".c") for p in files)
     count = sum(v.numel() for v in net.state_dict().values())
@@ -139,11 +171,13 @@ def _show(net: Network, path: Path, archs: tuple[str, ...], origin: str, seconds
         kernels = f"{plural(sources, 'kernel')}, compiled for {', '.join(archs)}"
     else:
         kernels = f"{plural(sources, 'kernel')}, as source"
+    known = ", ".join(f"{name} {value:g}" for name, value in densities(net.graph).items())
     print_fields([
         ("model", f"{net.graph.name}: {plural(len(net.graph.names), 'node')}, dt {net.graph.dt:g} s"),
         ("target", net.target),
         ("weights", f"{plural(count, 'value')}, {origin}"),
         ("kernels", kernels),
+        *([("density", f"{known}, measured on {calibrate}")] if calibrate is not None else []),
         ("written", f"{path}/ ({plural(len(files), 'file')}, {size_text(sum(p.stat().st_size for p in files))})"
                     f" in {seconds:.1f} s"),
     ])  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 
 from snncompile.dsl.signals import Signal
 from snncompile.dsl.teaching import Lesson, read_lesson, teach
+from snncompile.ir.connection import HINTS, Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import Location, ModelError
 from snncompile.ir.graph import Edge, Graph, Input, Ref
@@ -36,12 +37,17 @@ class Builder:
         self._open: dict[str, _Open] = {}
         self._applied: dict[int, list[str]] = {}
         self._lessons: list[Lesson] = []
+        self._densities: dict[Ref, float] = {}
 
     # -- signals -----------------------------------------------------------------------------------------------------
 
-    def input(self, name: str, type: SignalType, where: Location | None = None) -> Signal:
+    def input(
+        self, name: str, type: SignalType, where: Location | None = None, density: float | None = None
+    ) -> Signal:
         """Declare an input."""
         self.graph.add(name, Input(type), where=where)
+        if density is not None:
+            self._densities[Ref(name)] = density
         return Signal(self, Ref(name))
 
     def type_of(self, ref: Ref) -> SignalType:
@@ -73,12 +79,23 @@ class Builder:
         name, owner = self._name(node, where)
         sources = self._sources(node, name, signals, ports, where)
         types = {port: self.type_of(ref) for port, ref in sources.items()}
-        op = node.lower(name, types, self.graph.dt, where, owner)
+        op = self._hinted(name, node.lower(name, types, self.graph.dt, where, owner), sources)
         self._agree(name, owner, op, where)
         self.graph.add(name, op, sources, where)
         self._applied.setdefault(id(node), []).append(name)
         default = op.outputs[0].local if isinstance(op, Elementwise) else "out"
         return Signal(self, Ref(name, default))
+
+    def _hinted(self, name: str, op: Elementwise | Connection, sources: Mapping[str, Ref]) -> Elementwise | Connection:
+        """``op`` with the density of the input it reads, where its kind takes the hint and it has none."""
+        known = next((self._densities[ref] for ref in sources.values() if ref in self._densities), None)
+        if known is None or not isinstance(op, Connection):
+            return op
+        if op.kind in ("Flatten", "Dropout"):  # they leave as many zeros as they find
+            self._densities[Ref(name)] = known
+        if "density" not in HINTS.get(op.kind, ()):
+            return op
+        return replace(op, attrs={"density": known, **op.attrs})
 
     def _name(self, node: Node, where: Location | None) -> tuple[str, str | None]:
         if node.name is not None and not isinstance(node.name, str):

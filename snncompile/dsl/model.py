@@ -98,7 +98,7 @@ class Model:
         if missing:
             raise ModelError(f"model {self.name!r} needs a value for {', '.join(missing)}", where=self.where)
         builder = Builder(self.name, self.dt)
-        signals = [builder.input(name, spec.type, self.where) for name, spec in self._inputs.items()]
+        signals = [builder.input(name, spec.type, self.where, spec.density) for name, spec in self._inputs.items()]
         token = _building.set(builder)
         try:
             result = self.function(*signals, **values)

@@ -10,6 +10,7 @@ from snncompile.ir.errors import ModelError
 from snncompile.ir.graph import Ref
 from snncompile.ir.locations import caller
 from snncompile.ir.nodes.base import Block, Node
+from snncompile.ir.nodes.connections import share
 from snncompile.ir.types import DEFAULT_MAX_SPIKES, SignalType, as_shape
 
 if TYPE_CHECKING:
@@ -120,16 +121,21 @@ class InputSpec:
     """An input of a model: the default value of a parameter of the model function."""
 
     type: SignalType
+    density: float | None = None
 
 
-def Spikes(shape: int | tuple[int, ...], max: int = DEFAULT_MAX_SPIKES) -> Any:
+def Spikes(
+    shape: int | tuple[int, ...], max: int = DEFAULT_MAX_SPIKES, *, density: float | None = None
+) -> Any:
     """An input of spike counts.
 
     Args:
         shape: feature shape, ``64`` or ``(2, 34, 34)``; data is ``(batch, time, *shape)`` or ``(time, *shape)``.
         max: the most spikes in one step; 1 for binary spikes.
+        density: the share of values that are not zero, over steps and sequences, where that is known: a hint for the
+            ``Linear`` nodes that read the input.
     """
-    return InputSpec(SignalType("spikes", as_shape(shape), max))
+    return InputSpec(SignalType("spikes", as_shape(shape), max), None if density is None else share(density))
 
 
 def Current(shape: int | tuple[int, ...]) -> Any:

@@ -12,7 +12,8 @@ from snncompile.targets.scan import Scan
 LANES = 128
 
 _LOCALS = "T K B N t m j b at first own block blocks per_row cells threads scratch since saves begin end chunk"
-_LOCALS += " tile tiles current listed before given end TILE snn_active snn_gather snn_dense_row snn_dense_tile"
+_LOCALS += " tile tiles current listed before given end count found"
+_LOCALS += " TILE snn_active snn_add_rows snn_dense_row snn_dense_tile"
 
 #: What every file begins with.
 PREAMBLE = f"""#include <math.h>

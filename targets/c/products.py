@@ -19,8 +19,9 @@ PRODUCTS = f"""#define TILE {TILE} /* sequences whose products are computed toge
 #endif
 """
 
-_EVENTS = """/* List the inputs that are not zero; how many there are. */
-SNN_INLINE int64_t snn_active(const float *restrict x, int64_t inputs, int32_t *restrict active)
+_EVENTS = """/* List the values of a row that are not zero, and where they stand; how many there are. */
+SNN_INLINE int64_t snn_active(
+    const float *restrict x, int64_t inputs, float *restrict factors, int32_t *restrict active)
 {
     int64_t count = 0, k = 0;
     for (; k + 8 <= inputs; k += 8) {
@@ -28,36 +29,37 @@ SNN_INLINE int64_t snn_active(const float *restrict x, int64_t inputs, int32_t *
         for (int i = 0; i < 8; i++)
             any |= x[k + i] != 0.0f;
         if (any)
-            for (int i = 0; i < 8; i++) {
-                active[count] = (int32_t)(k + i);
-                count += x[k + i] != 0.0f;
+            for (int64_t i = k; i < k + 8; i++) {
+                active[count] = (int32_t)i;
+                factors[count] = x[i];
+                count += x[i] != 0.0f;
             }
     }
     for (; k < inputs; k++) {
         active[count] = (int32_t)k;
+        factors[count] = x[k];
         count += x[k] != 0.0f;
     }
     return count;
 }
 
-/* Add to `out` the listed rows of `weight` (a row of m for each input), each times its input. */
-SNN_INLINE void snn_gather(
-    const float *restrict x, const int32_t *restrict active, int64_t count, const float *restrict weight, int64_t m,
+/* Add to `out` the listed rows of `from` (m values each), each times its factor, first to last. */
+SNN_INLINE void snn_add_rows(
+    const float *restrict factors, const int32_t *restrict rows, int64_t count, const float *restrict from, int64_t m,
     float *restrict out)
 {
     int64_t i = 0;
     for (; i + 4 <= count; i += 4) {
-        const int64_t k0 = active[i], k1 = active[i + 1], k2 = active[i + 2], k3 = active[i + 3];
-        const float x0 = x[k0], x1 = x[k1], x2 = x[k2], x3 = x[k3];
-        const float *restrict w0 = weight + k0 * m, *restrict w1 = weight + k1 * m;
-        const float *restrict w2 = weight + k2 * m, *restrict w3 = weight + k3 * m;
+        const float x0 = factors[i], x1 = factors[i + 1], x2 = factors[i + 2], x3 = factors[i + 3];
+        const float *restrict w0 = from + rows[i] * m, *restrict w1 = from + rows[i + 1] * m;
+        const float *restrict w2 = from + rows[i + 2] * m, *restrict w3 = from + rows[i + 3] * m;
 #pragma omp simd
         for (int64_t j = 0; j < m; j++)
             out[j] = SNN_MADD(x3, w3[j], SNN_MADD(x2, w2[j], SNN_MADD(x1, w1[j], SNN_MADD(x0, w0[j], out[j]))));
     }
     for (; i < count; i++) {
-        const float x0 = x[active[i]];
-        const float *restrict w0 = weight + active[i] * m;
+        const float x0 = factors[i];
+        const float *restrict w0 = from + rows[i] * m;
 #pragma omp simd
         for (int64_t j = 0; j < m; j++)
             out[j] = SNN_MADD(x0, w0[j], out[j]);

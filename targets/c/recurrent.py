@@ -65,12 +65,13 @@ class RecurrentLayers:
         if steps * batch * size:
             across = call.weight.t().contiguous()
             bias = None if call.bias is None else call.bias.contiguous()
-            active = torch.empty((batch, size + 1), dtype=torch.int32)
+            places = torch.empty((batch, size + 1), dtype=torch.int32)
+            factors = torch.empty((batch, size + 1))
             held = [across, *([] if bias is None else [bias]), call.start]
             args = [t.data_ptr() for t in held]
             _add_inputs(args, source, call)
             args += [call.coefs[i].data_ptr() for i in source.coefs]
-            args += [t.data_ptr() for t in (*finals, *stored.values(), *saved, product, active)]
+            args += [t.data_ptr() for t in (*finals, *stored.values(), *saved, product, places, factors)]
             run(*args, steps, batch, size, self._team(call.shape, batch))
         return RecurrentForwardResult(stored, finals, saved, product if call.train else None)
 

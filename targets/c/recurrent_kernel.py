@@ -77,7 +77,8 @@ def print_layer_forward(scan: Scan, variant: LayerForward) -> KernelSource:
     saved = {s: w.cells(f"{s}_saved", "state before every step, (T, B, N)", True) for s in scan.states if variant.train}
     rows = "(T, B, N)" if variant.train else "of one step, (B, N)"
     product = w.whole("product", f"the product, {rows}", "float")
-    active = w.whole("active", "scratch: for each sequence the inputs that are not zero, (B, N + 1)", "int32_t")
+    places = w.whole("places", "scratch: where the inputs stand that are not zero, (B, N + 1)", "int32_t")
+    factors = w.whole("factors", "scratch: those inputs, (B, N + 1)", "float")
     steps = w.whole("T", "time steps", number=True)
 
     now = {x: w.name(f"{x}_now") for x in courses}
@@ -107,11 +108,13 @@ def print_layer_forward(scan: Scan, variant: LayerForward) -> KernelSource:
         "        const int64_t at = b * N;",
         f"        for (int64_t t = 0; t < {steps}; t++) {{",
         f"            const float *before = t ? {stores[variant.source]} + (t - 1) * cells + at : {start} + at;",
-        f"            int32_t *listed = {active} + b * (N + 1);",
+        f"            int32_t *listed = {places} + b * (N + 1);",
+        f"            float *found = {factors} + b * (N + 1);",
+        "            const int64_t count = snn_active(before, N, found, listed);",
         f"            float *current = {current};",
         "            for (int64_t j = 0; j < N; j++)",
         f"                current[j] = {f'{bias}[j]' if bias else '0.0f'};",
-        f"            snn_gather(before, listed, snn_active(before, N, listed), {weight}, N, current);",
+        f"            snn_add_rows(found, listed, count, {weight}, N, current);",
         *_row_call(w, row, ["current"], 3),
         "        }",
         "    }",

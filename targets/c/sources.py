@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from snncompile.targets.c.backward import print_backward
+from snncompile.targets.c.events_source import (
+    FORWARD,
+    FORWARD_NAME,
+    FORWARD_TYPES,
+    WEIGHT,
+    WEIGHT_NAME,
+    WEIGHT_TYPES,
+)
 from snncompile.targets.c.forward import print_forward
 from snncompile.targets.c.kernel import KernelSource
 from snncompile.targets.c.recurrent_kernel import (
@@ -87,3 +95,15 @@ def layer_sources(
         "recurrent_save": print_layer_forward(scan, forward._replace(train=True)),
         "recurrent_backward": print_layer_backward(scan, backward),
     }
+
+
+def event_sources() -> dict[str, KernelSource]:
+    """Role -> file of event-driven products: forward, and the weight's gradient."""
+    return {
+        "events_forward": _fixed(FORWARD_NAME, FORWARD, FORWARD_TYPES),
+        "events_weight": _fixed(WEIGHT_NAME, WEIGHT, WEIGHT_TYPES),
+    }
+
+
+def _fixed(name: str, text: str, types: str) -> KernelSource:
+    return KernelSource(name, text, types, inputs=(), coefs=(), states=(), by_chunk=False)

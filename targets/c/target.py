@@ -17,6 +17,7 @@ from snncompile.targets.c.compiler import function
 from snncompile.targets.c.courses import add_course, unit
 from snncompile.targets.c.forward import print_forward
 from snncompile.targets.c.kernel import LANES, KernelSource
+from snncompile.targets.event_linear import EventTarget
 from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.scan import BackwardCall, BackwardResult, ForwardCall, ForwardResult, Scan, allocate
 from snncompile.targets.variant import backward_variant, forward_variant
@@ -54,6 +55,13 @@ class CTarget:
         from snncompile.targets.c.recurrent import RecurrentLayers
 
         return RecurrentLayers(self._threads, self._empty)
+
+    @cached_property
+    def events(self) -> EventTarget:
+        """Computes products of sparse inputs."""
+        from snncompile.targets.c.events import EventProducts
+
+        return EventProducts(self._threads, self._empty)
 
     def forward(self, scan: Scan, call: ForwardCall) -> ForwardResult:
         """Run ``scan`` from the first step to the last."""

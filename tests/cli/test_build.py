@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -220,3 +221,21 @@ def test_path_with_a_space_and_unicode(cli, write, tmp_path):
     done = cli("build", "my models/nétz.py", "--out", "mit leer.snn")
     assert done.status == 0, done.err
     assert snn.load(Path("mit leer.snn"), target="torch").graph.name == "net"
+
+
+def test_calibrate(cli, write, tmp_path):
+    write("import snncompile as snn\n\n@snn.model\ndef net(x=snn.Spikes(8)):\n    return x >> snn.Linear(32)\n")
+    x = np.zeros((3, 10, 8), np.float32)
+    x[0, :, 0] = 1
+    np.save(tmp_path / "x.npy", x)
+    done = cli("build", "net.py", "--calibrate", "x.npy")
+    assert done.status == 0, done.err
+    assert "linear 0.0417, measured on x.npy" in done.out
+    assert snn.load(tmp_path / "net.snn").graph.op("linear").attrs == {"density": 0.0417}
+    assert "event-driven product" in cli("explain", "net.snn", "--target", "c").out
+    assert cli("build", "net.py", "--calibrate", "x.npy", "--json").json["densities"] == {"linear": 0.0417}
+    assert "there is no file gone.npz" in cli("build", "net.py", "--calibrate", "gone.npz").err
+    np.save(tmp_path / "x.npy", x[:0])
+    done = cli("build", "net.py", "--calibrate", "x.npy")
+    assert done.status == 2 and "say nothing about densities" in done.err
+

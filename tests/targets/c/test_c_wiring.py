@@ -12,7 +12,8 @@ from snncompile.targets import registry
 
 @snn.model
 def model(x=snn.Spikes(4)):
-    return x >> snn.Linear(5) >> snn.ExpSyn() >> snn.recurrent(snn.LIF(threshold=0.3), via=snn.Linear(5)) >> snn.LI()
+    h = x >> snn.Linear(33, density=0.1) >> snn.ExpSyn()
+    return h >> snn.recurrent(snn.LIF(threshold=0.3), via=snn.Linear(33)) >> snn.LI()
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_auto_on_the_cpu():
 def test_auto_without_a_compiler(no_compiler):
     net = snn.compile(model)
     assert net.resolve(torch.device("cpu")) == "torch"
-    assert net(torch.ones(1, 3, 4)).shape == (1, 3, 5)
+    assert net(torch.ones(1, 3, 4)).shape == (1, 3, 33)
 
 
 def test_artifact_holds_sources(tmp_path):
@@ -42,6 +43,7 @@ def test_artifact_holds_sources(tmp_path):
     net.save(tmp_path / "n.snn")
     names = {p.name for p in (tmp_path / "n.snn" / "kernels").iterdir()}
     assert {"li_forward.c", "li_forward_save.c", "li_backward.c"} <= names
+    assert {"events_forward.c", "events_weight.c"} <= names
     assert {"add_lif_recurrent.c", "add_lif_recurrent_save.c", "add_lif_recurrent_backward.c"} <= names
     assert "/li_backward.c" in (tmp_path / "n.snn" / "report.txt").read_text()
     loaded = snn.load(tmp_path / "n.snn")
@@ -61,4 +63,4 @@ def test_artifact_without_a_compiler(no_compiler):
 
 def test_explain_says_how_a_cycle_runs():
     text = explain_text(explain(snn.compile(model, target="c").graph, "c"))
-    assert "one function over all steps: the product of linear_1, then" in text
+    assert "one function over all steps: the product of linear_1, event-driven, then" in text
