@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from snncompile import opaque
+from snncompile import opaque, past
 from snncompile.eager import eager
 from snncompile.ir.connection import DELAYS, Connection
 from snncompile.ir.elementwise import Elementwise
@@ -237,6 +237,30 @@ class Network(LearningNetwork, nn.Module):
         return executor.run(
             Run(values, inputs, state, steps, batch, first.device, self.training, courses, sums, self.checkpoint)
         )
+
+    def current_at(
+        self, state: Mapping[str, Tensor], name: str, time: Any, *, component: str | None = None
+    ) -> Tensor:
+        """The current that a synapse had some time before the present, from what an evolved state remembers.
+
+        Args:
+            state: from :meth:`evolve` or :meth:`step`.
+            name: the synapse, an ``ExpCurrent`` or ``DoubleExpCurrent`` with ``delay=``.
+            time: how long before, in seconds: a number, ``(batch, *features)``, or ``(batch, *features, D)``.
+            component: a state of the synapse, ``"decay"`` or ``"rise"``, instead of its output.
+
+        Returns:
+            the current, of the shape of ``time``. Between two steps, the older current decayed since.
+
+        Raises:
+            InputError: for a time or a state of the wrong shape.
+            ModelError: where no such synapse keeps a record.
+        """
+        return past.current_at(self, state, name, time, component)
+
+    def spike_at(self, state: Mapping[str, Tensor], name: str, time: Any) -> Tensor:
+        """Whether spikes came into a synapse some time before the present: bool; arguments as :meth:`current_at`."""
+        return past.spike_at(self, state, name, time)
 
     def value(self, name: str) -> Tensor:
         """The parameter or buffer ``name``, e.g. ``"lif.tau_mem"``."""

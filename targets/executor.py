@@ -112,7 +112,12 @@ def run_delay(ev: Evaluation, name: str, op: Connection, x: Tensor) -> Tensor:
     if not op.depth:
         return past(x, ev.r.steps)
     state = f"{name}.history"
-    record = torch.cat([ev.r.state[state].transpose(0, 1), x.float()])
+    history = ev.r.state[state].transpose(0, 1)
+    if not ev.prepared.read[name] and Ref(name) not in ev.want_course | ev.want_sum:  # it is there for its history
+        kept = torch.cat([history[ev.r.steps :], x[max(ev.r.steps - op.depth, 0) :].float()])
+        ev.state[state] = kept.transpose(0, 1).contiguous()
+        return x
+    record = torch.cat([history, x.float()])
     ev.state[state] = record[ev.r.steps :].transpose(0, 1).contiguous()
     return past(record, ev.r.steps)
 

@@ -152,6 +152,10 @@ class ElementwiseNode(Node):
         """
         raise TypeError(f"{type(self).__name__} has no step")
 
+    def past(self) -> Mapping[str, str]:
+        """What a record of the past is kept of: name -> input port, state or output."""
+        return {}
+
     def check(self) -> None:
         """Raise :class:`ModelError` where settings (not parameters) make no sense."""
 

@@ -183,6 +183,16 @@ class Delay(ConnectionNode):
         )
 
 
+def record_node(name: str, x: SignalType, delay: float, dt: float) -> Connection:
+    """The node that holds the last ``ceil(delay/dt) + 1`` values of a signal, the present one included."""
+    depth = Rule(float(to_steps(delay, dt, "delay"))).depth + 1
+    attrs = {
+        "steps": float(depth), "limit": float(depth), "least": depth, "interpolation": "exact", "tau": 1.0,
+        "overbound": "limit", "tolerance": 0.0,
+    }  # fmt: skip
+    return Connection("Delay", attrs, {}, x, x, (name,))
+
+
 def given_shape(delay: Any) -> tuple[int, ...]:
     """The shape of what a model gave: ``()`` for a number."""
     return tuple(np.shape(delay.detach().cpu() if hasattr(delay, "detach") else delay))

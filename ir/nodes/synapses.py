@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from snncompile.ir.nodes.base import ElementwiseNode
+from snncompile.ir.nodes.remembering import Remembering
 from snncompile.ir.params import param
 from snncompile.ir.types import SignalType
 
@@ -65,7 +66,7 @@ class ExpSyn(ElementwiseNode):
 
 
 @dataclass(frozen=True, eq=False)
-class ExpCurrent(ElementwiseNode):
+class ExpCurrent(Remembering):
     """Exponential synapse that carries a charge: each spike adds ``charge/tau`` to the current.
 
     Each step, ``current' = current * exp(-dt/tau) + (charge/(tau/ms)) * x``; the output is ``current'``. A charge in pC
@@ -81,6 +82,8 @@ class ExpCurrent(ElementwiseNode):
     Attributes:
         tau: time constant in seconds, greater than 0; family ``taus``, one per channel. Default 10 ms.
         charge: charge of one spike in pC, not 0 (below 0 it inhibits); family ``charges``, one for all. Default 1.
+        delay: the longest time that ``net.current_at`` and ``net.spike_at`` can look back; with it, and the options
+            after it, see :class:`~snncompile.ir.nodes.remembering.Remembering`.
     """
 
     tau: Any = param(10 * MS, "taus", constraint="positive")
@@ -100,7 +103,7 @@ class ExpCurrent(ElementwiseNode):
 
 
 @dataclass(frozen=True, eq=False)
-class DoubleExpCurrent(ElementwiseNode):
+class DoubleExpCurrent(Remembering):
     """Synapse with a rise and a decay: the difference of two exponentials, carrying a charge.
 
     Each step both states follow ``s' = s * exp(-dt/tau_s) + (charge/(tau_decay/ms - tau_rise/ms)) * x``, with
@@ -115,6 +118,8 @@ class DoubleExpCurrent(ElementwiseNode):
             Default 10 ms.
         tau_rise: time constant of the rise in seconds, greater than 0; family ``taus``, one per channel. Default 2 ms.
         charge: charge of one spike in pC, not 0; family ``charges``, one for all. Default 1.
+        delay: the longest time that ``net.current_at`` and ``net.spike_at`` can look back; with it, and the options
+            after it, see :class:`~snncompile.ir.nodes.remembering.Remembering`.
     """
 
     ordered = (("tau_rise", "tau_decay"),)

@@ -83,6 +83,7 @@ class Builder:
         self._agree(name, owner, op, where)
         self.graph.add(name, op, sources, where)
         self._applied.setdefault(id(node), []).append(name)
+        self._remember(node, name, sources, where)
         default = op.outputs[0].local if isinstance(op, Elementwise) else "out"
         return Signal(self, Ref(name, default))
 
@@ -91,11 +92,29 @@ class Builder:
         known = next((self._densities[ref] for ref in sources.values() if ref in self._densities), None)
         if known is None or not isinstance(op, Connection):
             return op
-        if op.kind in ("Flatten", "Dropout"):  # they leave as many zeros as they find
+        if op.kind in ("Flatten", "Dropout", "Delay"):  # they leave as many zeros as they find
             self._densities[Ref(name)] = known
         if "density" not in HINTS.get(op.kind, ()):
             return op
         return replace(op, attrs={"density": known, **op.attrs})
+
+    def _remember(self, node: Node, name: str, sources: Mapping[str, Ref], where: Location | None) -> None:
+        """Add what keeps a record for a node that answers for the past."""
+        past: Mapping[str, str] = getattr(node, "past", dict)()
+        if not past:
+            return
+        from snncompile.ir.nodes.delays import record_node
+
+        for what, port in past.items():
+            source = sources.get(port, Ref(name, port))
+            kept = f"{name}_{what}"
+            if kept in self.graph.nx:
+                raise ModelError(f"its record is called {kept!r}, as another node is", node=name, where=where)
+            try:
+                op = record_node(kept, self.type_of(source), node.delay, self.graph.dt)  # type: ignore[attr-defined]
+            except ModelError as err:
+                raise ModelError(err.message, node=name, where=where) from None
+            self.graph.add(kept, op, {"x": source}, where)
 
     def _name(self, node: Node, where: Location | None) -> tuple[str, str | None]:
         if node.name is not None and not isinstance(node.name, str):
