@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections import OrderedDict
 from typing import Any
 
@@ -190,3 +192,42 @@ def test_gradients_reach_inputs_and_go_through_the_state(module: NetworkModule) 
     assert x.grad is not None and x.grad[:, :3].abs().sum() > 0
     cut = module.set_attributes(tree_map(torch.Tensor.detach, state))
     assert not cut.state()["lif"]["v"].requires_grad
+
+
+def test_no_inputs() -> None:
+    @snn.model
+    def net():
+        back = snn.Feedback(3)
+        h = back >> snn.Linear(3, init=np.ones((3, 3))) >> snn.LIF(bias=0.4)
+        back.close(h)
+        return h
+
+    module = as_module(net, target="torch")
+    assert (module.size_in, module.spiking_input) == (0, False)
+    out, _, _ = module(torch.zeros(7, 0))
+    assert out.shape == (1, 7, 3) and out.sum() > 0
+    assert torch.equal(module(torch.zeros(2, 7, 0))[0], out.expand(2, 7, 3))
+    spikes, _, _ = module.timed()(duration=0.007)
+    assert np.array_equal(spikes.raster(1e-3, add_events=True), out[0].detach().numpy())
+    with pytest.raises(snn.InputError, match=r"no inputs: give \(batch, time, 0\) or \(time, 0\), not \(7, 1\)"):
+        module(torch.zeros(7, 1))
+
+
+def test_copies_and_pickles(module: NetworkModule) -> None:
+    x = torch.rand(5, 4) * 3
+    used = module.set_attributes({"lif": {"v": torch.full((3,), 0.5), "tau_mem": torch.full((3,), 0.5)}})
+    for again in (copy.deepcopy(used), pickle.loads(pickle.dumps(used))):
+        assert torch.equal(again(x)[0], used(x)[0]) and again.lif.tau_mem is not used.lif.tau_mem
+        assert torch.equal(again.lif.v, used.lif.v)
+
+
+def test_training_mode_is_that_of_the_network() -> None:
+    @snn.model
+    def net(x=snn.Spikes(50)):
+        return x >> snn.Dropout(0.5)
+
+    module = as_module(net, target="torch")
+    x = torch.ones(3, 50)
+    assert (module(x)[0] == 0).any() and (module.dropout(x)[0] == 0).any()
+    module.to_torch().eval()
+    assert torch.equal(module(x)[0][0], x) and torch.equal(module.dropout(x)[0][0], x)
