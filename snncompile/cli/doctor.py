@@ -169,7 +169,10 @@ def _cache() -> Finding:
 
 def _extras() -> Iterator[Finding]:
     for name, use, advice in (
-        ("onnx", "exchange with other tools", "pip install onnx"),
+        ("onnx", "export --to onnx", "pip install onnx"),
+        ("onnxruntime", "export --to onnx runs the file in it", "pip install 'snncompile[onnx]'"),
+        ("nir", "import, and export --to nir", "pip install 'snncompile[nir]'"),
+        ("h5py", "import, and export --to nir", "pip install 'snncompile[nir]'"),
         ("matplotlib", "show --format png", "pip install 'snncompile[plots]'"),
         ("sklearn", "the examples", "pip install 'snncompile[examples]'"),
     ):

@@ -68,6 +68,7 @@ def test_doctor(cli):
     done = cli("doctor")
     assert done.status == 0
     assert all(word in done.out for word in ("python", "torch", "triton", "GPU", "C compiler", "cache", "target torch"))
+    assert all(word in done.out for word in ("onnxruntime", "nir", "h5py"))
     facts = cli("doctor", "--json").json
     assert facts["ok"] and facts["version"] == snncompile.__version__
     missing = [f for f in facts["findings"] if f["status"] == "missing"]
@@ -83,10 +84,11 @@ def test_doctor_finds_a_broken_cache(cli, monkeypatch, tmp_path):
 
 
 def test_doctor_finds_missing_packages(cli, monkeypatch):
-    monkeypatch.setattr(doctor, "_version", lambda name: None if name in ("triton", "safetensors") else "1.0")
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name in ("triton", "safetensors", "nir") else "1.0")
     done = cli("doctor")
     assert done.status == 1
     assert "pip install safetensors" in done.out and "pip install triton" in done.out
+    assert "pip install 'snncompile[nir]'" in done.out
 
 
 def test_the_installed_command(model, tmp_path):
