@@ -80,6 +80,8 @@ def _by_name(
     types: Mapping[str, SignalType], args: tuple[Any, ...], kwargs: Mapping[str, Any], *, timed: bool = True
 ) -> dict[str, Any]:
     names = list(types)
+    if len(args) > len(names) and isinstance(args[-1], Mapping):
+        raise InputError("a state is given by name: net.evolve(x, state=state)")
     if len(args) > len(names):
         raise InputError(f"the network has {len(names)} input(s), but {len(args)} were given")
     given = dict(zip(names, args, strict=False))

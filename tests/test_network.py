@@ -117,6 +117,8 @@ def test_inputs_and_outputs_by_name(x: torch.Tensor) -> None:
         net(a)
     with pytest.raises(snn.InputError, match="no input 'c'; its inputs: a, b"):
         net(a, c=b)
+    with pytest.raises(snn.InputError, match=r"a state is given by name: net.evolve\(x, state=state\)"):
+        net.evolve(a, b, net.initial_state(4))
     with pytest.raises(snn.InputError, match="inputs differ in length or batch: a: 12 steps, batch 4; b: 11 steps"):
         net(a, b[:, 1:])
     with pytest.raises(snn.InputError, match="some inputs have a batch axis and some have none"):

@@ -35,6 +35,9 @@ class Node:
 
     name: str | None = field(default=None, kw_only=True)
 
+    #: what to add where a user gives too many values by place
+    misplaced_hint: ClassVar[str] = ""
+
     def __new__(cls, *args: Any, **options: Any) -> Self:
         """Refuse options that the node does not have; all else is the dataclass's own."""
         known = [f.name for f in fields(cls) if f.init]
@@ -46,6 +49,14 @@ class Node:
                 raise ModelError(
                     f"{cls.__name__} has no option {option!r}.{hint} Its options: {', '.join(known)}", where=caller()
                 )
+        placed = [f.name for f in fields(cls) if f.init and not f.kw_only]
+        if len(args) > len(placed):
+            takes = f"only {', '.join(placed)}" if placed else "nothing"
+            raise ModelError(
+                f"{cls.__name__} takes {takes} by place, and all else by name, but {len(args)} values stand there"
+                f"{cls.misplaced_hint}",
+                where=caller(),
+            )
         return super().__new__(cls)
 
     @classmethod
@@ -102,6 +113,8 @@ class Block:
             return Block((*self.nodes, other))
         if isinstance(other, Block):
             return Block(self.nodes + other.nodes)
+        if hasattr(other, "apply_node"):
+            raise ModelError("the signal stands on the left: `signal >> node`", where=caller())
         raise ModelError(f"`>>` leads to a node or a block, not to {other!r}", where=caller())
 
     def __add__(self, other: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ class ConnectionNode(Node):
     """Base of the nodes that lower to a :class:`~snncompile.ir.connection.Connection`."""
 
     inputs = ("x",)
+    misplaced_hint: ClassVar[str] = ". The size of its input is not among them: the signal has it"
 
     def lower(
         self, name: str, inputs: Mapping[str, SignalType], dt: float, where: Location | None, owner: str | None = None

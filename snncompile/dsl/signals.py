@@ -25,6 +25,7 @@ class Signal:
     """
 
     __hash__ = object.__hash__
+    __array_ufunc__ = None  # an array on the left leaves the operator to the signal, rather than go through elements
 
     def __init__(self, builder: Builder, ref: Ref) -> None:
         self._builder = builder
@@ -88,10 +89,22 @@ class Signal:
 
     __rtruediv__ = __truediv__
 
+    def __rsub__(self, other: Any) -> Signal:
+        return self._builder.sum(-self, other, caller())
+
+    def _no_operator(self, *others: Any) -> Any:
+        raise ModelError("of Python's operators a signal has `>>`, `+`, `-` and `*` by a number; anything else belongs"
+                         " in a node of your own", where=caller())  # fmt: skip
+
+    __pow__ = __rpow__ = __mod__ = __rmod__ = __floordiv__ = __rfloordiv__ = __matmul__ = __rmatmul__ = _no_operator
+    __lt__ = __le__ = __gt__ = __ge__ = __abs__ = __and__ = __or__ = __xor__ = __invert__ = _no_operator
+
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Refuse functions of torch: there is no tensor yet."""
-        del types, args, kwargs
+        del types, kwargs
+        if getattr(function, "__name__", "") == "mul" and isinstance(args[-1], Signal) and len(args) == 2:
+            return args[1] * args[0]  # `tensor * signal`
         raise ModelError(f"torch's {getattr(function, '__name__', function)} takes tensors, and a signal holds no data"
                          " yet: write a node of your own, @snn.neuron or @snn.synapse", where=caller())  # fmt: skip
 
@@ -125,23 +138,34 @@ class InputSpec:
 
 
 def Spikes(
-    shape: int | tuple[int, ...], max: int = DEFAULT_MAX_SPIKES, *, density: float | None = None
+    shape: int | tuple[int, ...], *more: Any, max: int = DEFAULT_MAX_SPIKES, density: float | None = None
 ) -> Any:
     """An input of spike counts.
 
     Args:
         shape: feature shape, ``64`` or ``(2, 34, 34)``; data is ``(batch, time, *shape)`` or ``(time, *shape)``.
+        *more: an error, which says how a shape of several numbers is written.
         max: the most spikes in one step; 1 for binary spikes.
         density: the share of values that are not zero, over steps and sequences, where that is known: a hint for the
             ``Linear`` nodes that read the input.
     """
-    return InputSpec(SignalType("spikes", as_shape(shape), max), None if density is None else share(density))
+    type = SignalType("spikes", _one_shape("Spikes", shape, more), max)
+    return InputSpec(type, None if density is None else share(density))
 
 
-def Current(shape: int | tuple[int, ...]) -> Any:
+def Current(shape: int | tuple[int, ...], *more: Any) -> Any:
     """An input of real values.
 
     Args:
         shape: feature shape; data is ``(batch, time, *shape)`` or ``(time, *shape)``.
+        *more: an error, which says how a shape of several numbers is written.
     """
-    return InputSpec(SignalType("current", as_shape(shape)))
+    return InputSpec(SignalType("current", _one_shape("Current", shape, more)))
+
+
+def _one_shape(name: str, shape: Any, more: tuple[Any, ...]) -> tuple[int, ...]:
+    if more:
+        inside = ", ".join(map(repr, (shape, *more)))
+        hint = f" (and {name}({shape!r}, max={more[0]!r}) a maximum)" if name == "Spikes" and len(more) == 1 else ""
+        raise ModelError(f"a shape of several numbers is a tuple: {name}(({inside})){hint}", where=caller())
+    return as_shape(shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -34,6 +35,17 @@ def test_arithmetic():
         (lambda x: len(x), "a signal has no length; its feature shape is signal.shape"),
         (lambda x: x / 2, r"a signal is not divided: multiply it by a number, 0\.5 \* signal"),
         (lambda x: 1 / x, "a signal is not divided"),
+        (lambda x: np.ones(3) + x, "a signal can be added to a signal, not to array"),
+        (lambda x: torch.mul(torch.relu(x), x), "torch's relu takes tensors"),
+        (lambda x: 1 - x, "a signal can be added to a signal, not to 1"),
+        (lambda x: x**2, r"of Python's operators a signal has `>>`, `\+`, `-` and `\*` by a number"),
+        (lambda x: x > 1, "anything else belongs in a node of your own"),
+        (lambda x: abs(x), "anything else belongs in a node of your own"),
+        (lambda x: snn.LIF() >> x, "the signal stands on the left: `signal >> node`"),
+        (lambda x: snn.LIF() >> snn.LI() >> x, "the signal stands on the left: `signal >> node`"),
+        (lambda x: x >> snn.LIF(3e-3, 1.0), "LIF takes only tau_mem by place, and all else by name, but 2 values"),
+        (lambda x: x >> snn.Linear(3, 4), r"only out by place.*\. The size of its input is not among them"),
+        (lambda x: x >> snn.ALIF(1, 2, 3, 4), "ALIF takes only"),
         (lambda x: torch.relu(x), "torch's relu takes tensors, and a signal holds no data yet"),
         (lambda x: x >> snn.LIF(name=3), "name= is text, not 3"),
         (lambda x: x >> snn.LIF(tau=3e-3), r"LIF has no option 'tau'\. Did you mean 'tau_mem'\? Its options: name"),
@@ -48,6 +60,32 @@ def test_mistakes(use, said):
     with pytest.raises(snn.ModelError, match=said) as raised:
         snn.compile(wrong)
     assert "test_signals.py" in str(raised.value)
+
+
+@pytest.mark.parametrize("factor", [np.float32(0.5), np.full(3, 0.5), torch.tensor(0.5), torch.full((3,), 0.5)])
+def test_factors_on_either_side(factor):
+    @snn.model
+    def scaled(x=snn.Current(3)):
+        return factor * x, x * factor
+
+    net = snn.compile(scaled)
+    assert net.graph.names == ("x", "scale", "scale_1")
+    x = torch.randn(2, 5, 3)
+    left, right = net(x)
+    assert torch.equal(left, x * 0.5) and torch.equal(right, left)
+
+
+@pytest.mark.parametrize(
+    ("declare", "said"),
+    [
+        (lambda: snn.Spikes(2, 34, 34), r"a tuple: Spikes\(\(2, 34, 34\)\)$"),
+        (lambda: snn.Spikes(64, 1), r"a tuple: Spikes\(\(64, 1\)\) \(and Spikes\(64, max=1\) a maximum\)"),
+        (lambda: snn.Current(2, 3), r"a tuple: Current\(\(2, 3\)\)$"),
+    ],
+)
+def test_shapes_of_several_numbers_are_tuples(declare, said):
+    with pytest.raises(snn.ModelError, match=said):
+        declare()
 
 
 def test_names_that_a_call_could_not_reach():
