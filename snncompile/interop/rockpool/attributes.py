@@ -75,7 +75,7 @@ def _family(op: Any, local: str, info: StateInfo, parameters: Mapping[str, Param
     if info.dtype != "float32":
         return "counters"
     if not isinstance(op, Elementwise):
-        return "states"
+        return "histories" if local == "history" else "states"
     kinds = {out.local: out.type.kind for out in op.outputs}
     if local in kinds:
         return {"current": "currents", "membrane": "membranes"}.get(kinds[local], "states")

@@ -48,6 +48,12 @@ class _Writer:
     def written(self) -> Any:
         """The graph of Rockpool."""
         modules = self.holder.modules.values()
+        graph = self.holder.computational_module.graph
+        for name in self.holder.modules:
+            late = max((edge.delay for edge in graph.inputs_of(name).values()), default=0)
+            if late > 1:
+                said = f"its feedback is {late} steps late, and in Rockpool's graphs each is one step late"
+                raise InterchangeError(said, node=name)
         synapses = {module.name: self._synapse(module) for module in modules if module.kind == "LIF"}
         inside = {synapse.name for synapse in synapses.values()}
         for module in modules:

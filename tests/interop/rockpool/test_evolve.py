@@ -194,11 +194,28 @@ def test_gradients_reach_inputs_and_go_through_the_state(module: NetworkModule) 
     assert not cut.state()["lif"]["v"].requires_grad
 
 
+def test_delays_go_on_from_the_state() -> None:
+    @snn.model
+    def net(x=snn.Spikes(4)):
+        h = x >> snn.Linear(3, init=np.ones((3, 4)), delay=2e-3) >> snn.Delay(3e-3) >> snn.ExpSyn()
+        return h >> snn.recurrent(snn.LIF(threshold=0.1), via=snn.Linear(3), delay=4e-3)
+
+    module = as_module(net, target="torch")
+    assert list(module.state("histories")) == ["linear", "delay"] and list(module.state("feedbacks")) == ["lif_back"]
+    x = (torch.rand(2, 15, 4) < 0.5).float()
+    whole, _, record = module.evolve(x, record=True)
+    first, state, _ = module.evolve(x[:, :7])
+    rest, _, _ = module.set_attributes(state).evolve(x[:, 7:])
+    assert torch.equal(torch.cat([first, rest], 1), whole) and whole.sum() > 0
+    assert torch.equal(module.linear(x)[0], record["linear_output"])
+    assert torch.equal(module.delay(record["linear_output"])[0], record["delay_output"])
+
+
 def test_no_inputs() -> None:
     @snn.model
     def net():
         back = snn.Feedback(3)
-        h = back >> snn.Linear(3, init=np.ones((3, 3))) >> snn.LIF(bias=0.4)
+        h = back >> snn.Linear(3, init=np.ones((3, 3)), bias=False) >> snn.LIF(bias=0.4)
         back.close(h)
         return h
 

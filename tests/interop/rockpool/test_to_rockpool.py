@@ -89,6 +89,12 @@ def test_masks_are_in_the_weights(original: Any) -> None:
         (lambda h: h >> snn.CubaLIF(reset="zero"), "cuba_lif", "no word for reset='zero'"),
         (lambda h: h >> snn.CubaLIF(v_leak=0.5), "cuba_lif", "no word for v_leak="),
         (lambda h: h >> snn.CubaLIF(refractory=2e-3), "cuba_lif", "no word for refractory_setting=0.002"),
+        (lambda h: h >> snn.Delay(2e-3) >> snn.CubaLIF(), "delay", "have no Delay"),
+        (
+            lambda h: h >> snn.recurrent(snn.CubaLIF(), via=snn.Linear(2, name="back"), delay=3e-3),
+            "back",
+            "its feedback is 3 steps late, and in Rockpool's graphs each is one step late",
+        ),
         (lambda h: h + h >> snn.CubaLIF(), "add", "adds a signal to itself"),
         (lambda h: (h + (h >> snn.Linear(2))) >> snn.CubaLIF(), "add", "is an input or is read elsewhere"),
     ],
