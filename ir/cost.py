@@ -149,6 +149,8 @@ def _cost(graph: Graph, kind: str, names: Iterable[str], learning: set[str]) -> 
         late = {f: e for f, e in late.items() if not isinstance(graph.op(e.source.node), Plasticity)}
         held += sum(_FLOAT * e.delay * graph.type_of(e.source).size for e in late.values())
         inference, training, backward = inference + between, training + between, backward + between
+    if kind == "plastic":  # no gradient flows through what learns
+        training, backward = inference, Work()
     trained, constants = _count(params.values())
     return RegionCost(kind, names, inference, training, backward, held, trained, constants)
 

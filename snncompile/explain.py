@@ -12,7 +12,6 @@ from snncompile.ir.cost import Work, network_cost, region_costs
 from snncompile.ir.density import event_driven, why
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph, Input, Region
-from snncompile.ir.plasticity import Plasticity
 from snncompile.passes.pipeline import Request, compile_graph
 
 _BACKENDS = {"triton": "Triton", "c": "C", "auto": "the target that serves the input"}
@@ -106,7 +105,7 @@ def explain(graph: Graph, target: str = "auto", *, training: bool = False, check
     regions = []
     for region, cost in zip(compiled.regions, costs, strict=True):
         members = [m for n in region.nodes for m in (getattr(compiled.op(n), "members", ()) or (n,))]
-        saved = FLOAT * sum(_state_size(compiled, n) for n in region.nodes)
+        saved = 0 if region.kind == "plastic" else FLOAT * sum(_state_size(compiled, n) for n in region.nodes)
         runs_as = _runs_as(compiled, region, target)
         work = (cost.inference, cost.training, cost.backward)
         values = cost.parameters + cost.constants
@@ -119,7 +118,7 @@ def explain(graph: Graph, target: str = "auto", *, training: bool = False, check
         nodes=sum(not isinstance(graph.op(n), Input) for n in graph.names),
         nodes_after=sum(not isinstance(compiled.op(n), Input) for n in compiled.names),
         parameters=sum(prod(p.shape) for p in graph.parameters().values()),
-        states=sum(prod(s.shape) for s in graph.states().values()),
+        states=sum(prod(s.shape) for s in graph.states().values() if not s.shared),
         checkpoint=checkpoint,
         inference=whole.inference,
         training=whole.training,
@@ -180,8 +179,6 @@ def _plan(e: Explanation) -> Sequence[str]:
 
 def _state_size(graph: Graph, name: str) -> int:
     op = graph.op(name)
-    if isinstance(op, Plasticity):
-        return 0  # no gradient flows through it
     return op.size * len(op.states) if isinstance(op, Elementwise) else 0
 
 

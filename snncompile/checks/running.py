@@ -62,10 +62,12 @@ class Outcome:
 
 
 def outcome(net: Network, executor: Executor, sample: Sample, record: Sequence[str]) -> Outcome:
-    """What a run of ``executor`` with the parameters of ``net`` leaves, with the signals ``record``."""
+    """What a run of ``executor`` with the parameters of ``net`` leaves, with the signals ``record``; without gradients
+    where something learns, since none flow through that."""
     declared = net.graph.parameters()
-    values = {n: v.detach().requires_grad_(declared[n].trainable) for n, v in net.state_dict().items()}
-    inputs = {n: x.clone().requires_grad_() for n, x in sample.inputs.items()}
+    fixed = bool(net.graph.learned())
+    values = {n: v.detach().requires_grad_(declared[n].trainable and not fixed) for n, v in net.state_dict().items()}
+    inputs = {n: x.clone().requires_grad_(not fixed) for n, x in sample.inputs.items()}
     state = initial_state(net.graph.states(), sample.batch, torch.device("cpu"), values.__getitem__)
     run = Run(
         values,

@@ -48,8 +48,10 @@ def check_whole(net: Network, target: str, sample: Sample, device: torch.device)
 def exact(graph: Graph) -> bool:
     """Whether every product of ``graph`` is exact once weights and currents are multiples of 1/64."""
     for name, op in graph.of_type(Connection):
-        if op.kind == "BatchNorm":
+        if op.kind == "BatchNorm" or (op.plastic and op.kind != "Linear"):
             return False
+        if op.plastic:
+            continue  # it sums in one order on every target
         if op.kind in PRODUCTS and not all(_whole(graph, edge.source) for edge in graph.inputs_of(name).values()):
             return False
     return all(op.kind != "Scale" for _, op in graph.of_type(Elementwise))  # it may be folded into a product

@@ -1,0 +1,195 @@
+"""Plastic layers on their own: random calls, and the plainest run of one, for every target with kernels for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import snncompile as snn
+from snncompile import ms
+from snncompile.ir.elementwise import Elementwise
+from snncompile.ir.interp import Interpreter
+from snncompile.ir.ordered import ordered_product, summed_over_batch
+from snncompile.ir.plasticity import FACTORS, Plasticity
+from snncompile.passes.pipeline import Request, compile_graph
+from snncompile.targets.plastic_call import PlasticForwardCall, PlasticForwardResult
+from snncompile.targets.plastic_layer import PlasticLayer, match
+from snncompile.targets.plastic_rule import PlasticRule, PreparedRule
+from snncompile.targets.scan import Scan, make_scan
+
+#: Rules of every kind: programs without and with synapses, factors that are no traces, a power.
+RULES: dict[str, Any] = {
+    "additive": snn.STDP(eta_plus=0.02, eta_minus=0.03),
+    "free": snn.STDP(hardbound=False, eta_plus=0.02, eta_minus=0.01),
+    "step": snn.STDP(algorithm="additive_step", eta_plus=0.02, eta_minus=0.03),
+    "root": snn.STDP(algorithm="multiplicative_pow", mu=0.5, eta_plus=0.05, eta_minus=0.03),
+    "power": snn.STDP(algorithm="multiplicative_pow", mu=0.2, eta_plus=0.05, eta_minus=0.03),
+    "relu": snn.STDP(algorithm="multiplicative_relu", eta_plus=0.05, eta_minus=0.03),
+    "triplet": snn.TripletSTDP(),
+    "reward": snn.MSTDPET(eta=0.5),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A plastic layer and one call of it."""
+
+    scan: Scan
+    rule: PlasticRule
+    call: PlasticForwardCall
+
+
+def plastic_case(
+    name: str,
+    steps: int = 9,
+    batch: int = 1,
+    outs: int = 6,
+    ins: int = 20,
+    *,
+    rate: float = 0.3,
+    bias: bool = False,
+    seed: int = 0,
+    strided: bool = False,
+    store: bool = True,
+) -> Case:
+    """A random call for the rule ``name`` of :data:`RULES`; the neurons also get a current from outside."""
+    rule = RULES[name]
+    draw = torch.Generator().manual_seed(seed)
+    weight = torch.rand(outs, ins, generator=draw)
+
+    @snn.model(dt=1 * ms)
+    def layer(x=snn.Spikes(ins), more=snn.Current(outs), reward=snn.Current(1)):
+        connection = snn.Linear(outs, bias=bias, init=weight)
+        h = (x >> connection) + more >> snn.ExpSyn(tau=3 * ms) >> snn.LIF(threshold=2.5)
+        snn.learn(connection, rule, **({"reward": reward} if rule.signals else {}))
+        return h
+
+    graph = compile_graph(layer.build(), Request())
+    (region,) = [r for r in graph.regions if r.kind == "plastic"]
+    found = match(graph, region)
+    assert isinstance(found, PlasticLayer), found
+    neurons: Elementwise = graph.op(found.neurons)
+    taught: Plasticity = graph.op(found.rule)
+    scan = make_scan(found.neurons, neurons)
+    prepared = PreparedRule(found.rule, taught)
+    params = {role: _first(p, draw) for role, p in neurons.params.items()}
+    table = {**params, **Interpreter(scan.derived, host=True).named(params, torch.device("cpu"))}
+    own = {p.name: torch.tensor(p.init.args[0]) for p in taught.own.values()}
+    bound = prepared.bind(own, own, torch.device("cpu"), False)
+    x = (torch.rand(steps, batch, ins, generator=draw) < rate).float()
+    other = torch.rand(steps, batch, outs, generator=draw)
+    if strided:
+        x, other = x.transpose(0, 1).contiguous().transpose(0, 1), other.repeat(1, 1, 2)[..., ::2]
+    shapes = {"pre": (batch, ins), "post": (batch, outs), "synapse": (batch, outs, ins)}
+    (outside,) = [p for p in scan.inputs if p != found.port]
+    call = PlasticForwardCall(
+        port=found.port,
+        source=found.source,
+        weight=weight,
+        bias=torch.rand(outs, generator=draw) if bias else None,
+        x=x,
+        inputs=tuple(other if p == outside else None for p in scan.inputs),
+        coefs=tuple(table[c] for c in scan.coefs),
+        states=tuple(torch.rand(batch, outs, generator=draw) for _ in scan.states),
+        traces={t.local: torch.rand(shapes[t.side], generator=draw) for t in taught.traces},
+        signals={s: torch.randn(steps, batch, generator=draw) for s in taught.signals},
+        rule_coefs=bound.coefs,
+        shape=(steps, batch, outs, ins),
+        store=scan.results if store else (found.source,),
+        store_traces=tuple(t.local for t in taught.traces if t.side != "synapse") if store else (),
+        store_product=store,
+    )
+    return Case(scan, prepared.rule, call)
+
+
+def _first(p: Any, draw: torch.Generator) -> Tensor:
+    value = torch.full(p.shape, p.init.args[0])
+    return value * (1 + 0.1 * torch.rand(p.shape, generator=draw)) if p.shape else value
+
+
+class PlainPlastic:
+    """The contract, word by word: one step after the other, one program after the other."""
+
+    def why_not(self, scan: Scan, rule: PlasticRule, shape: tuple[int, int], batch: int | None = None) -> str:
+        """It runs everything."""
+        return ""
+
+    def forward(self, scan: Scan, rule: PlasticRule, call: PlasticForwardCall) -> PlasticForwardResult:
+        """Run from the first step to the last."""
+        step = Interpreter(scan.forward)
+        learn = {part: Interpreter(program) for part, program in rule.programs.items()}
+        steps, batch, outs, ins = call.shape
+        states, traces, w = list(call.states), dict(call.traces), call.weight
+        stored: dict[str, list[Tensor]] = {name: [] for name in call.store}
+        stored_traces: dict[str, list[Tensor]] = {name: [] for name in call.store_traces}
+        products = []
+        for t in range(steps):
+            product = ordered_product(w, call.x[t])
+            product = product if call.bias is None else product + call.bias
+            products.append(product)
+            values = dict(zip(scan.states, states, strict=True))
+            values.update({p: product if x is None else x[t] for p, x in zip(scan.inputs, call.inputs, strict=True)})
+            values.update(zip(scan.coefs, call.coefs, strict=True))
+            made = {n: v.expand(batch, outs) for n, v in step.named(values, w.device).items()}
+            states = [made[s] for s in scan.states]
+            factors = {}
+            for part, z, side in (("before", call.x[t], "pre"), ("after", made[call.source], "post")):
+                held = {trace.local: traces[trace.local] for trace in rule.node.of_side(side)}
+                new = learn[part].named({"z": z, **held, **call.rule_coefs[part]}, w.device)
+                factors[side] = {f: new.pop(f).expand(z.shape) for f in FACTORS}
+                traces.update({n: v.expand(z.shape) for n, v in new.items()})
+            outer = {f: factors["post"][f].unsqueeze(2) * factors["pre"][f].unsqueeze(1) for f in FACTORS}
+            if "synapse" in learn:
+                heard = {s: course[t].reshape(batch, 1, 1) for s, course in call.signals.items()}
+                held = {trace.local: traces[trace.local] for trace in rule.node.of_side("synapse")}
+                new = learn["synapse"].named({"w": w, **outer, **held, **heard, **call.rule_coefs["synapse"]}, w.device)
+                given = {"change": summed_over_batch(new.pop("change").expand(batch, outs, ins))}
+                traces.update({n: v.expand(batch, outs, ins) for n, v in new.items()})
+            else:
+                given = {f: summed_over_batch(product) for f, product in outer.items()}
+            w = learn["update"].named({"w": w, **given, **call.rule_coefs["update"]}, w.device)["w"].expand(outs, ins)
+            for name, course in stored.items():
+                course.append(made[name])
+            for name, course in stored_traces.items():
+                course.append(traces[name])
+        return PlasticForwardResult(
+            {n: _stacked(course, (batch, outs)) for n, course in stored.items()},
+            {n: _stacked(course, call.traces[n].shape) for n, course in stored_traces.items()},
+            tuple(states),
+            traces,
+            w,
+            _stacked(products, (batch, outs)) if call.store_product else None,
+        )
+
+
+def _stacked(course: list[Tensor], shape: Any) -> Tensor:
+    return torch.stack(course) if course else torch.zeros(0, *shape)
+
+
+def assert_same(got: PlasticForwardResult, want: PlasticForwardResult) -> None:
+    """Every value equal to the last bit, and nothing else given."""
+    for name in ("stored", "stored_traces", "traces"):
+        a, b = getattr(got, name), getattr(want, name)
+        assert a.keys() == b.keys()
+        for key in b:
+            assert a[key].shape == b[key].shape and torch.equal(a[key], b[key]), f"{name} {key}"
+    assert torch.equal(got.weight, want.weight), "weight"
+    assert all(torch.equal(a, b) for a, b in zip(got.finals, want.finals, strict=True)), "finals"
+    assert (got.product is None) == (want.product is None)
+    assert want.product is None or torch.equal(got.product, want.product), "product"
+
+
+def on(case: Case, device: torch.device) -> Case:
+    """``case`` on another device."""
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.to(device)
+        if isinstance(value, dict):
+            return {k: moved(v) for k, v in value.items()}
+        return tuple(map(moved, value)) if isinstance(value, tuple) else value
+
+    return replace(case, call=replace(case.call, **{k: moved(v) for k, v in vars(case.call).items()}))

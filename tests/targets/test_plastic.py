@@ -1,0 +1,172 @@
+"""Plastic regions: the order of sums, which regions are layers, and the glue around a target's kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import snncompile as snn
+from snncompile import ms
+from snncompile.ir.ordered import LANES, ordered_product, summed_over_batch
+from snncompile.passes.pipeline import Request, compile_graph
+from snncompile.targets.executor import Executor
+from snncompile.targets.plastic_layer import PlasticLayer, match
+from snncompile.targets.torch.loop import LoopTarget
+
+from .plastic_calls import RULES, PlainPlastic, assert_same, plastic_case
+
+
+def by_hand(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """One output of one sequence, number by number."""
+    lanes = [torch.zeros(()) for _ in range(LANES)]
+    for j in range(len(weight)):
+        lanes[j % LANES] = lanes[j % LANES] + weight[j] * x[j]
+    while len(lanes) > 1:
+        lanes = [a + b for a, b in zip(lanes[::2], lanes[1::2], strict=True)]
+    return lanes[0]
+
+
+@settings(max_examples=10, deadline=None)
+@given(size=st.integers(1, 300), seed=st.integers(0, 99))
+def test_the_order_of_a_product(size: int, seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    weight, x = torch.randn(2, size, generator=draw), torch.randn(2, size, generator=draw)
+    y = ordered_product(weight, x)
+    for b in range(2):
+        for i in range(2):
+            assert torch.equal(y[b, i], by_hand(weight[i], x[b]))
+    assert torch.allclose(y, x @ weight.T, rtol=1e-4, atol=1e-4)
+
+
+def test_a_batch_is_so_many_products_and_zeros_change_nothing() -> None:
+    weight, x = torch.randn(5, 300), torch.randn(4, 300) * (torch.rand(4, 300) < 0.3)
+    y = ordered_product(weight, x)
+    for b in range(4):
+        assert torch.equal(y[b : b + 1], ordered_product(weight, x[b : b + 1]))
+        lanes = torch.zeros(5, LANES)
+        for j in x[b].nonzero().flatten().tolist():  # as a target that skips zeros does
+            lanes[:, j % LANES] += weight[:, j] * x[b, j]
+        while lanes.shape[1] > 1:
+            lanes = lanes[:, ::2] + lanes[:, 1::2]
+        assert torch.equal(y[b], lanes[:, 0])
+
+
+def test_a_batch_is_summed_from_the_first_to_the_last() -> None:
+    terms = torch.tensor([2.0**24, 1.0, 1.0, -(2.0**24)]).reshape(4, 1)
+    assert summed_over_batch(terms).item() == 0.0  # each 1 is lost
+    assert summed_over_batch(terms.flip(0)).item() == 2.0
+    assert summed_over_batch(torch.zeros(0, 3)).tolist() == [0.0] * 3
+
+
+# -- layers --------------------------------------------------------------------------------------------------------
+
+
+def _network(rule: Any, batch: int) -> tuple[snn.Network, dict[str, torch.Tensor]]:
+    @snn.model(dt=1 * ms)
+    def net(x=snn.Spikes(20), more=snn.Current(6), reward=snn.Current(1)):
+        connection = snn.Linear(6, init=torch.rand(6, 20))
+        h = (x >> connection) + more >> snn.ExpSyn(tau=3 * ms) >> snn.LIF(threshold=2.5)
+        snn.learn(connection, rule, **({"reward": reward} if rule.signals else {}))
+        return h
+
+    x = {
+        "x": (torch.rand(batch, 12, 20) < 0.3).float(),
+        "more": torch.rand(batch, 12, 6),
+        "reward": torch.randn(batch, 12, 1),
+    }
+    return snn.compile(net, target="torch"), x
+
+
+class WithLayers(LoopTarget):
+    """The torch target with a plastic runner of its own."""
+
+    plastic = PlainPlastic()
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", RULES)
+def test_a_layer_and_the_loop_agree_to_the_last_bit(name: str, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(3)
+    net, x = _network(RULES[name], batch)
+    record = ["lif.v", "lif.spikes:sum", "linear.out", "add.y"]
+    record += [n for n in net.layout.records if n.split(".")[0] in ("stdp", "triplet_stdp", "mstdpet")]
+    with torch.no_grad():
+        want = net.evolve(**x, record=record)
+        graph = compile_graph(net.graph, Request())
+        monkeypatch.setattr(net, "executor", lambda device, keep=frozenset(): Executor(graph, WithLayers()))
+        got = net.evolve(**x, record=record)
+    assert torch.equal(got[0], want[0]) and float(want[0].sum()) > 10
+    for a, b in zip(got[1:], want[1:], strict=True):
+        assert a.keys() == b.keys()
+        for key in b:
+            assert torch.equal(a[key], b[key]), key
+
+
+@pytest.mark.parametrize("steps", [0, 1, 4])
+def test_the_plain_run_of_a_call(steps: int) -> None:
+    case = plastic_case("additive", steps=steps, batch=2, bias=True, strided=True)
+    one = PlainPlastic().forward(case.scan, case.rule, case.call)
+    assert_same(PlainPlastic().forward(case.scan, case.rule, case.call), one)
+    assert all(course.shape[0] == steps for course in one.stored.values())
+    assert torch.equal(one.weight, case.call.weight) == (steps == 0)
+
+
+def region_of(model: snn.Model) -> PlasticLayer | str:
+    graph = compile_graph(model.build(), Request())
+    (region,) = [r for r in graph.regions if r.kind == "plastic"]
+    return match(graph, region)
+
+
+def test_what_is_no_layer_says_why() -> None:
+    @snn.model
+    def convolution(x=snn.Spikes((1, 5, 5))):
+        c = snn.Conv2d(2, 3)
+        h = x >> c >> snn.LIF()
+        snn.learn(c, snn.STDP())
+        return h
+
+    @snn.model
+    def masked(x=snn.Spikes(3)):
+        c = snn.Linear(3, mask=torch.eye(3))
+        h = x >> c >> snn.LIF()
+        snn.learn(c, snn.STDP())
+        return h
+
+    @snn.model
+    def recurrent(x=snn.Spikes(3)):
+        c = snn.Linear(3)
+        h = x >> snn.recurrent(snn.LIF(), via=c)
+        snn.learn(c, snn.STDP())
+        return h
+
+    @snn.model
+    def taught(x=snn.Spikes(3), teacher=snn.Spikes(3)):
+        c = snn.Linear(3)
+        h = x >> c >> snn.LIF()
+        snn.learn(c, snn.STDP(), post=teacher)
+        return h
+
+    @snn.model
+    def elsewhere(x=snn.Spikes(3), y=snn.Spikes(3)):
+        c = snn.Linear(3)
+        h = x >> c >> snn.LIF()
+        snn.learn(c, snn.STDP(), pre=y)
+        return h
+
+    @snn.model
+    def layer(x=snn.Spikes(3)):
+        c = snn.Linear(3)
+        h = x >> c >> snn.ExpSyn() >> snn.LIF()
+        snn.learn(c, snn.STDP())
+        return h
+
+    assert region_of(convolution) == "conv2d is a Conv2d, not a Linear"
+    assert region_of(masked) == "the weights of linear have a mask or signs"
+    assert "comes from the layer itself" in str(region_of(recurrent))
+    assert region_of(taught) == "2 nodes learn or run together, not one connection, one population and one rule"
+    assert region_of(elsewhere) == "stdp watches another signal than the one linear takes"
+    assert region_of(layer) == PlasticLayer("linear", "exp_syn_lif", "stdp", "linear", "lif_spikes")
