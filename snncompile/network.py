@@ -19,8 +19,8 @@ from snncompile.ir.graph import Graph
 from snncompile.ir.nodes.base import check_order
 from snncompile.ir.params import check_constraint
 from snncompile.ir.plasticity import Plasticity
+from snncompile.learning import LearningNetwork, check_bounds
 from snncompile.passes.pipeline import Request, compile_graph
-from snncompile.plasticity import LearningNetwork, check_bounds
 from snncompile.records import RecordRequest, read_request
 from snncompile.signals_io import Sequences, batch_first, check_state, read_inputs, read_step
 from snncompile.states import carried_on, initial_state
@@ -179,7 +179,8 @@ class Network(LearningNetwork, nn.Module):
             inputs = tuple(rest)
         types = self.layout.inputs
         if not types:
-            batch = next(iter(state.values())).shape[0] if state else 1
+            batched = [value for name, value in (state or {}).items() if name not in self.layout.learned]
+            batch = batched[0].shape[0] if batched else 1
             out, new_state, _ = self.evolve(state=state, steps=1, batch=batch)
             return _map(out, lambda y: y[:, 0]), new_state
         timed, batched = read_step(types, inputs, named)

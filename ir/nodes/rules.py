@@ -129,9 +129,11 @@ class Rule(Node):
             if "param" not in f.metadata:
                 continue
             declared = replace(f.metadata["param"].overridden(getattr(self, f.name)), layout="scalar")
-            found[f.name] = p = bind_param(declared, f"{owner}.{f.name}", (1,), where)
-            if p.shape != ():
-                raise ModelError(f"{f.name} of a learning rule is one number, not {p.shape}", node=owner, where=where)
+            shape = tuple(getattr(declared.value, "shape", ()))
+            if shape != () or isinstance(declared.value, (list, tuple)):
+                said = f"an array {shape}" if shape else repr(declared.value)
+                raise ModelError(f"{f.name} of a learning rule is one number, not {said}", node=owner, where=where)
+            found[f.name] = bind_param(declared, f"{owner}.{f.name}", (1,), where)
         return found
 
     def _program(self, op: Plasticity, part: str, dt: float, name: str, where: Location | None) -> Program:
@@ -143,7 +145,7 @@ class Rule(Node):
 
         def run(*args: Any) -> dict[str, Any]:
             values = dict(zip([*given, *roles], args, strict=True))
-            out = _result(fn(**self._arguments(fn, values, dt)), results)
+            out = _result(fn(**self._arguments(fn, values, dt)), results, what)
             return {**out, "w": _held(out["w"], values)} if part == "update" else out
 
         try:
@@ -166,15 +168,15 @@ class Rule(Node):
         return {name: known[name] for name in inspect.signature(fn).parameters}
 
 
-def _result(out: Any, results: Sequence[str]) -> dict[str, Any]:
+def _result(out: Any, results: Sequence[str], what: str) -> dict[str, Any]:
     if not isinstance(out, Mapping):
         names = ", ".join(f'"{n}": ...' for n in results)
-        raise ModelError(f"it must return a dict {{{names}}}, not {type(out).__name__}")
+        raise ModelError(f"{what}: it must return a dict {{{names}}}, not {type(out).__name__}")
     missing = [r for r in results if r not in out]
     extra = [r for r in out if r not in results]
     if missing or extra:
         raise ModelError(
-            f"it must return {', '.join(results)} and nothing else"
+            f"{what}: it must return {', '.join(results)} and nothing else"
             + (f"; missing: {', '.join(missing)}" if missing else "")
             + (f"; not known: {', '.join(extra)}" if extra else "")
         )

@@ -18,7 +18,9 @@ from snncompile.ir.program import IDENTIFIER
 
 #: Names that a call by name could not reach.
 _TAKEN_HYPERPARAMETERS = dict.fromkeys(("model", "target", "checkpoint"), "snn.compile")
-_TAKEN_INPUTS = dict.fromkeys(("self", "state", "record", "steps", "batch"), "a network's call")
+_TAKEN_INPUTS = dict.fromkeys(
+    ("self", "state", "record", "steps", "batch", "keep", "differentiable"), "a network's call"
+)
 
 _building: ContextVar[Builder | None] = ContextVar("building", default=None)
 
