@@ -49,9 +49,12 @@ class Model:
     def __init__(self, function: Callable[..., Any], dt: float) -> None:
         functools.update_wrapper(self, function)
         self.function = function
-        self.name = function.__name__
+        name = getattr(function, "__name__", "model")
+        self.name = "model" if name == "<lambda>" else name
         code = getattr(function, "__code__", None)
         self.where = Location(code.co_filename, code.co_firstlineno) if code else None
+        if not IDENTIFIER.match(self.name):
+            raise ModelError(f"{self.name!r} cannot name a model: use letters, digits and _", where=self.where)
         self.dt = _checked_dt(dt, self.where)
         self._inputs, self.hyperparameters = self._signature(function)
 

@@ -88,6 +88,17 @@ def test_shapes_of_several_numbers_are_tuples(declare, said):
         declare()
 
 
+def test_names_of_models():
+    net = snn.compile(snn.model(lambda x=snn.Spikes(3): x >> snn.LIF()), target="torch")
+    assert net.graph.name == "model" and net(torch.ones(2, 3)).shape == (2, 3)
+
+    def größe(x=snn.Spikes(3)):
+        return x >> snn.LIF()
+
+    with pytest.raises(snn.ModelError, match="'größe' cannot name a model: use letters, digits and _"):
+        snn.model(größe)
+
+
 def test_names_that_a_call_could_not_reach():
     with pytest.raises(snn.ModelError, match="'state' is an argument of a network's call: give that"):
 
