@@ -23,7 +23,7 @@ def schedule(flat: Flat, waits: Callable[[str], bool]) -> tuple[list[str], set[t
 
     Args:
         flat: the graph.
-        waits: whether a node itself waits one step (a Delay of one step), so that a cycle through it needs no more.
+        waits: whether a node itself waits (a Delay of one step or more), so that a cycle through it needs no more.
     """
     now = nx.DiGraph()
     now.add_nodes_from(sorted(flat.nodes))

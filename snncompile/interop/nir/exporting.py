@@ -98,7 +98,7 @@ class _Writer:
                     f"NIR has no plasticity ({op.kind}): export net.frozen(), the network without learning", node=name
                 )
             elif isinstance(op, Connection):
-                self.nodes[name] = connection(self.nir, name, op, self._values(op))
+                self.nodes[name] = connection(self.nir, name, op, self._values(op), self.graph.dt)
             elif name in chains:
                 self.nodes[name] = self._current_based(name, op, chains[name])
             elif name not in self.inside:
@@ -150,7 +150,8 @@ class _Writer:
         if edge.delay:
             late = edge.feedback
             if late not in self.nodes:
-                self.nodes[late] = self.nir.Delay(np.full(self.graph.type_of(edge.source).shape, self.graph.dt))
+                time = np.full(self.graph.type_of(edge.source).shape, edge.delay * self.graph.dt)
+                self.nodes[late] = self.nir.Delay(time)
                 self.edges.append((source, late))
             source = late
         if (source, to) in self.edges:

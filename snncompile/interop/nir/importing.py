@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import torch
 from torch import nn
@@ -18,15 +19,15 @@ from snncompile.interop.nir.flat import Flat, flatten, kind_of
 from snncompile.interop.nir.neurons import NEURONS, numbers
 from snncompile.interop.nir.options import Discretisation, checked
 from snncompile.interop.nir.reading import read_graph
+from snncompile.ir.delay import to_steps
 from snncompile.ir.errors import InterchangeError, ModelError
 from snncompile.ir.graph import Graph
-from snncompile.ir.nodes import Add, Node, Scale
+from snncompile.ir.nodes import Add, Delay, Node, Scale
 from snncompile.ir.types import SignalType
 from snncompile.network import Network
 
 _TAKEN = frozenset(("self", "state", "record", "steps", "batch", "graph", "target", "checkpoint", "layout", "handle"))
-_ENDINGS = ("_gain", "_in", "_syn", "_sum", "_back", "_now")  # of the names of what one NIR node becomes
-_STEP = 1e-6  # how far from a whole step a delay may be, in steps
+_ENDINGS = ("_gain", "_in", "_syn", "_sum", "_back", "_now", "_each")  # of the names of what one NIR node becomes
 
 
 def from_nir(
@@ -82,7 +83,9 @@ class _Importer:
         self.signals: dict[str, Signal] = {}
         self.values: dict[str, np.ndarray] = {}
         self.late: dict[str, Signal] = {}  # node -> its previous value
-        self.waiting: dict[str, Signal] = {}  # Delay of one step -> what it passes on
+        cycles = nx.strongly_connected_components(nx.DiGraph(flat.edges))
+        self.cyclic = {name for part in cycles if len(part) > 1 for name in part}
+        self.waiting: dict[str, Signal] = {}  # Delay on a cycle -> what leads into it, as late as it is or at once
 
     def build(self) -> tuple[Graph, dict[str, np.ndarray]]:
         """The graph, and the first values of parameters that it cannot hold."""
@@ -91,7 +94,7 @@ class _Importer:
             self.late[node] = self._open(node, f"{self.names[node]}_back")
         for node in order:
             if self._waits(node):
-                self.waiting[node] = self._open(node, self.names[node])
+                self.waiting[node] = self._open(node, self.names[node], self._one_delay(node))
         for node in order:
             try:
                 self.signals[node] = self._apply(node, late)
@@ -113,10 +116,11 @@ class _Importer:
         node, kind = self.flat.nodes[name], kind_of(self.flat.nodes[name])
         if name in self.flat.inputs:
             return self.builder.input(self.names[name], SignalType("current", _shape(node.input_type, "input", name)))
-        if name in self.waiting:
-            return self.waiting[name]
-        x = self._sum(name, late)
         own = self.names[name]
+        if name in self.waiting:
+            held = self.waiting[name]
+            return held if self._one_delay(name) else self._through(held, Delay(self._delays(name), name=f"{own}_each"))
+        x = self._sum(name, late)
         if kind in ("Input", "Output"):
             said = node.input_type["input"]
             if said is not None:
@@ -138,7 +142,8 @@ class _Importer:
             return y
         if kind == "Delay":
             same_features(x.shape, numbers(node, "delay").shape, "delay")
-            return x
+            times = self._delays(name)
+            return self._through(x, Delay(self._one_delay(name) or times, name=own)) if np.any(times) else x
         raise InterchangeError("no NIR primitive that is read has this name")
 
     def _through(self, x: Signal, node: Node) -> Signal:
@@ -158,32 +163,39 @@ class _Importer:
     # -- one step late -----------------------------------------------------------------------------------------------
 
     def _waits(self, name: str) -> bool:
-        """Whether this is a Delay of one step.
+        """Whether this is a Delay on a cycle, of one step or more: what comes back need not wait besides."""
+        if name not in self.cyclic or kind_of(self.flat.nodes[name]) != "Delay":
+            return False
+        return bool(np.min(self._delays(name)) > 0)
+
+    def _delays(self, name: str) -> np.ndarray:
+        """The times of a Delay, in seconds: whole numbers of steps.
 
         Raises:
-            InterchangeError: for a Delay that is neither 0 nor one step.
+            InterchangeError: where they are not.
         """
-        node = self.flat.nodes[name]
-        if kind_of(node) != "Delay":
-            return False
+        dt = self.options.dt
         try:
-            steps = numbers(node, "delay") / self.options.dt
-        except InterchangeError as err:
+            steps = to_steps(np.float64(numbers(self.flat.nodes[name], "delay")), dt)
+        except (InterchangeError, ModelError) as err:
             raise InterchangeError(f"Delay: {err.message}", node=name) from None
-        if np.all(np.abs(steps) <= _STEP):
-            return False
-        if np.all(np.abs(steps - 1.0) <= _STEP):
-            return True
+        if np.all(steps == np.round(steps)) and np.min(steps, initial=0) >= 0:
+            return steps * dt
         low, high = float(np.min(steps)), float(np.max(steps))
         said = f"{low:g}" if low == high else f"{low:g} to {high:g}"
         raise InterchangeError(
-            f"Delay: it is {said} steps of dt = {self.options.dt:g} s. snncompile has no delays yet: only 0 and exactly"
-            " one step, for all neurons alike, can be represented",
+            f"Delay: it is {said} steps of dt = {dt:g} s; a delay that is read is a whole number of steps, at least 0:"
+            " choose another dt",
             node=name,
         )
 
-    def _open(self, node: str, wanted: str) -> Signal:
-        return self.builder.open(wanted, SignalType("any", self._known_shape(node)), None)
+    def _one_delay(self, name: str) -> float:
+        """The delay in seconds that all elements share, or 0."""
+        each = self._delays(name)
+        return float(each.flat[0]) if np.all(each == each.flat[0]) else 0.0
+
+    def _open(self, node: str, wanted: str, delay: float | None = None) -> Signal:
+        return self.builder.open(wanted, SignalType("any", self._known_shape(node)), None, delay)
 
     def _close(self, held: Signal, signal: Signal, node: str) -> None:
         if signal.shape != held.shape:

@@ -54,8 +54,10 @@ class Leaving:
         return Discretisation(self.dt, self.said["method"])
 
 
-def connection(nir: Any, name: str, op: Connection, values: dict[str, np.ndarray]) -> Any:
+def connection(nir: Any, name: str, op: Connection, values: dict[str, np.ndarray], dt: float) -> Any:
     """A connection as a primitive."""
+    if op.kind == "Delay":
+        return nir.Delay(_times(name, op, values) * dt)
     if op.kind == "Flatten":
         return nir.Flatten({"input": np.array(op.input.shape)}, 0, -1)
     if op.kind in ("SumPool2d", "AvgPool2d"):
@@ -71,6 +73,18 @@ def connection(nir: Any, name: str, op: Connection, values: dict[str, np.ndarray
         one = {role: int(value[0]) for role, value in attrs.items()}
         return nir.Conv1d(op.input.shape[1], weight, groups=op.attrs["groups"], bias=bias, **one)
     return nir.Conv2d(tuple(op.input.shape[1:]), weight, groups=op.attrs["groups"], bias=bias, **attrs)
+
+
+def _times(name: str, op: Connection, values: dict[str, np.ndarray]) -> np.ndarray:
+    """The steps of a Delay, one for each feature."""
+    steps = np.float64(values["steps"]) if "steps" in values else np.float64(op.attrs["steps"])
+    if op.rule.interpolation != "exact":
+        raise InterchangeError(f"NIR has no delay with interpolation={op.rule.interpolation!r}", node=name)
+    if op.output.shape != op.input.shape:
+        raise InterchangeError("NIR has no several delays for one element", node=name)
+    if np.any((steps < 0) | (steps > op.rule.limit)):
+        raise InterchangeError("NIR has no overbound of a delay", node=name)
+    return np.broadcast_to(steps, op.input.shape)
 
 
 def elementwise(nir: Any, name: str, op: Elementwise, values: dict[str, np.ndarray], to: Leaving) -> Any:

@@ -57,6 +57,17 @@ def test_models(model, shape, tmp_path):
     nir.read(tmp_path / "net.nir", type_check=False)
 
 
+def test_delays(tmp_path):
+    @snn.model(dt=1 * ms)
+    def net(x=snn.Spikes(4)):
+        h = x >> snn.Delay(3 * ms) >> snn.Linear(3) >> snn.Delay(np.array([0, 2, 5]) * ms)
+        return h >> snn.recurrent(snn.LIF(threshold=0.2, **FIRES), via=snn.Linear(3), delay=4 * ms)
+
+    back, _ = there_and_back(snn.compile(net, target="torch"), tmp_path / "net.nir", 4)
+    kinds = [getattr(back.graph.op(name), "kind", "") for name in back.graph.names]
+    assert kinds.count("Delay") == 2 and [e.delay for e in back.graph.feedback_edges()] == [4]
+
+
 def test_parameters_per_neuron(tmp_path):
     @snn.model(dt=1 * ms)
     def net(x=snn.Spikes(3)):
@@ -120,6 +131,10 @@ NEVER = {
     "alif": (lambda: snn.ALIF(name="n"), "no primitive for ALIF"),
     "izhikevich": (lambda: snn.Izhikevich(name="n"), "no primitive for Izhikevich"),
     "synapse": (lambda: snn.ExpSyn(name="n"), "ExpSyn only before one LIF or LI"),
+    "between steps": (lambda: snn.Delay(1.5 * ms, interpolation="linear", name="n"), "interpolation='linear'"),
+    "several": (lambda: snn.Delay(np.full((4, 2), 1 * ms), name="n"), "no several delays for one element"),
+    "overbound": (lambda: snn.Delay(2 * ms, max_delay=1 * ms, overbound=0.0, name="n"), "no overbound of a delay"),
+    "synapses": (lambda: snn.Linear(3, delay=np.full((3, 4), 2 * ms), name="n"), "no DelayedLinear"),
     "dropout": (lambda: snn.Dropout(0.5, name="n"), "no Dropout"),
 }
 

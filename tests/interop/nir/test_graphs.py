@@ -60,6 +60,24 @@ def test_a_cycle_takes_the_last_spikes_into_the_connection(delay, linked, both, 
     np.testing.assert_array_equal(both(linked(nodes, edges), x), wanted)
 
 
+@pytest.mark.parametrize("steps", [[3] * N, [2, 1, 4], [0, 2, 1]])
+def test_a_cycle_through_a_delay_of_any_length(steps, linked, rng, tmp_path):
+    """A delay of at least one step everywhere is what the cycle waits; with a 0 among them it waits one step more."""
+    neuron, weights, x = lif(rng), affine(rng), rng.normal(0.2, 1, (60, N)).astype(np.float32)
+    edges = [("input", "lif"), ("lif", "wait"), ("wait", "lin"), ("lin", "lif"), ("lif", "output")]
+    g = linked({"lif": neuron, "lin": weights, "wait": nir.Delay(np.array(steps) * 1e-3)}, edges)
+    net = snn.from_nir(g, dt=1e-3, target="torch")
+    sim, past, extra = Neuron(neuron), [], min(steps) == 0
+    y = net(torch.from_numpy(x)).detach().numpy()
+    for given in x:
+        late = [past[-k - extra][i] if k + extra <= len(past) and k + extra else 0.0 for i, k in enumerate(steps)]
+        past.append(sim(given + weights.weight @ np.array(late) + weights.bias))
+    np.testing.assert_array_equal(y, np.array(past))
+    assert y.sum() > 10
+    back = snn.from_nir(tmp_path / "b.nir", target="torch", **net.to_nir(tmp_path / "b.nir").read_with)
+    np.testing.assert_array_equal(back(torch.from_numpy(x)).detach().numpy(), y)
+
+
 def test_a_cycle_over_two_layers_waits_once(linked, both, rng):
     a, b, up, down = lif(rng), lif(rng), affine(rng), affine(rng)
     edges = [("input", "a"), ("a", "up"), ("up", "b"), ("b", "down"), ("down", "a"), ("b", "output")]

@@ -115,11 +115,18 @@ def test_a_flatten_that_changes_nothing(chain, both, rng):
     np.testing.assert_array_equal(both(chain(nir.Flatten({"input": np.array([4])}, 0, -1), size=4), x), x)
 
 
-@pytest.mark.parametrize("steps", [[0], [1], [1, 1], [0, 1, 0]])
-def test_delays_of_0_and_1_step(steps, chain, both, rng):
+@pytest.mark.parametrize("steps", [[0], [1], [1, 1], [0, 1, 0], [5], [2, 3], [40]])
+def test_delays(steps, chain, both, rng):
     x, late = rng.normal(size=(9, N)).astype(np.float32), sum(steps)
     y = both(chain(*(nir.Delay(np.full(N, s * 1e-3)) for s in steps)), x)
-    np.testing.assert_array_equal(y, np.concatenate([np.zeros((late, N), np.float32), x[: len(x) - late]]))
+    np.testing.assert_array_equal(y, np.concatenate([np.zeros((late, N), np.float32), x])[: len(x)])
+
+
+def test_delays_of_their_own(chain, both, rng):
+    x, steps = rng.normal(size=(9, N)).astype(np.float32), np.array([0, 4, 1])
+    y = both(chain(nir.Delay(steps * 1e-3)), x)
+    for n, k in enumerate(steps):
+        np.testing.assert_array_equal(y[:, n], np.concatenate([np.zeros(k, np.float32), x[:, n]])[: len(x)])
 
 
 def test_one_value_for_all_neurons(chain, both, equations, rng):
@@ -141,9 +148,9 @@ def test_no_primitive_is_forgotten():
 
 
 REFUSED = {
-    "two steps": (nir.Delay(np.full(N, 2e-3)), "no delays yet"),
-    "half a step": (nir.Delay(np.full(N, 5e-4)), "0.5 steps"),
-    "mixed": (nir.Delay(np.array([0.0, 1e-3, 1e-3])), "0 to 1 steps"),
+    "half a step": (nir.Delay(np.full(N, 5e-4)), "it is 0.5 steps of dt = 0.001 s; a delay that is read is a whole"),
+    "off the grid": (nir.Delay(np.array([0.0, 1e-3, 1.5e-3])), "0 to 1.5 steps"),
+    "before": (nir.Delay(np.full(N, -1e-3)), "it is -1 steps"),
     "tau": (nir.LI(np.array([1e-3, 0.0, 1.0]), np.ones(N), np.zeros(N)), "tau is a time constant greater than 0"),
     "threshold": (nir.IF(np.ones(N), np.array([1.0, -1.0, 1.0])), "threshold must be greater than 0"),
     "not finite": (nir.I(np.array([1.0, np.nan, 1.0])), "r holds a value that is not finite"),
