@@ -98,10 +98,9 @@ class _Importer:
         for node in order:
             try:
                 self.signals[node] = self._apply(node, late)
-            except InterchangeError as err:
-                raise InterchangeError(f"{kind_of(self.flat.nodes[node])}: {err.message}", node=node) from None
-            except ModelError as err:
-                raise InterchangeError(f"{kind_of(self.flat.nodes[node])}: {err.message}", node=node) from None
+            except (InterchangeError, ModelError) as err:
+                kind = f"{kind_of(self.flat.nodes[node])}: "
+                raise InterchangeError(f"{kind}{err.message.removeprefix(kind)}", node=node) from None
         for node, held in self.late.items():
             self._close(held, self.signals[node], node)
         for node, held in self.waiting.items():
