@@ -179,8 +179,9 @@ class Network(LearningNetwork, nn.Module):
             inputs = tuple(rest)
         types = self.layout.inputs
         if not types:
-            batched = [value for name, value in (state or {}).items() if name not in self.layout.learned]
-            batch = batched[0].shape[0] if batched else 1
+            infos = self.layout.states
+            held = [value for name, value in (state or {}).items() if name in infos and not infos[name].shared]
+            batch = held[0].shape[0] if held else 1
             out, new_state, _ = self.evolve(state=state, steps=1, batch=batch)
             return _map(out, lambda y: y[:, 0]), new_state
         timed, batched = read_step(types, inputs, named)

@@ -318,8 +318,8 @@ def test_delays_of_their_own_on_a_cycle():
     assert torch.equal(
         snn.compile(model_of(half, 0), target="torch")(x), snn.compile(model_of(snn.Delay(1 * ms), 0))(x)
     )
-    with pytest.raises(snn.SnnError, match="has no delay: close one of its edges with snn"):
-        snn.compile(model_of(snn.Delay(0.4 * ms, interpolation="nearest"), 0), target="torch")(x)
+    with pytest.raises(snn.ModelError, match="has no delay: close one of its edges with snn"):
+        snn.compile(model_of(snn.Delay(0.4 * ms, interpolation="nearest"), 0), target="torch")
 
 
 def test_the_gradient_through_a_late_feedback():

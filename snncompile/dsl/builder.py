@@ -288,4 +288,5 @@ class Builder:
             for consumer, port, _ in graph.consumers(name):
                 graph.connect(consumer, port, Edge(held.closed_by, held.delay, name if held.delay else ""))
             graph.nx.remove_node(name)
+        graph.order()  # a cycle without delay is an error of the model, told when it is compiled
         return replace(graph, outputs=tuple((key, signal._ref) for key, signal in outputs))
