@@ -26,7 +26,7 @@ install: $(STAMP)  ## build the virtual environment and install the package into
 $(STAMP): constraints.txt pyproject.toml tests/oracles.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "snncompile needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) setuptools wheel
+	$(INSTALL) setuptools setuptools-scm wheel
 	$(INSTALL) --editable '.[test,examples]'
 	$(INSTALL) --use-pep517 --no-deps --requirement tests/oracles.txt
 	@touch $@

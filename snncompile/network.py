@@ -417,12 +417,25 @@ class Network(LearningNetwork, nn.Module):
             calibrate=calibrate,
         )  # fmt: skip
 
-    def to_nir(self, path: str | Path, *, lossy: bool = False) -> NirExport:
+    def to_nir(
+        self,
+        path: str | Path,
+        *,
+        lossy: bool = False,
+        method: str | None = None,
+        dt: float | None = None,
+        cycles: str = "delay",
+    ) -> NirExport:
         """Write the network to a NIR file that :func:`snncompile.from_nir` reads back with the same outputs.
 
         Args:
             path: the file; it is replaced only if everything went well.
             lossy: write without what NIR has no word for (several spikes per step, a reset that subtracts, ...).
+            method: ``"euler"`` chooses time constants with which a reader that uses Euler's method decays as this
+                network does, up to rounding. None writes them as they are.
+            dt: the time step of the reader; all times in the file are in proportion. Default: the network's.
+            cycles: ``"delay"`` writes the last step's value in a cycle as a Delay of one step; ``"bare"`` leaves it to
+                the reader, for those that know no Delay.
 
         Returns:
             what was written, the options to read it with, and what was lost.
@@ -433,7 +446,7 @@ class Network(LearningNetwork, nn.Module):
         """
         from snncompile.interop.nir.exporting import export_nir
 
-        return export_nir(self, path, lossy=lossy)
+        return export_nir(self, path, lossy=lossy, method=method, dt=dt, cycles=cycles)
 
 
 def _map(out: Any, fn: Any) -> Any:

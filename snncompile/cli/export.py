@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -44,6 +44,9 @@ def command(
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="The file (default: MODEL-NAME.onnx or .nir).")
     ] = None,
     lossy: Annotated[bool, typer.Option("--lossy", help="nir: write without what NIR cannot say.")] = False,
+    method: Annotated[str | None, typer.Option("--method", help="nir: euler, for readers that step so.")] = None,
+    dt: Annotated[float | None, typer.Option("--dt", help="nir: the reader's time step in seconds.")] = None,
+    cycles: Annotated[str, typer.Option("--cycles", help="nir: delay or bare, how cycles wait one step.")] = "delay",
     check: Annotated[bool, typer.Option(help="Run the file against the reference before it is kept.")] = True,
     quantize: Annotated[str | None, typer.Option("--quantize", help="onnx: int8, weights per output channel.")] = None,
     calibrate: Annotated[
@@ -60,9 +63,10 @@ def command(
             raise UsageError(
                 "--form, --steps, --opset, --inline, --no-check, --quantize and --calibrate are for --to onnx"
             )
-        return _nir(source, settings or (), weights, seed, out, lossy, as_json)
-    if lossy:
-        raise UsageError("--lossy is for --to nir")
+        writing = {"lossy": lossy, "method": method, "dt": dt, "cycles": cycles}
+        return _nir(source, settings or (), weights, seed, out, writing, as_json)
+    if (lossy, method, dt, cycles) != (False, None, None, "delay"):
+        raise UsageError("--lossy, --method, --dt and --cycles are for --to nir")
     from snncompile.targets.onnx.opsets import checked_form, checked_opset
     from snncompile.targets.onnx.quantizing import checked_kind
 
@@ -98,7 +102,7 @@ def _nir(
     weights: Path | None,
     seed: int | None,
     out: Path | None,
-    lossy: bool,
+    writing: dict[str, Any],
     as_json: bool,
 ) -> int:
     with progress(as_json) as say:
@@ -106,15 +110,17 @@ def _nir(
         net, origin = _network(source, settings, weights, seed)
         from snncompile.interop.nir.exporting import export_nir
 
-        made = export_nir(net, out or Path(f"{net.graph.name}.nir"), lossy=lossy)
+        made = export_nir(net, out or Path(f"{net.graph.name}.nir"), **writing)
     if as_json:
-        facts = {"file": str(made.path), "read_with": made.read_with, "lost": list(made.lost), "weights": origin}
+        facts = {"file": str(made.path), "read_with": made.read_with, "lost": list(made.lost),
+                 "rounded": list(made.rounded), "weights": origin}  # fmt: skip
         print_json({"ok": True, "model": net.graph.name, **facts})
         return DONE
     print_fields([
         ("model", f"{net.graph.name}, dt {net.graph.dt:g} s, weights {origin}"),
         ("read with", ", ".join(f"{option} {value}" for option, value in made.read_with.items())),
         ("lost", "\n".join(made.lost) or "nothing: read back, it gives the same outputs"),
+        *([("rounded", f"the decay of {', '.join(made.rounded)}, as another method gives it")] if made.rounded else []),
         ("written", str(made.path)),
     ])  # fmt: skip
     return DONE

@@ -119,7 +119,9 @@ CONNECTIONS: dict[str, Callable[[str, Any, Shape], Made]] = {
 def expect(given: Shape, wanted: Shape, what: str) -> None:
     """Raise :class:`InterchangeError` unless the shapes are equal."""
     if given != wanted:
-        raise InterchangeError(f"{what} features {wanted}, but it is given {given}")
+        batched = len(given) > 1 and given[1:] == wanted
+        hint = "; its first dimension may be the batch, which NIR does not count and some writers do" if batched else ""
+        raise InterchangeError(f"{what} features {wanted}, but it is given {given}{hint}")
 
 
 def same_features(given: Shape, shape: Shape, what: str) -> None:

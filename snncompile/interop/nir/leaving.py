@@ -22,16 +22,22 @@ class Leaving:
     """What holds for the whole file, gathered node by node.
 
     Attributes:
-        dt: the time step.
+        dt: the time step of the network.
+        step: the time step that the reader takes; times in the file are in proportion.
+        method: how the reader solves the equations, where that is asked for; None leaves it to the nodes.
         lossy: whether what NIR cannot say is noted instead of refused.
         said: option of reading -> the value that the nodes so far need.
         lost: what was lost, a line each.
+        rounded: nodes whose decay is the reader's only up to rounding.
     """
 
     dt: float
+    step: float
+    method: str | None = None
     lossy: bool = False
     said: dict[str, str] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
+    rounded: list[str] = field(default_factory=list)
 
     def needs(self, option: str, value: str, node: str) -> None:
         """Note an option that reading needs; all nodes must agree on it."""
@@ -48,10 +54,23 @@ class Leaving:
             raise InterchangeError(f"NIR cannot say that {what}; lossy=True (--lossy) writes it without", node=node)
         self.lost.append(f"{node}: {what}")
 
-    def discretisation(self, euler: bool, node: str) -> Discretisation:
-        """The options, with the method that ``node`` needs."""
+    def times(self, tau: np.ndarray, euler: bool, node: str) -> tuple[np.ndarray, np.ndarray]:
+        """The time constant in the file, and how far a step leads towards the input.
+
+        Args:
+            tau: the network's.
+            euler: whether the node steps by Euler's method.
+            node: its name.
+        """
+        moves = share(tau, Discretisation(self.dt, "euler" if euler else "exact"))
+        if self.method == "euler" and not euler:
+            self.needs("method", "euler", node)
+            self.rounded.append(node)
+            return self.step / moves, moves
+        if self.method == "exact" and euler:
+            raise InterchangeError("it steps by Euler's method: write the file with method='euler'", node=node)
         self.needs("method", "euler" if euler else "exact", node)
-        return Discretisation(self.dt, self.said["method"])
+        return (tau if self.step == self.dt else tau * (self.step / self.dt)), moves
 
 
 def connection(nir: Any, name: str, op: Connection, values: dict[str, np.ndarray], dt: float) -> Any:
@@ -87,8 +106,10 @@ def _times(name: str, op: Connection, values: dict[str, np.ndarray]) -> np.ndarr
     return np.broadcast_to(steps, op.input.shape)
 
 
-def elementwise(nir: Any, name: str, op: Elementwise, values: dict[str, np.ndarray], to: Leaving) -> Any:
-    """A node that is a primitive by itself."""
+def elementwise(
+    nir: Any, name: str, op: Elementwise, values: dict[str, np.ndarray], to: Leaving, gain: np.ndarray | None = None
+) -> Any:
+    """A node that is a primitive by itself, with the gain before it."""
     full = {role: np.broadcast_to(value, op.shape).astype(np.float64) for role, value in values.items()}
     ones = np.ones(op.shape)
     if op.kind == "Scale":
@@ -98,11 +119,11 @@ def elementwise(nir: Any, name: str, op: Elementwise, values: dict[str, np.ndarr
     if op.kind == "Threshold":
         return nir.Threshold(full["threshold"])
     if op.kind == "Integrator":
-        return nir.I(ones / to.dt)
+        return nir.I(_full(gain, op) / to.step)
     if op.kind == "IF":
-        return nir.IF(ones / to.dt, **_firing(name, op, full, to))
+        return nir.IF(_full(gain, op) / to.step, **_firing(name, op, full, to))
     if op.kind in MEMBRANES:
-        return membrane(nir, name, op, values, None, None, to)
+        return membrane(nir, name, op, values, gain, None, to)
     raise InterchangeError(f"NIR has no primitive for {op.kind}", node=name)
 
 
@@ -121,9 +142,8 @@ def membrane(
     """
     full = {role: np.broadcast_to(value, op.shape).astype(np.float64) for role, value in values.items()}
     euler = op.kind.startswith("Euler")
-    d = to.discretisation(euler, name)
-    factor = np.ones(op.shape) if gain is None else np.broadcast_to(gain, op.shape).astype(np.float64)
-    leaky = {"r": factor / share(full["tau_mem"], d), "v_leak": full.get("v_leak", np.zeros(op.shape))}
+    tau_mem, moves = to.times(full["tau_mem"], euler, name)
+    leaky = {"r": _full(gain, op) / moves, "v_leak": full.get("v_leak", np.zeros(op.shape))}
     fires = {} if op.kind in ("LI", "EulerLI") else _firing(name, op, full, to)
     if not fires:
         _bare(name, op, full, to)
@@ -131,17 +151,23 @@ def membrane(
         synapse = (op, full["tau_syn"])
     if synapse is None:
         kind = nir.LIF if fires else nir.LI
-        return kind(tau=full["tau_mem"], **leaky, **fires)
+        return kind(tau=tau_mem, **leaky, **fires)
     source, tau = synapse[0], np.broadcast_to(synapse[1], op.shape).astype(np.float64)
     own = source.attrs if source.kind == "Synapse" else {}
     if bool(own.get("euler", False)) != euler:
         raise InterchangeError("its synapse and its membrane are solved by different methods", node=name)
     to.needs("current", "before" if own.get("late", False) else "after", name)
-    weight = 1.0 / share(tau, d)
+    tau_syn, moves = to.times(tau, euler, name)
+    weight = 1.0 / moves
     if source.kind != "Synapse":  # the library's synapse decays its input too
         weight = weight * np.exp(-to.dt / tau)
     kind = nir.CubaLIF if fires else nir.CubaLI
-    return kind(tau_syn=tau, tau_mem=full["tau_mem"], w_in=weight, **leaky, **fires)
+    return kind(tau_syn=tau_syn, tau_mem=tau_mem, w_in=weight, **leaky, **fires)
+
+
+def _full(gain: np.ndarray | None, op: Elementwise) -> np.ndarray:
+    """A gain for every neuron, in float64; 1 where there is none."""
+    return np.ones(op.shape) if gain is None else np.broadcast_to(gain, op.shape).astype(np.float64)
 
 
 def _firing(name: str, op: Elementwise, full: dict[str, np.ndarray], to: Leaving) -> dict[str, np.ndarray]:

@@ -32,6 +32,20 @@ class Discretisation:
     current: str = "after"
 
 
+#: How the last step's value in a cycle is written.
+CYCLES = ("delay", "bare")
+
+
+def checked_writing(dt: Any, method: str | None, cycles: str) -> None:
+    """Raise :class:`InterchangeError` for options of writing that are none."""
+    if dt is not None:
+        _check_dt(dt)
+    if method is not None and method not in CHOICES["method"]:
+        raise InterchangeError(f"method is {' or '.join(map(repr, CHOICES['method']))}, not {method!r}")
+    if cycles not in CYCLES:
+        raise InterchangeError(f"cycles is {' or '.join(map(repr, CYCLES))}, not {cycles!r}")
+
+
 def checked(dt: Any, method: str, reset: str, current: str) -> Discretisation:
     """The options, or what is wrong with them.
 
@@ -40,9 +54,13 @@ def checked(dt: Any, method: str, reset: str, current: str) -> Discretisation:
     """
     if dt is None:
         raise InterchangeError("a NIR file names no time step: give one in seconds, dt=1e-4 (--dt 1e-4)")
-    if isinstance(dt, bool) or not isinstance(dt, (int, float)) or not math.isfinite(dt) or dt <= 0:
-        raise InterchangeError(f"dt is a time in seconds greater than 0, not {dt!r}")
+    _check_dt(dt)
     for name, value in (("method", method), ("reset", reset), ("current", current)):
         if value not in CHOICES[name]:
             raise InterchangeError(f"{name} is {' or '.join(map(repr, CHOICES[name]))}, not {value!r}")
     return Discretisation(float(dt), method, reset, current)
+
+
+def _check_dt(dt: Any) -> None:
+    if isinstance(dt, bool) or not isinstance(dt, (int, float)) or not math.isfinite(dt) or dt <= 0:
+        raise InterchangeError(f"dt is a time in seconds greater than 0, not {dt!r}")

@@ -155,6 +155,56 @@ def test_refused_by_name(case, tmp_path):
             net.to_nir(tmp_path / "net.nir", lossy=True)
 
 
+def test_written_for_another_method_and_step(tmp_path):
+    torch.manual_seed(0)
+    net = snn.compile(everything, target="torch").eval()
+    made = net.to_nir(tmp_path / "net.nir", method="euler", dt=1e-4, cycles="bare")
+    assert made.read_with == {"dt": 1e-4, "method": "euler", "reset": "zero", "current": "after"}
+    assert set(made.rounded) == {"lif", "rec", "cuba_lif", "li"}
+    file = nir.read(tmp_path / "net.nir", type_check=False)
+    assert "Delay" not in {type(node).__name__ for node in file.nodes.values()}
+    np.testing.assert_allclose(file.nodes["li"].tau_mem, 1e-4 / -np.expm1(-1e-3 / 7e-3), rtol=1e-6)
+    with torch.no_grad():
+        x = (torch.rand(2, 60, 6, generator=torch.Generator().manual_seed(1)) < 0.4).float()
+        back = snn.from_nir(file, target="torch", **made.read_with)
+        torch.testing.assert_close(back(x), net(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_scale_becomes_r_and_a_sum_of_two_becomes_edges(tmp_path):
+    @snn.model(dt=1 * ms)
+    def net(x=snn.Spikes(4), y=snn.Spikes(4)):
+        h = (x + y) >> snn.Linear(3) >> snn.Scale(np.array([0.5, 1.5, -2.0])) >> snn.IF(threshold=0.2, **FIRES)
+        return h >> snn.Scale(3.0) >> snn.LI()
+
+    made = snn.compile(net, target="torch").to_nir(tmp_path / "net.nir")
+    file = nir.read(tmp_path / "net.nir", type_check=False)
+    assert "Scale" not in {type(node).__name__ for node in file.nodes.values()} and not made.rounded
+    np.testing.assert_allclose(file.nodes["if"].r, [500, 1500, -2000])
+    assert ("x", "linear") in file.edges and ("y", "linear") in file.edges
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"method": "rk4"}, "method is 'exact' or 'euler'"),
+        ({"dt": 0.0}, "dt is a time in seconds greater than 0"),
+        ({"cycles": "none"}, "cycles is 'delay' or 'bare'"),
+    ],
+)
+def test_wrong_options_of_writing(options, said, tmp_path):
+    with pytest.raises(snn.InterchangeError, match=said):
+        single(snn.LI()).to_nir(tmp_path / "net.nir", **options)
+
+
+def test_eulers_method_is_not_written_as_exact(chain, tmp_path, rng):
+    g = chain(nir.LI(np.full(3, 0.01), np.ones(3), np.zeros(3)))
+    net = snn.from_nir(g, dt=1e-3, method="euler")
+    with pytest.raises(snn.InterchangeError, match="it steps by Euler's method"):
+        net.to_nir(tmp_path / "net.nir", method="exact")
+    made = net.to_nir(tmp_path / "net.nir", dt=2.0)
+    np.testing.assert_allclose(nir.read(made.path, type_check=False).nodes["n0"].tau, 20.0, rtol=1e-6)
+
+
 def test_states_and_twice(tmp_path):
     @snn.model(dt=1 * ms)
     def membrane(x=snn.Spikes(4)):
@@ -187,3 +237,7 @@ def test_the_command(tmp_path, monkeypatch, capfd):
     assert "reset subtracts" in capfd.readouterr().out
     assert main(["export", "lif.snn", "--to", "nir", "--opset", "17"]) == 2
     assert main(["export", "lif.snn", "--lossy"]) == 2
+    assert main(["export", "lif.snn", "--method", "euler"]) == 2
+    capfd.readouterr()
+    assert main(["export", "net.snn", "--to", "nir", "--method", "euler", "--dt", "1e-4", "--out", "e.nir"]) == 0
+    assert "as another method gives it" in capfd.readouterr().out
