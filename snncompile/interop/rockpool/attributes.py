@@ -8,8 +8,9 @@ from typing import Any
 
 import snncompile.ir.nodes as library
 from snncompile.ir.elementwise import Elementwise
-from snncompile.ir.graph import Graph, StateInfo
+from snncompile.ir.graph import Edge, Graph, StateInfo
 from snncompile.ir.params import Parameter
+from snncompile.ir.plasticity import Plasticity
 
 PARAMETER = "Parameter"
 SIMULATION = "SimulationParameter"
@@ -43,7 +44,8 @@ def of_node(graph: Graph, node: str) -> dict[str, Attribute]:
     """The attributes of one node: parameters, states, then settings, by name."""
     op = graph.op(node)
     found = {}
-    for role, p in getattr(op, "params", {}).items():
+    own = op.own if isinstance(op, Plasticity) else getattr(op, "params", {})  # its weight is the connection's
+    for role, p in own.items():
         found[role] = Attribute(role, PARAMETER if p.trainable else SIMULATION, p.family, p.name)
     parameters = graph.parameters()
     for name, info in graph.states().items():
@@ -56,6 +58,12 @@ def of_node(graph: Graph, node: str) -> dict[str, Attribute]:
         free = f"{setting}_setting" if setting in found else setting
         found[free] = Attribute(free, SIMULATION, None, "", value)
     return found
+
+
+def signals_of(graph: Graph, node: str) -> dict[str, Edge]:
+    """Port -> what feeds it, without the weights that a rule hands to the connection it teaches."""
+    learned = graph.learned()
+    return {port: edge for port, edge in graph.inputs_of(node).items() if edge.feedback not in learned}
 
 
 def of_network(graph: Graph, nodes: Mapping[str, Any]) -> dict[str, Attribute]:

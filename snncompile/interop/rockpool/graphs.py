@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from snncompile.interop.rockpool.attributes import signals_of
 from snncompile.interop.rockpool.trees import Tree
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph, Input, Ref
+from snncompile.ir.plasticity import Plasticity
 
 if TYPE_CHECKING:
     from snncompile.interop.rockpool.module import Module
@@ -96,7 +98,7 @@ def as_graph(module: Module) -> GraphHolder:
         if isinstance(graph.op(name), Input):
             continue
         inside = module.modules().get(name, module)
-        reads = [node for edge in graph.inputs_of(name).values() for node in nodes[edge.source]]
+        reads = [node for edge in signals_of(graph, name).values() for node in nodes[edge.source]]
         sends = [node for ref, channels in nodes.items() if ref.node == name for node in channels]
         values = Tree({**_own(inside.parameters()), **_own(inside.simulation_parameters())})
         found[name] = GraphModule(reads, sends, name, inside, inside.class_name, values)
@@ -114,8 +116,9 @@ def _ports(graph: Graph) -> Sequence[Ref]:
     found: dict[Ref, Any] = {}
     for name in graph.names:
         op = graph.op(name)
-        found[Ref(name, op.outputs[0].local if isinstance(op, Elementwise) else "out")] = None
-    read = [edge.source for name in graph.names for edge in graph.inputs_of(name).values()]
+        if not isinstance(op, Plasticity):  # which sends nothing: it changes weights
+            found[Ref(name, op.outputs[0].local if isinstance(op, Elementwise) else "out")] = None
+    read = [edge.source for name in graph.names for edge in signals_of(graph, name).values()]
     found.update(dict.fromkeys([*read, *(ref for _, ref in graph.outputs)]))
     order = {name: i for i, name in enumerate(graph.names)}
     return sorted(found, key=lambda ref: order[ref.node])

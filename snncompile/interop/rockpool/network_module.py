@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from snncompile.compiling import compile
 from snncompile.dsl.model import Model
-from snncompile.interop.rockpool.attributes import of_network, of_node
+from snncompile.interop.rockpool.attributes import STATE, of_network, of_node, signals_of
 from snncompile.interop.rockpool.batching import as_batches, replicated
 from snncompile.interop.rockpool.module import Module
 from snncompile.interop.rockpool.store import Store, first_state
@@ -21,6 +21,7 @@ from snncompile.ir.connection import Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import InputError, ModelError, UnsupportedError
 from snncompile.ir.graph import Graph, Input, Ref
+from snncompile.learning import without_learning
 from snncompile.network import Network
 
 
@@ -99,10 +100,9 @@ class NetworkModule(Module):
         return net.train(store.net.training)
 
     def _nested(self, state: Mapping[str, Tensor]) -> Tree:
-        tree = Tree({a.name: state[a.key] for a in self._own.values() if a.key})
+        tree = _own_states(self, state)
         for name in self._nodes:
-            own = self._module(name)._own.values()
-            tree[name] = Tree({a.name: state[a.key] for a in own if a.key in state})
+            tree[name] = _own_states(self._module(name), state)
         return tree
 
     def _nested_record(self, recorded: Mapping[str, Tensor], everything: bool) -> Tree:
@@ -117,9 +117,10 @@ class NetworkModule(Module):
             return tree
         for name in self._nodes:
             op = self.graph.op(name)
-            inside = recorded.items() if isinstance(op, Elementwise) else ()
-            tree[name] = Tree({k.removeprefix(f"{name}."): v for k, v in inside if k.startswith(f"{name}.")})
             sent = _default_record(self.graph, name)
+            once = sent if isinstance(op, Connection) else ""  # a connection has nothing but what it sends
+            inside = [(k, v) for k, v in recorded.items() if k.startswith(f"{name}.") and k != once]
+            tree[name] = Tree({key.removeprefix(f"{name}."): value for key, value in inside})
             if sent in recorded:
                 tree[f"{name}_output"] = recorded[sent]
         return tree
@@ -136,7 +137,7 @@ class NodeModule(Module):
         self._whole = graph
         self._class_name = op.kind
         self._own = of_node(graph, node)
-        inputs = [graph.type_of(edge.source) for edge in graph.inputs_of(node).values()]
+        inputs = [graph.type_of(edge.source) for edge in signals_of(graph, node).values()]
         sent = _default_type(graph, node)
         size = sum(t.size for t in inputs)
         self._shape = (size,) if isinstance(op, Elementwise) and len(inputs) == 1 else (size, sent.size if sent else 0)
@@ -156,13 +157,13 @@ class NodeModule(Module):
             raise UnsupportedError(f"{op.kind} acts on a connection beside it: evolve the network", node=name)
         alone = Graph(name, whole.dt)
         fed = {}
-        for port, edge in whole.inputs_of(name).items():
+        for port, edge in signals_of(whole, name).items():
             source = f"{port}_in" if port == name else port
             alone.add(source, Input(whole.type_of(edge.source)))
             fed[port] = Ref(source)
         alone.add(name, op, fed, whole.where(name))
         alone.outputs = (("out", Ref(name, _default_port(op))),)
-        return alone
+        return without_learning(alone)
 
     @property
     def dt(self) -> float:
@@ -187,7 +188,7 @@ class NodeModule(Module):
         values = {n: store.state_of(learned[n]) if n in learned else store.value(n) for n in net.layout.values}
         state = {name: store.state_of(name) for name in net.layout.states}
         output, new_state, recorded = run(net, values, state, input_data, record)
-        tree = Tree({a.name: new_state[a.key] for a in self._own.values() if a.key in new_state})
+        tree = _own_states(self, new_state)
         if record is True and isinstance(self._whole.op(str(self._name)), Connection):
             recorded = {}
         inside = {key.partition(".")[2] or key: value for key, value in recorded.items()}
@@ -218,9 +219,20 @@ def run(
     if record is True:
         record = [name for name, ref in net.graph.recordable().items() if not isinstance(net.graph.op(ref.node), Input)]
     given: dict[str, Any] = {**extra, "state": held, "record": record or None}
+    if net.layout.learned:
+        with torch.no_grad():  # no gradient flows through learning
+            return _run(net, values, inputs, given, batch)
+    return _run(net, values, inputs, given, batch)
+
+
+def _run(
+    net: Network, values: Mapping[str, Tensor], inputs: Mapping[str, Tensor], given: Mapping[str, Any], batch: int
+) -> tuple[Any, dict[str, Tensor], dict[str, Tensor]]:
+    infos = net.layout.states
     if values:
         named = {f"net.{name}": value for name, value in values.items()}
-        output, new_state, recorded = torch.func.functional_call(_Evolve(net), named, tuple(inputs.values()), given)
+        args = tuple(inputs.values())
+        output, new_state, recorded = torch.func.functional_call(_Evolve(net), named, args, dict(given))
     else:
         output, new_state, recorded = net.evolve(*inputs.values(), **given)
     alone = batch == 1
@@ -236,6 +248,11 @@ class _Evolve(nn.Module):
 
     def forward(self, *inputs: Tensor, **given: Any) -> Any:
         return self.net.evolve(*inputs, **given)
+
+
+def _own_states(module: Module, state: Mapping[str, Tensor]) -> Tree:
+    own = [a for a in module._own.values() if a.kind == STATE]
+    return Tree({a.name: state[a.key] for a in own if a.key in state})
 
 
 def _empty(data: Any) -> tuple[int, int]:
