@@ -24,6 +24,7 @@ from snncompile.passes.pipeline import Request, compile_graph
 from snncompile.records import RecordRequest, read_request
 from snncompile.signals_io import Sequences, batch_first, check_state, read_inputs, read_step
 from snncompile.states import carried_on, initial_state
+from snncompile.streaming import QuickSteps
 from snncompile.targets.executor import Executor, Run, RunResult
 from snncompile.targets.registry import automatic, checked_name, make_target
 from snncompile.values import build_module_tree, clamp, clamp_sign
@@ -58,6 +59,7 @@ class Network(LearningNetwork, nn.Module):
         self.target = checked_name(target)
         self.checkpoint = checkpoint
         self._executors: dict[tuple[str, Request], Executor] = {}
+        self._quick = QuickSteps(self)
         self._kept_anyway: dict[bool, frozenset[str]] = {}
         self.layout = opaque.layout_of(graph)
         self.handle = opaque.register(self)
@@ -68,10 +70,12 @@ class Network(LearningNetwork, nn.Module):
             raise ModelError(err.message, node=err.node, where=where) from None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_executors": {}}  # compiled kernels are made again where they are needed
+        # compiled kernels are made again where they are needed
+        return {**{k: v for k, v in self.__dict__.items() if k != "_quick"}, "_executors": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self._quick = QuickSteps(self)
         self.handle = opaque.register(self)
 
     def extra_repr(self) -> str:
@@ -177,6 +181,10 @@ class Network(LearningNetwork, nn.Module):
                 raise InputError("the state is given twice")
             *rest, state = inputs
             inputs = tuple(rest)
+        if not named and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            found = self._quick.step(inputs, state)
+            if found is not None:
+                return found
         types = self.layout.inputs
         if not types:
             infos = self.layout.states
@@ -292,9 +300,7 @@ class Network(LearningNetwork, nn.Module):
         return automatic(device.type) if self.target == "auto" else self.target
 
     def _device(self) -> torch.device:
-        for value in (*self.parameters(), *self.buffers()):
-            return value.device
-        return torch.device("cpu")
+        return self.value(self.layout.values[0]).device if self.layout.values else torch.device("cpu")
 
     def _pack(self, outputs: Mapping[str, Tensor], batched: bool) -> Any:
         named = {key: batch_first(y, batched) for key, y in outputs.items()}

@@ -8,6 +8,7 @@ applies the rest of the chain rule, once.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -35,6 +36,7 @@ class PreparedScan:
         self._derived = Interpreter(self.scan.derived, host=True)
         self._reverse_derived = Interpreter(self.scan.reverse_derived, host=True)
         self._epilogue = Interpreter(self.scan.epilogue, host=True)
+        self._known: tuple[tuple[Any, ...], tuple[Tensor, ...], dict[str, Tensor]] | None = None
 
     def bind(
         self, values: Mapping[str, Tensor], on_host: Mapping[str, Tensor], device: torch.device, training: bool
@@ -47,19 +49,31 @@ class PreparedScan:
             device: where the sequence lives.
             training: whether a backward pass may follow.
         """
-        params = self.node.params
-        with torch.no_grad():
-            # exp(-dt/tau) comes from torch's exp on the CPU, whatever the device: every target starts from equal bits
-            flat = {role: _flat(on_host[p.name], self.node.shape, self.node.size) for role, p in params.items()}
-            table = {**flat, **self._derived.named(flat, _CPU)}
-            forward = move({c: table[c] for c in self.scan.coefs}, device)
-            reverse = move({**flat, **self._reverse_derived.named(flat, _CPU)}, device) if training else {}
-        coefs = tuple(forward.values())
-        trained = [values[p.name] for p in params.values()]
+        coefs, reverse = self.coefficients(on_host, device, training)
+        trained = [values[p.name] for p in self.node.params.values()]
         tokens: tuple[Tensor, ...] = ()
         if training and self.scan.accumulators and any(v.requires_grad for v in trained):
             tokens = _Coefficients.apply(self, reverse, device, *trained)
         return BoundScan(self, coefs, tuple(reverse[c] for c in self.scan.reverse_coefs) if training else (), tokens)
+
+    def coefficients(
+        self, on_host: Mapping[str, Tensor], device: torch.device, training: bool
+    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """What the scan reads besides signals and states, and what its gradient reads (empty unless ``training``).
+
+        They are kept until a parameter's value is another one, bit for bit: however it was changed, that is seen.
+        """
+        params = self.node.params
+        key = (device, training, *(_bits(on_host[p.name]) for p in params.values()))
+        if self._known is None or self._known[0] != key:
+            with torch.no_grad():
+                # exp(-dt/tau) comes from torch's exp on the CPU, whatever the device: all targets start from equal bits
+                flat = {r: _flat(on_host[p.name], self.node.shape, self.node.size).clone() for r, p in params.items()}
+                table = {**flat, **self._derived.named(flat, _CPU)}
+                forward = move({c: table[c] for c in self.scan.coefs}, device)
+                reverse = move({**flat, **self._reverse_derived.named(flat, _CPU)}, device) if training else {}
+            self._known = key, tuple(forward.values()), reverse
+        return self._known[1:]
 
     def parameter_gradients(
         self, sums: Sequence[Tensor | None], reverse: Mapping[str, Tensor], shapes: Sequence[torch.Size]
@@ -201,6 +215,12 @@ def _fresh(finals: Sequence[Tensor], states: Sequence[Tensor]) -> list[Tensor]:
     """Final states that are the initial ones (no step was taken) as tensors of their own, which autograd asks for."""
     given = {s.data_ptr() for s in states}
     return [f.clone() if f.data_ptr() in given else f for f in finals]
+
+
+def _bits(value: Tensor) -> bytes:
+    """The bits of a value on the CPU: equal only where two values are, also for -0.0 and NaN."""
+    value = value.contiguous()
+    return ctypes.string_at(value.data_ptr(), 4 * value.numel())
 
 
 def _flat(value: Tensor, features: tuple[int, ...], size: int) -> Tensor:

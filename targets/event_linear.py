@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+#: With fewer steps and sequences, turning the weight costs more than its events save.
+LEAST_ROWS = 16
+
 
 class EventTarget(Protocol):
     """Computes products from the inputs that are not zero."""

@@ -12,7 +12,7 @@ from snncompile.ir.errors import InputError, ModelError
 from snncompile.ir.graph import Graph, Ref, Region
 from snncompile.ir.regions import choose_regions
 from snncompile.targets.evaluation import Evaluation, Prepared, Run, RunResult
-from snncompile.targets.event_linear import EventTarget, apply_events
+from snncompile.targets.event_linear import LEAST_ROWS, EventTarget, apply_events
 from snncompile.targets.plastic import run_plastic
 from snncompile.targets.plastic_call import PlasticTarget
 from snncompile.targets.plastic_layer import match as match_plastic
@@ -21,6 +21,7 @@ from snncompile.targets.recurrent import run_recurrent
 from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.recurrent_layer import Layer, match, run_layer
 from snncompile.targets.scan import ScanTarget
+from snncompile.targets.stepping import Lookup, StepPlan, plan_step
 from snncompile.targets.torch.delays import Past
 from snncompile.targets.torch.products import apply_connection, folded
 
@@ -34,6 +35,7 @@ class Executor:
         self.graph = graph
         self.regions = graph.regions or choose_regions(graph)
         self._prepared = Prepared(graph, target)
+        self._target = target
         self._recurrent: RecurrentTarget | None = getattr(target, "recurrent", None)
         self._events: EventTarget | None = getattr(target, "events", None)
         self._plastic: PlasticTarget | None = getattr(target, "plastic", None)
@@ -58,6 +60,10 @@ class Executor:
             else:
                 run_scan(ev, region.nodes[0])
         return ev.result()
+
+    def step_plan(self, batch: int, training: bool, lookup: Lookup) -> StepPlan | None:
+        """A quicker way of running one step on the CPU without gradients, or None where there is none."""
+        return plan_step(self.graph, self._prepared, self._target, batch, training, lookup)
 
     def _run_cycle(self, ev: Evaluation, region: Region) -> None:
         layer = self._layers[region]
@@ -100,7 +106,7 @@ def run_product(ev: Evaluation, name: str, events: EventTarget | None = None) ->
             f" {x.shape[0]} steps has {x.numel() // x.shape[2]}. In eval() it takes any",
             node=name,
         )
-    if events is not None and event_driven(op):
+    if events is not None and event_driven(op) and x.shape[0] * x.shape[1] >= LEAST_ROWS:
         ev.courses[Ref(name)] = apply_events(events, x, *folded(op, ev.params(name)))
         return
     ev.courses[Ref(name)] = apply_connection(op, ev.params(name), x, ev.r.training)

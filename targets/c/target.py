@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,7 +20,8 @@ from snncompile.targets.c.kernel import LANES, KernelSource
 from snncompile.targets.event_linear import EventTarget
 from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.scan import BackwardCall, BackwardResult, ForwardCall, ForwardResult, Scan, allocate
-from snncompile.targets.variant import backward_variant, forward_variant
+from snncompile.targets.stepping import ScanStep
+from snncompile.targets.variant import ForwardVariant, Layout, backward_variant, forward_variant
 
 #: Elements (time * batch * neurons) that a thread must have to be worth waking.
 _WORTH = 16_384
@@ -87,6 +88,36 @@ class CTarget:
             args.append(call.checkpoint)
         kernel.run(*args, rows, lanes, self._team(steps, rows, lanes))
         return result
+
+    def step(self, scan: Scan, coefs: tuple[Tensor, ...], batch: int, size: int, store: tuple[str, ...]) -> ScanStep:
+        """A function that runs one step of ``scan``: :mod:`snncompile.targets.stepping`."""
+        unit = (True,) * len(scan.inputs)
+        variant = ForwardVariant(Layout(unit, tuple([not c.dim() for c in coefs])), store, (), "none")
+        kernel = self._kernel(scan, variant, print_forward)
+        call, wanted, make = kernel.run, kernel.source.inputs, self._make
+        fixed = [coefs[i] for i in kernel.source.coefs]
+        at = [c.data_ptr() for c in fixed]
+        cells, count, results = (batch, size), len(store), (*store, *scan.states)
+        plain, like = self._empty is torch.empty, torch.empty_like
+        tail = (1, batch, size, self._team(1, batch, size))
+
+        def run(inputs: Sequence[Tensor], states: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+            args: list[int] = []
+            held = []
+            for i in wanted:
+                x = inputs[i]
+                if x.stride(1) != 1:
+                    held.append(x := x.contiguous())  # lives until the call is over
+                args += (x.data_ptr(), 0, x.stride(0))
+            args += at
+            args += [s.data_ptr() for s in states]
+            made = [like(states[0]) for _ in results] if states and plain else [make(cells) for _ in results]
+            args += [t.data_ptr() for t in made]
+            call(*args, *tail)
+            return made[:count], made[count:]
+
+        run.held = fixed  # type: ignore[attr-defined]  # their addresses are in use
+        return run
 
     def backward(self, scan: Scan, call: BackwardCall) -> BackwardResult:
         """Run the gradient of ``scan`` from the last step to the first."""

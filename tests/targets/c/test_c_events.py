@@ -100,8 +100,10 @@ def test_only_a_hint_decides(monkeypatch):
     calls = []
     plain = EventProducts.forward
     monkeypatch.setattr(EventProducts, "forward", lambda self, *a: calls.append(len(a)) or plain(self, *a))
-    x = torch.zeros(1, 4, 2, 15)
+    x = torch.zeros(2, 8, 2, 15)
     for density, expected in ((None, 0), (0.5, 0), (0.05, 2)):
         calls.clear()
         network(density, "c")(x)
         assert len(calls) == expected
+    network(0.05, "c")(x[:1])  # too few rows
+    assert len(calls) == 2
