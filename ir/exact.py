@@ -59,5 +59,58 @@ def sqrt(x: Tensor) -> Tensor:
     return elementary("sqrt", x, lambda x: torch.sqrt(x.double()).float())
 
 
+def _log_of_fraction(x: Tensor) -> Tensor:
+    """Natural logarithm for ``x`` from ``2**-31`` to 1 (Cephes; the exponent by comparisons, no bits are read)."""
+    halvings = torch.zeros_like(x)
+    for n in (16, 8, 4, 2, 1):
+        small = x < 2.0**-n
+        x = torch.where(small, x * 2.0**n, x)
+        halvings = torch.where(small, halvings + float(n), halvings)
+    small = x < 0.707106781186547524
+    x = torch.where(small, x * 2.0, x) - 1.0
+    halvings = torch.where(small, halvings + 1.0, halvings)
+    z = x * x
+    p = x * 7.0376836292e-2 - 1.1514610310e-1
+    p = p * x + 1.1676998740e-1
+    p = p * x - 1.2420140846e-1
+    p = p * x + 1.4249322787e-1
+    p = p * x - 1.6668057665e-1
+    p = p * x + 2.0000714765e-1
+    p = p * x - 2.4999993993e-1
+    p = p * x + 3.3333331174e-1
+    y = (p * x) * z + halvings * 2.12194440e-4
+    y = y - z * 0.5
+    return (x + y) - halvings * 0.693359375
+
+
+def normal(u: Tensor) -> Tensor:
+    """A standard normal number from one that is uniform in [0, 1) and a multiple of ``2**-24``.
+
+    The inverse of the normal distribution at ``u + 2**-25``, so that both tails end alike, at 5.4. Source of the
+    polynomials: Giles 2010, "Approximating the erfinv function", single precision.
+    """
+    x = (u - 0.5) * 2.0 + 2.0**-24
+    w = -_log_of_fraction((1.0 - x) * (1.0 + x))
+    c = w - 2.5
+    p = c * 2.81022636e-08 + 3.43273939e-07
+    p = p * c - 3.5233877e-06
+    p = p * c - 4.39150654e-06
+    p = p * c + 0.00021858087
+    p = p * c - 0.00125372503
+    p = p * c - 0.00417768164
+    p = p * c + 0.246640727
+    p = p * c + 1.50140941
+    t = sqrt(w) - 3.0
+    q = t * -0.000200214257 + 0.000100950558
+    q = q * t + 0.00134934322
+    q = q * t - 0.00367342844
+    q = q * t + 0.00573950773
+    q = q * t - 0.0076224613
+    q = q * t + 0.00943887047
+    q = q * t + 1.00167406
+    q = q * t + 2.83297682
+    return (torch.where(w < 5.0, p, q) * x) * 1.41421356237309505
+
+
 #: Functions printed from their traced definition.
-COMPOSITE = {"exp": exp, "sigmoid": sigmoid, "tanh": tanh}
+COMPOSITE = {"exp": exp, "sigmoid": sigmoid, "tanh": tanh, "normal": normal}

@@ -14,6 +14,7 @@ from snncompile.ir.errors import Location, ModelError, VerificationError
 from snncompile.ir.params import Parameter
 from snncompile.ir.plasticity import Plasticity
 from snncompile.ir.program import IDENTIFIER
+from snncompile.ir.random import RANDOM, draws_in
 from snncompile.ir.types import SignalType
 
 
@@ -280,7 +281,8 @@ class Graph:
         return found
 
     def states(self) -> dict[str, StateInfo]:
-        """Every state variable by name: those of the nodes, then what delays and feedback edges hold."""
+        """Every state variable by name: those of the nodes, what delays and feedback edges hold, and where anything draws
+        random numbers ``"random"``: the seed and the number of the next step."""
         found = {s.name: StateInfo(op.shape, s.init) for _, op in self.of_type(Elementwise) for s in op.states}
         for name, op in self.of_type(Connection):
             if op.depth:
@@ -293,6 +295,8 @@ class Graph:
                 found[edge.feedback] = StateInfo(shape, shared=True, parameter=edge.feedback)
             else:
                 found[edge.feedback] = StateInfo(shape if edge.delay == 1 else (edge.delay, *shape), 0.0)
+        if any(draws_in(op.forward) for _, op in self.of_type(Elementwise)):
+            found[RANDOM] = StateInfo((2,), shared=True, dtype="int64")
         return found
 
     def learned(self) -> dict[str, str]:

@@ -97,7 +97,10 @@ class Lowering:
 
     def _reason(self, name: str, base: str) -> str:
         if name in _RANDOM or base in _RANDOM:
-            return f"torch.{base} draws random numbers, which a step function must not: it would differ per target"
+            return (
+                f"torch.{base} draws other random numbers on every machine. Use snn.uniform() or snn.normal(), which"
+                " are the same on every target"
+            )
         hint = _HINTS.get(base)
         if hint:
             return hint

@@ -24,6 +24,8 @@ class OpSpec:
         step: what it computes inside a step, on torch tensors.
         host: what it computes on parameters alone, once, outside the step: torch's own function.
         host_only: whether it may stand only where nothing but parameters enters.
+        random: whether it draws a number, which depends on time and element besides its operands, all constants:
+            a target supplies it, and ``step`` is not called.
     """
 
     args: tuple[str, ...]
@@ -31,6 +33,7 @@ class OpSpec:
     step: Callable[..., torch.Tensor]
     host: Callable[..., torch.Tensor]
     host_only: bool = False
+    random: bool = False
 
 
 def _spec(args: str, result: str, step: Callable, host: Callable | None = None, host_only: bool = False) -> OpSpec:
@@ -40,6 +43,10 @@ def _spec(args: str, result: str, step: Callable, host: Callable | None = None, 
 
 def _to_float(x: torch.Tensor) -> torch.Tensor:
     return x.to(torch.float32)
+
+
+def _draws(*operands: torch.Tensor) -> torch.Tensor:
+    raise TypeError("a random number is drawn by the target")
 
 
 OPS: dict[str, OpSpec] = {
@@ -69,6 +76,8 @@ OPS: dict[str, OpSpec] = {
     "exp": _spec("f", "f", exact.exp, torch.exp),
     "sigmoid": _spec("f", "f", exact.sigmoid, torch.sigmoid),
     "tanh": _spec("f", "f", exact.tanh, torch.tanh),
+    "normal": _spec("f", "f", exact.normal),
+    "uniform": OpSpec(("f32", "f32", "f32"), "f32", _draws, _draws, random=True),
     **{
         name: _spec("f", "f", fn, fn, host_only=True)
         for name, fn in {

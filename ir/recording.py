@@ -15,6 +15,10 @@ class Recording(Protocol):
         """``compute(x)``, recorded as operation ``op``."""
         ...
 
+    def uniform(self) -> Tensor:
+        """A number drawn at every step, recorded as the operation ``uniform``."""
+        ...
+
 
 active: list[Recording] = []
 """Traces in progress, the innermost last."""

@@ -28,6 +28,7 @@ from snncompile.ir.fold import fold_constants
 from snncompile.ir.lower_aten import Lowering, NotElementwise
 from snncompile.ir.ops import OPS
 from snncompile.ir.program import Arg, Op, Program, simplify
+from snncompile.ir.random import UNIFORM, Draw
 from snncompile.ir.recording import active
 from snncompile.ir.verify_program import verify_program
 
@@ -40,19 +41,22 @@ _ASSIGNED = re.compile(r"\s*([A-Za-z]\w*)\s*[-+*/]?=(?!=)")
 _RETURN = "return "  # marks a name that comes from the function whose result a line returns
 _PLAIN_FUNCTIONS = {"step", "run", "forward", "backward", "gradient"}  # names that say nothing about a value
 
-def trace(step: Callable[..., Mapping[str, Any]], inputs: Sequence[str], *, what: str) -> Program:
+def trace(
+    step: Callable[..., Mapping[str, Any]], inputs: Sequence[str], *, what: str, stream: int | None = None
+) -> Program:
     """The program of ``step``, a function of one tensor per name in ``inputs`` that returns named results.
 
     Args:
         step: a pure function of elementwise torch operations.
         inputs: names of its positional arguments.
         what: how to call the function in an error.
+        stream: the stream of random numbers that it may draw from; None where it may not draw.
 
     Raises:
         ModelError: for what is not elementwise, depends on data, captures a tensor, or is no known operation, with
             the file and line of the source.
     """
-    first, second = (_forward(step, inputs, _Recorder(what, example)) for example in _EXAMPLES)
+    first, second = (_forward(step, inputs, _Recorder(what, example, stream)) for example in _EXAMPLES)
     if repr(first) != repr(second):  # repr tells 0.0 from -0.0, and takes nan for nan
         pairs = zip(first.ops, second.ops, strict=False)
         place = next((a.where for a, b in pairs if repr(a) != repr(b) and a.where), "")
@@ -72,7 +76,12 @@ def _forward(step: Callable[..., Mapping[str, Any]], inputs: Sequence[str], reco
 
 
 def trace_reverse(
-    step: Callable[..., Mapping[str, Any]], inputs: Sequence[str], outputs: Sequence[str], *, what: str
+    step: Callable[..., Mapping[str, Any]],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    *,
+    what: str,
+    stream: int | None = None,
 ) -> Program:
     """The program of the gradient of ``step``: inputs and ``grad_<output>`` to ``grad_<input>``.
 
@@ -81,7 +90,7 @@ def trace_reverse(
     Raises:
         ModelError: as :func:`trace` does.
     """
-    recorder = _Recorder(what)
+    recorder = _Recorder(what, stream=stream)
     leaves = [recorder.input(name).requires_grad_() for name in inputs]
     grads_in = {name: recorder.input(f"grad_{name}") for name in outputs}
     with recorder.running(), torch.enable_grad():
@@ -113,9 +122,13 @@ class _Recorder(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         return False  # the default wraps this class by importing torch._dynamo, which takes seconds
 
-    def __init__(self, what: str, example: tuple[int, float, float] = _EXAMPLES[0]) -> None:
+    def __init__(
+        self, what: str, example: tuple[int, float, float] = _EXAMPLES[0], stream: int | None = None
+    ) -> None:
         super().__init__()
         self.what = what
+        self.stream = stream
+        self.drawn = 0
         self.example = example
         self.values: dict[int, Arg] = {}
         self.bools: set[str] = set()
@@ -183,6 +196,19 @@ class _Recorder(TorchDispatchMode):
         with torch.utils._python_dispatch._disable_current_modes(), torch.no_grad():
             result = compute(x).clone()
         self.bind(result, self.emit(op, self.value(x)))
+        return result
+
+    def uniform(self) -> Tensor:
+        if self.stream is None:
+            raise ModelError(
+                f"{self.what}: it draws random numbers, which only the step of a synapse, neuron or source may",
+                where=_where(_user_frame()),
+            )
+        with torch.utils._python_dispatch._disable_current_modes(), torch.no_grad():
+            count, low, high = self.example
+            result = torch.linspace(low, high, count)
+        self.bind(result, self.emit(UNIFORM, *Draw(self.stream, self.drawn).args))
+        self.drawn += 1
         return result
 
     # -- dispatch ----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from snncompile.ir.errors import VerificationError
 from snncompile.ir.ops import OPS
 from snncompile.ir.program import IDENTIFIER, MAX_OPS, Arg, Program
+from snncompile.ir.random import is_draw_operand
 
 
 def verify_program(program: Program) -> None:
@@ -29,6 +30,8 @@ def verify_program(program: Program) -> None:
         for kind, expected in zip(kinds, spec.args, strict=True):
             if kind != expected:
                 raise VerificationError(f"{op.name} = {op.op}: operand is {kind}, expected {expected}")
+        if spec.random and not all(is_draw_operand(a) for a in op.args):
+            raise VerificationError(f"{op.name} = {op.op}: its operands are whole numbers of 16 bits, not {op.args}")
         _define(types, op.name, spec.result)
     seen: set[str] = set()
     _check_constants(arg for _, arg in program.outputs)

@@ -26,6 +26,9 @@ _NAMES = {
     "Feedback": "dsl.feedback",
     "recurrent": "dsl.feedback",
     "learn": "dsl.learning",
+    "Poisson": "dsl.sources",
+    "Bernoulli": "dsl.sources",
+    "Normal": "dsl.sources",
     "compile": "compiling",
     "calibrate": "densities",
     "Network": "network",
@@ -43,9 +46,9 @@ _NAMES = {
     **dict.fromkeys(
         ("ExpSyn", "ExpCurrent", "DoubleExpCurrent", "AlphaSyn", "LIF", "IF", "LI", "CubaLIF", "ALIF", "Izhikevich",
          "Linear", "Conv1d", "Conv2d", "SumPool2d", "AvgPool2d", "MaxPool2d", "Flatten", "Scale", "Add", "Dropout",
-         "BatchNorm", "Delay", "StepPWL", "PeriodicExponential", "Sigmoid", "ATan", "FastSigmoid", "Triangle",
-         "Surrogate", "spike", "neuron", "synapse", "Block", "Node",
-         "plasticity", "Rule", "STDP", "MSTDPET", "TripletSTDP"), "ir.nodes"),
+         "BatchNorm", "Delay", "PoissonEncoder", "BernoulliEncoder", "StepPWL", "PeriodicExponential", "Sigmoid",
+         "ATan", "FastSigmoid", "Triangle", "Surrogate", "spike", "uniform", "normal", "neuron", "synapse", "Block",
+         "Node", "plasticity", "Rule", "STDP", "MSTDPET", "TripletSTDP"), "ir.nodes"),
 }  # fmt: skip
 
 __all__ = ["__version__", "ms", "us", *_NAMES]

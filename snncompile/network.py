@@ -23,7 +23,7 @@ from snncompile.learning import LearningNetwork, check_bounds
 from snncompile.passes.pipeline import Request, compile_graph
 from snncompile.records import RecordRequest, read_request
 from snncompile.signals_io import Sequences, batch_first, check_state, read_inputs, read_step
-from snncompile.states import carried_on, initial_state
+from snncompile.states import carried_on, checked_seed, initial_state
 from snncompile.streaming import QuickSteps
 from snncompile.targets.executor import Executor, Run, RunResult
 from snncompile.targets.registry import automatic, checked_name, make_target
@@ -196,22 +196,26 @@ class Network(LearningNetwork, nn.Module):
         out, new_state, _ = self.evolve(state=state, **timed)
         return _map(out, lambda y: y[:, 0] if batched else y[0]), new_state
 
-    def initial_state(self, batch: int = 1, *, carry: Mapping[str, Tensor] | None = None) -> State:
+    def initial_state(
+        self, batch: int = 1, *, carry: Mapping[str, Tensor] | None = None, seed: int | None = None
+    ) -> State:
         """The state before the first step: state name -> ``(batch, *features)``; a weight that learns has no batch.
 
         Args:
             batch: number of sequences.
             carry: values that some states start from instead, by name, e.g. ``{"exc.theta": state["exc.theta"]}``: what
                 a network keeps from one example to the next. One of batch 1 is taken for every sequence.
+            seed: of the random numbers, where the network draws some (entry ``"random"``); None draws one from torch's
+                generator, which ``torch.manual_seed`` repeats.
 
         Raises:
-            InputError: for a name that is no state, or a value of another shape.
+            InputError: for a name that is no state, a value of another shape, or a seed that can be none.
         """
-        state = self._initial(batch, self._device())
+        state = self._initial(batch, self._device(), checked_seed(seed))
         return state if carry is None else carried_on(state, carry)
 
-    def _initial(self, batch: int, device: torch.device) -> State:
-        return initial_state(self.layout.states, batch, device, self.value)
+    def _initial(self, batch: int, device: torch.device, seed: int | None = None) -> State:
+        return initial_state(self.layout.states, batch, device, self.value, seed)
 
     def _run(self, data: Sequences, state: State, asked: RecordRequest, differentiable: bool) -> RunResult:
         if self.layout.learned:

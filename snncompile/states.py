@@ -9,13 +9,29 @@ from torch import Tensor
 
 from snncompile.ir.errors import InputError
 from snncompile.ir.graph import StateInfo
+from snncompile.ir.random import RANDOM, first_random
 
 
 def initial_state(
-    infos: Mapping[str, StateInfo], batch: int, device: torch.device, value: Callable[[str], Tensor]
+    infos: Mapping[str, StateInfo],
+    batch: int,
+    device: torch.device,
+    value: Callable[[str], Tensor],
+    seed: int | None = None,
 ) -> dict[str, Tensor]:
-    """State name -> first value; ``value`` gives a parameter by name."""
-    return {name: _first(info, batch, device, value) for name, info in infos.items()}
+    """State name -> first value.
+
+    Args:
+        infos: what the state is made of.
+        batch: sequences.
+        device: where it is made.
+        value: gives a parameter by name.
+        seed: of the random numbers, where there are any; None draws one from torch's generator.
+    """
+    return {
+        name: first_random(seed, device) if name == RANDOM else _first(info, batch, device, value)
+        for name, info in infos.items()
+    }
 
 
 def _first(info: StateInfo, batch: int, device: torch.device, value: Callable[[str], Tensor]) -> Tensor:

@@ -108,6 +108,7 @@ class BoundScan:
         store: Sequence[str],
         sums: Sequence[str] = (),
         checkpoint: int = 1,
+        random: Tensor | None = None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Tensor]]:
         """Stored courses and sums by result name, and final states; differentiable.
 
@@ -118,6 +119,7 @@ class BoundScan:
             store: results whose course is wanted.
             sums: results whose sum over time is wanted.
             checkpoint: K: how often states are saved where a backward pass may follow.
+            random: seed and number of the first step, where the scan draws.
         """
         scan, target = self.prepared.scan, self.prepared.target
         call = ForwardCall(
@@ -127,6 +129,7 @@ class BoundScan:
             shape,
             tuple(store),
             tuple(sums),
+            random=random if scan.draws else None,
         )
         wants_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (*inputs, *states, *self.tokens))
         if not wants_grad:
@@ -200,6 +203,7 @@ class _Scan(torch.autograd.Function):
                 grad_finals=tuple(None if g is None else g.contiguous() for g in grads[n + m :]),
                 need_inputs=tuple(needs[n_tokens : n_tokens + n_inputs]),
                 need_accumulators=any(needs[:n_tokens]),
+                random=call.random,
             ),
         )
         sums = [over_batch(result.accumulators.get(a)) for a in scan.accumulators] if n_tokens else []

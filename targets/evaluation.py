@@ -11,6 +11,7 @@ from torch import Tensor
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Edge, Graph, Input, Ref
 from snncompile.ir.plasticity import Plasticity
+from snncompile.ir.random import RANDOM
 from snncompile.targets.autograd import BoundScan, PreparedScan
 from snncompile.targets.plastic_rule import BoundRule, PreparedRule
 from snncompile.targets.scan import ScanTarget
@@ -123,6 +124,8 @@ class Evaluation:
     def result(self) -> RunResult:
         """What came out, once every region has run."""
         record = self.prepared.record
+        if RANDOM in self.r.state:
+            self.state[RANDOM] = self._random_at(self.r.steps)
         return RunResult(
             {key: self.courses[ref] for key, ref in self.graph.outputs},
             self.state,
@@ -141,6 +144,14 @@ class Evaluation:
         late = torch.cat([rows_of(edge, self.r.state[edge.feedback]), course])
         self.state[edge.feedback] = state_of(edge, late[self.r.steps :])
         return late[: self.r.steps]
+
+    def random(self, step: int = 0) -> Tensor | None:
+        """Seed and number of a step of this run, for a scan that begins there; None where nothing is drawn."""
+        return self._random_at(step) if RANDOM in self.r.state else None
+
+    def _random_at(self, step: int) -> Tensor:
+        seed, first = self.r.state[RANDOM].detach().unbind()
+        return torch.stack([seed, first + step])
 
     def params(self, name: str) -> dict[str, Tensor]:
         """Role -> value, for the parameters of a node."""

@@ -141,5 +141,6 @@ def run_scan(ev: Evaluation, name: str) -> None:
         store,
         sums,
         ev.r.checkpoint,
+        ev.random(),
     )
     ev.keep(name, *made)

@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from snncompile.ir.errors import UnsupportedError
 from snncompile.ir.ops import OPS
 from snncompile.ir.program import Arg, Op, Program, dce
+from snncompile.ir.random import draws_in
 
 _SIGNS = {
     "add": "+", "sub": "-", "mul": "*", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=",
@@ -15,6 +16,9 @@ _SIGNS = {
 }  # fmt: skip
 #: Operations that are infix in Python and in C, as format strings of their operands.
 INFIX = {op: f"{{0}} {sign} {{1}}" for op, sign in _SIGNS.items()}
+
+#: Stands among a printed function's arguments for seed, time step and element, where it draws random numbers.
+DRAWN = "%random"
 
 
 class Names:
@@ -67,6 +71,7 @@ class PrintedScan:
         forward_coefs: positions of the forward coefficients that a replaying backward reads.
         grads: results whose gradient's course it reads.
         carried: states whose gradient it carries from step to step.
+        random: whether it takes a pointer to the seed and the number of the first step.
     """
 
     name: str
@@ -79,12 +84,18 @@ class PrintedScan:
     forward_coefs: tuple[int, ...] = ()
     grads: tuple[str, ...] = ()
     carried: tuple[str, ...] = ()
+    random: bool = False
 
 
 def used_inputs(program: Program) -> tuple[str, ...]:
     """The inputs of ``program`` that anything in it reads, in order."""
     used = {a for op in program.ops for a in op.args} | {a for _, a in program.outputs}
     return tuple(n for n in program.inputs if n in used)
+
+
+def function_args(program: Program) -> tuple[str, ...]:
+    """What a printed function of ``program`` takes: the inputs that it reads, and :data:`DRAWN` where it draws."""
+    return used_inputs(program) + ((DRAWN,) if draws_in(program) else ())
 
 
 def comment(text: str) -> str:
@@ -112,7 +123,7 @@ def fold(program: Program) -> Program:
     ops: list[Op] = []
     for op in program.ops:
         args = tuple(known.get(a, a) if isinstance(a, str) else a for a in op.args)
-        if any(isinstance(a, str) for a in args):
+        if any(isinstance(a, str) for a in args) or OPS[op.op].random:
             ops.append(replace(op, args=args))
             continue
         tensors = [torch.tensor(a) if isinstance(a, bool) else torch.tensor(a, dtype=torch.float32) for a in args]

@@ -86,6 +86,7 @@ class Loop:
             if ev.graph.op(n).kind == "Dropout" and ev.r.training
         }
         self.now: dict[Ref, Tensor] = {}
+        self.start = 0  # the first step of this block
         self.given: dict[Edge, Tensor] = {}
 
     def _states(self, name: str) -> tuple:
@@ -101,7 +102,7 @@ class Loop:
         summed = {ref for ref in ev.want_sum if ref.node in self.inside and ref not in courses}
         pieces = {e: course.split(self.block) for e, course in self.outside.items()}
         for i, start in enumerate(range(0, ev.r.steps, self.block)):
-            steps = min(self.block, ev.r.steps - start)
+            self.start, steps = start, min(self.block, ev.r.steps - start)
             self.given = {e: piece[i] for e, piece in pieces.items()}
             for name in self.nodes:
                 self.step(name, steps, kept | summed)
@@ -186,6 +187,7 @@ class Loop:
             [self.states[s.name].reshape(batch, op.size) for s in op.states],
             (steps, batch, op.size),
             store,
+            random=self.ev.random(self.start) if bound.prepared.scan.draws else None,
         )
         for result, course in courses.items():
             self.now[Ref(name, result)] = course.unflatten(2, op.shape)

@@ -18,7 +18,9 @@ from snncompile.ir.connection import Connection
 from snncompile.ir.density import event_driven
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Edge, Graph, Ref, Region
+from snncompile.ir.random import courses
 from snncompile.targets.autograd import BoundScan, over_batch
+from snncompile.targets.drawn import reading
 from snncompile.targets.evaluation import Evaluation
 from snncompile.targets.event_linear import EventTarget
 from snncompile.targets.recurrent_call import (
@@ -90,7 +92,7 @@ def run_layer(ev: Evaluation, layer: Layer, target: RecurrentTarget, events: Eve
         weight=weight.float(),
         bias=None if bias is None else bias.float(),
         start=ev.r.state[layer.feedback].reshape(shape[1:]).float().contiguous(),
-        inputs=tuple(None if p == layer.port else _flat(ev, e, shape) for p, e in edges.items()),
+        inputs=(*(None if p == layer.port else _flat(ev, e, shape) for p, e in edges.items()), *_drawn(ev, bound, shape)),
         coefs=bound.coefs,
         states=tuple(ev.r.state[s.name].reshape(shape[1:]).float().contiguous() for s in op.states),
         shape=shape,
@@ -108,6 +110,12 @@ def run_layer(ev: Evaluation, layer: Layer, target: RecurrentTarget, events: Eve
         ev.courses[product] = made
 
 
+def _drawn(ev: Evaluation, bound: BoundScan, shape: tuple[int, int, int]) -> list[Tensor]:
+    """What the neurons draw, which these kernels read as further inputs."""
+    random, draws = ev.random(), bound.prepared.scan.draws
+    return [] if random is None or not draws else courses(random, draws, shape)
+
+
 def _flat(ev: Evaluation, edge: Edge, shape: tuple[int, int, int]) -> Tensor:
     return ev.course(edge).reshape(shape).float()
 
@@ -116,7 +124,7 @@ def _run(
     bound: BoundScan, call: RecurrentForwardCall, target: RecurrentTarget, events: EventTarget | None
 ) -> tuple[dict[str, Tensor], list[Tensor]]:
     """Courses by result, and final states; differentiable."""
-    scan = bound.prepared.scan
+    scan = reading(bound.prepared.scan)
     tensors: list[Tensor] = [*bound.tokens, call.weight, *([] if call.bias is None else [call.bias]), call.start]
     tensors += [x for x in call.inputs if x is not None]
     tensors += call.states
@@ -139,7 +147,7 @@ class _Layer(torch.autograd.Function):
         events: EventTarget | None,
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
-        made = target.forward(bound.prepared.scan, call)
+        made = target.forward(reading(bound.prepared.scan), call)
         assert made.product is not None
         given = tuple(x for x in call.inputs if x is not None)
         source = made.stored[call.source]
@@ -165,7 +173,7 @@ class _Layer(torch.autograd.Function):
         wanted = iter(needs[at : at + n_inputs])
         stored = grads[: len(call.store)]
         made = ctx.target.backward(
-            bound.prepared.scan,
+            reading(bound.prepared.scan),
             RecurrentBackwardCall(
                 port=call.port,
                 source=call.source,

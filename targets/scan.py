@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Protocol
 
 from torch import Tensor
@@ -16,6 +17,7 @@ from snncompile.ir.derive import hoisted
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.hoist import sink
 from snncompile.ir.program import Program
+from snncompile.ir.random import Draw, draws_in
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +61,11 @@ class Scan:
     accumulators: tuple[str, ...]
     epilogue: Program
     members: tuple[str, ...] = ()
+
+    @cached_property
+    def draws(self) -> tuple[Draw, ...]:
+        """The random numbers of a step, which forward and reverse draw with the operation ``uniform``."""
+        return draws_in(self.forward, self.reverse)
 
 
 def make_scan(name: str, node: Elementwise) -> Scan:
@@ -113,6 +120,7 @@ class ForwardCall:
         store: results whose whole course is wanted.
         sums: results whose sum over time is wanted.
         checkpoint: 0 saves nothing; K >= 1 saves the states before steps 0, K, 2K, ... (1: all).
+        random: where the scan draws: ``(2,)`` int64, the seed and the number of the first step.
     """
 
     inputs: tuple[Tensor, ...]
@@ -122,6 +130,7 @@ class ForwardCall:
     store: tuple[str, ...]
     sums: tuple[str, ...] = ()
     checkpoint: int = 0
+    random: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +178,7 @@ class BackwardCall:
         grad_finals: one gradient per final state, ``(B, N)`` contiguous, or None.
         need_inputs: which input gradients are wanted.
         need_accumulators: whether parameter gradients are wanted.
+        random: as in the forward call.
     """
 
     inputs: tuple[Tensor, ...]
@@ -181,6 +191,7 @@ class BackwardCall:
     grad_finals: tuple[Tensor | None, ...]
     need_inputs: tuple[bool, ...]
     need_accumulators: bool
+    random: Tensor | None = None
 
 
 @dataclass(frozen=True)

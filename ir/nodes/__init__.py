@@ -8,11 +8,13 @@ from snncompile.ir.nodes.delays import Delay
 from snncompile.ir.nodes.dropout import Dropout
 from snncompile.ir.nodes.izhikevich import Izhikevich
 from snncompile.ir.nodes.neurons import ALIF, IF, LI, LIF, CubaLIF
+from snncompile.ir.nodes.noise import normal, uniform
 from snncompile.ir.nodes.normalization import BatchNorm
 from snncompile.ir.nodes.plasticity import MSTDPET, STDP, TripletSTDP
 from snncompile.ir.nodes.pooling import AvgPool2d, MaxPool2d, SumPool2d
 from snncompile.ir.nodes.rules import Rule, plasticity
 from snncompile.ir.nodes.shape import Flatten
+from snncompile.ir.nodes.sources import BernoulliEncoder, PoissonEncoder
 from snncompile.ir.nodes.spiking import spike
 from snncompile.ir.nodes.surrogates import (
     ATan,
@@ -39,6 +41,7 @@ __all__ = [
     "AlphaSyn",
     "AvgPool2d",
     "BatchNorm",
+    "BernoulliEncoder",
     "Block",
     "ConnectionNode",
     "Const",
@@ -60,6 +63,7 @@ __all__ = [
     "PeriodicExponential",
     "Rule",
     "Scale",
+    "PoissonEncoder",
     "Sigmoid",
     "StepPWL",
     "SumPool2d",
@@ -68,7 +72,9 @@ __all__ = [
     "TripletSTDP",
     "UserNode",
     "neuron",
+    "normal",
     "plasticity",
     "spike",
     "synapse",
+    "uniform",
 ]

@@ -17,6 +17,7 @@ from snncompile.ir.errors import Location, ModelError
 from snncompile.ir.hoist import misplaced
 from snncompile.ir.locations import caller
 from snncompile.ir.params import Param, Parameter, bind_param
+from snncompile.ir.random import stream_of
 from snncompile.ir.trace import trace, trace_reverse
 from snncompile.ir.types import SignalType
 
@@ -221,8 +222,8 @@ class ElementwiseNode(Node):
         what = f"the step of {type(self).__name__}"
         run = self._runner([s.local for s in states], list(params), results, dt)
         try:
-            forward = trace(run, locals_, what=what)
-            reverse = trace_reverse(run, locals_, results, what=what)
+            forward = trace(run, locals_, what=what, stream=stream_of(name))
+            reverse = trace_reverse(run, locals_, results, what=what, stream=stream_of(name))
         except ModelError as err:
             raise ModelError(err.message, node=name, where=err.where or where) from err.__cause__
         wrong = misplaced(forward, params) or misplaced(reverse, params)

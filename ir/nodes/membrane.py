@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from snncompile.ir.errors import ModelError
-from snncompile.ir.nodes.base import ElementwiseNode
+from snncompile.ir.nodes.noise import Noisy, increment
 from snncompile.ir.nodes.spiking import spike
 from snncompile.ir.nodes.surrogates import StepPWL, Surrogate
 from snncompile.ir.nodes.synapses import MS, decay
@@ -23,11 +23,19 @@ from snncompile.ir.types import DEFAULT_MAX_SPIKES, SignalType
 MAX_COUNT = 2**24
 
 
-class Membrane(ElementwiseNode):
+class Membrane(Noisy):
     """Base of everything with a membrane ``v``."""
 
     def leak(self, v: Tensor, p: SimpleNamespace, dt: float) -> Tensor:
         """The membrane after one step without input: no leak."""
+        return v
+
+    def driven(self, v: Tensor, x: Tensor, p: SimpleNamespace, dt: float) -> Tensor:
+        """The membrane after the leak, moved by input, noise and bias, in this order."""
+        v = v + x
+        if self.noisy:
+            v = v + increment(p.noise_std, dt)
+        v = v + p.bias
         return v
 
 
@@ -48,7 +56,7 @@ class Leaky(Membrane):
 
 @dataclass(frozen=True, eq=False)
 class SpikingNeuron(Membrane):
-    """Base: leak, input, bias, spikes, reset, in this order. A neuron differs in its leak and in :meth:`level`."""
+    """Base: leak, input, noise, bias, spikes, reset, in this order. A neuron differs in its leak and in :meth:`level`."""
 
     _: KW_ONLY
     threshold: Any = param(1.0, "thresholds", constraint="positive")
@@ -85,10 +93,9 @@ class SpikingNeuron(Membrane):
         return p.threshold
 
     def step(self, s: SimpleNamespace, x: SimpleNamespace, p: SimpleNamespace, dt: float) -> Mapping[str, Any]:
-        """One time step: leak, input, bias, spikes, reset."""
+        """One time step: leak, input, noise, bias, spikes, reset."""
         v = self.leak(s.v, p, dt)
-        v = v + x.x
-        v = v + p.bias
+        v = self.driven(v, x.x, p, dt)
         return self.fire(s, v, self.level(s, p), p, dt)
 
     def fire(

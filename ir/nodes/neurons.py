@@ -19,7 +19,7 @@ from snncompile.ir.types import SignalType
 class IF(Resettable):
     """Integrate-and-fire neuron: :class:`LIF` without the leak.
 
-    Each step: ``v = v + x``; ``v = v + bias``; ``s = spike(v, threshold)``; reset. Everything else, with all options
+    Each step: ``v = v + x``; ``v = (v + noise) + bias``; ``s = spike(v, threshold)``; reset. Everything else, with all options
     but ``tau_mem`` and ``v_leak``, is as in :class:`LIF`.
 
     Shapes: input and output ``(batch, time, *features)``. State ``v``, initially ``v0``.
@@ -34,7 +34,7 @@ class LIF(Resettable, Leaky):
 
     1. ``v = v * exp(-dt/tau_mem)``; with ``v_leak``, ``v = (v - v_leak) * exp(-dt/tau_mem) + v_leak``
     2. ``v = v + x``
-    3. ``v = v + bias``
+    3. ``v = (v + noise) + bias``, with ``noise = noise_std * sqrt(dt) * N(0, 1)``; no such term where ``noise_std`` is 0
     4. ``s = floor(v/threshold)`` where ``v >= threshold``, else 0, and at most ``max_spikes_per_dt``: several spikes in
        one step are normal
     5. ``v = v - s * threshold``, or ``v = reset`` where ``s > 0``
@@ -49,6 +49,8 @@ class LIF(Resettable, Leaky):
         v_leak: what the membrane decays towards; family ``leaks``. None, the default, is 0, without the parameter.
         threshold: firing threshold, greater than 0; family ``thresholds``, one per channel. Default 1.
         bias: added to the membrane at every step; family ``biases``, one for all. Default 0.
+        noise_std: what the noise alone would have the membrane deviate by after one second; at least 0, family
+            ``noise_stds``, one for all, not trained unless a Param says so. Default 0: no noise, and no parameter.
         reset: ``"subtract"`` (the default; it takes part in the gradient), ``"zero"``, or the value to go to. With the
             latter two spikes are 0 or 1. An array or a Param is a parameter ``reset`` (family ``resets``, not trainable
             unless the Param says so).
@@ -109,7 +111,8 @@ class ALIF(SpikingNeuron, Leaky):
         beta: how far full activity raises the threshold, at least 0; family ``betas``, one per channel. Default 1.8.
         threshold: threshold at rest, greater than 0; family ``thresholds``, one per channel. Default 1.
 
-    ``v_leak``, ``bias``, ``v0``, ``refractory``, ``surrogate``, ``strict`` and ``detach_reset`` are as in :class:`LIF`.
+    ``v_leak``, ``bias``, ``v0``, ``refractory``, ``surrogate``, ``strict`` and ``detach_reset`` are as in :class:`LIF`, and
+    ``noise_std`` too.
     """
 
     tau_adapt: Any = param(200 * MS, "taus", constraint="positive")
@@ -136,8 +139,8 @@ class ALIF(SpikingNeuron, Leaky):
 class LI(Leaky):
     """Leaky integrator without spikes, for readouts.
 
-    Each step, ``v = (v * exp(-dt/tau_mem) + x) + bias``; the output is ``v``. With ``v_leak`` the decay is towards it,
-    as in :class:`~snncompile.ir.nodes.neurons.LIF`.
+    Each step, ``v = ((v * exp(-dt/tau_mem) + x) + noise) + bias``; the output is ``v``. With ``v_leak`` the decay is
+    towards it, and the noise is that of ``noise_std``, both as in :class:`~snncompile.ir.nodes.neurons.LIF`.
 
     Shapes: input and output ``(batch, time, *features)``. State ``v``, initially ``v0``.
 
@@ -167,6 +170,5 @@ class LI(Leaky):
     def step(self, s: SimpleNamespace, x: SimpleNamespace, p: SimpleNamespace, dt: float) -> Mapping[str, Any]:
         """One time step."""
         v = self.leak(s.v, p, dt)
-        v = v + x.x
-        v = v + p.bias
+        v = self.driven(v, x.x, p, dt)
         return {"v": v}

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from snncompile.ir.nodes.base import ElementwiseNode
+from snncompile.ir.nodes.noise import Noisy, increment
 from snncompile.ir.nodes.remembering import Remembering
 from snncompile.ir.params import param
 from snncompile.ir.types import SignalType
@@ -38,16 +39,19 @@ def exponential(isyn: Tensor, x: Tensor, tau: Tensor, dt: float) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class ExpSyn(ElementwiseNode):
+class ExpSyn(Noisy):
     """Exponential synapse.
 
-    Each step, ``isyn' = (isyn + x) * exp(-dt/tau)``; the output is ``isyn'``. A spike's effect is thus already decayed
+    Each step, ``isyn' = (isyn + (x + noise)) * exp(-dt/tau)``; the output is ``isyn'``. A spike's effect is thus already decayed
     by one step when it is first seen. Source: Rockpool, ``rockpool.nn.modules.ExpSynTorch`` (the order is its code's).
 
     Shapes: input and output ``(batch, time, *features)``. State ``isyn``, initially 0.
 
     Attributes:
         tau: time constant in seconds, greater than 0; family ``taus``, one per channel. Default 10 ms.
+        noise_std: ``noise`` is ``noise_std * sqrt(dt) * N(0, 1)``: its sum deviates by ``noise_std`` after one second. At
+            least 0; family ``noise_stds``, one for all, not trained unless a Param says so. Default 0: no noise, and no
+            parameter.
     """
 
     tau: Any = param(10 * MS, "taus", constraint="positive")
@@ -62,7 +66,8 @@ class ExpSyn(ElementwiseNode):
 
     def step(self, s: SimpleNamespace, x: SimpleNamespace, p: SimpleNamespace, dt: float) -> Mapping[str, Any]:
         """One time step."""
-        return {"isyn": exponential(s.isyn, x.x, p.tau, dt)}
+        current = x.x + increment(p.noise_std, dt) if self.noisy else x.x
+        return {"isyn": exponential(s.isyn, current, p.tau, dt)}
 
 
 @dataclass(frozen=True, eq=False)

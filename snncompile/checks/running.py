@@ -68,7 +68,7 @@ def outcome(net: Network, executor: Executor, sample: Sample, record: Sequence[s
     fixed = bool(net.graph.learned())
     values = {n: v.detach().requires_grad_(declared[n].trainable and not fixed) for n, v in net.state_dict().items()}
     inputs = {n: x.clone().requires_grad_(not fixed) for n, x in sample.inputs.items()}
-    state = initial_state(net.graph.states(), sample.batch, torch.device("cpu"), values.__getitem__)
+    state = initial_state(net.graph.states(), sample.batch, torch.device("cpu"), values.__getitem__, seed=0)
     run = Run(
         values,
         inputs,

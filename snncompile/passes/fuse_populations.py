@@ -9,6 +9,7 @@ import networkx as nx
 
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph, Note
+from snncompile.ir.ops import OPS
 from snncompile.passes.base import Pass
 from snncompile.passes.fuse import cycle_of, merge, too_large
 
@@ -63,5 +64,6 @@ def _normal(node: Elementwise) -> tuple:
     def arg(a: object) -> object:
         return ("value", number[a]) if isinstance(a, str) else ("constant", a)
 
-    ops = tuple((op.op, tuple(arg(a) for a in op.args)) for op in node.forward.ops)
+    # which stream a node draws from is its own: it keeps it when it is fused
+    ops = tuple((op.op, () if OPS[op.op].random else tuple(arg(a) for a in op.args)) for op in node.forward.ops)
     return len(node.forward.inputs), ops, tuple(arg(a) for _, a in node.forward.outputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from snncompile.targets.c.kernel import Course, KernelSource, Writer, file_text
 from snncompile.targets.c.printer import Function, print_function
+from snncompile.targets.printing import DRAWN
 from snncompile.targets.prune import prune_reverse
 from snncompile.targets.scan import Scan
 from snncompile.targets.variant import BackwardVariant
@@ -61,6 +62,9 @@ class _Backward:
         w.number("T", "time steps")
         if self.replay:
             w.number("K", "steps between saved states")
+        draws = DRAWN in (*reverse.args, *replay_args)
+        if draws:
+            w.random()
 
         self.carry = {s: w.name(f"grad_{s}_now") for s in self.carried}
         self.totals = {a: w.name(f"{a}_total") for a in sums}
@@ -93,6 +97,7 @@ class _Backward:
             grads=tuple(given),
             carried=self.carried,
             scratch=scratch,
+            random=draws,
         )
 
     def _fill(self, depth: int, arrays: dict[str, str], declare: bool) -> None:
@@ -120,6 +125,7 @@ class _Backward:
         self._fill(2, {local[s]: f"{pointer}[chunk * cells + j]" for s, pointer in self.saved.items()}, False)
         w.line(2, "/* forward again, keeping the state before every step */")
         w.line(2, "for (int64_t t = begin; t < end; t++) {")
+        w.moment(3, [replay])
         steps = {x: c for x, c in self.courses.items() if x in replay.args}
         if any(not c.column for c in steps.values()):
             # the chunk before this one is what is needed next
@@ -152,6 +158,7 @@ class _Backward:
         steps = {x: c for x, c in self.courses.items() if x in reverse.args}
         courses = {**steps, **{f"grad_{r}": c for r, c in self.grads.items()}}
         w.line(depth, f"for (int64_t t = {end} - 1; t >= {begin}; t--) {{")
+        w.moment(depth + 1, [reverse])
         if self.replay and any(not c.column for c in self.grads.values()):
             w.line(depth + 1, "if (t >= AHEAD) {")
             for course in self.grads.values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from snncompile.targets.c.kernel import KernelSource, Writer, file_text
 from snncompile.targets.c.printer import print_function
+from snncompile.targets.printing import DRAWN
 from snncompile.targets.scan import Scan
 from snncompile.targets.variant import ForwardVariant
 
@@ -28,6 +29,9 @@ def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
     by_chunk = variant.save == "some"
     if by_chunk:
         w.number("K", "steps between saved states")
+    draws = DRAWN in step.args
+    if draws:
+        w.random()
 
     local = {s: w.name(s) for s in scan.states}
     totals = {r: w.name(f"{r}_total") for r in sums}
@@ -43,6 +47,7 @@ def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
     if by_chunk:
         w.line(1, "int64_t since = 0, saves = 0; /* steps since states were saved, and how often they were */")
     w.line(1, "for (int64_t t = 0; t < T; t++) {")
+    w.moment(2, [step])
     if by_chunk:
         w.line(2, "if (since == 0) {")
         w.line(3, "for (int j = 0; j < m; j++) {")
@@ -92,4 +97,5 @@ def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
         coefs=tuple(i for i, c in enumerate(scan.coefs) if c in step.args),
         states=tuple(range(len(scan.states))),
         by_chunk=by_chunk,
+        random=draws,
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from snncompile.targets.c.printer import FUNCTION_NAMES, RESERVED, Function, call_lines, identifier, print_called, safe
-from snncompile.targets.printing import Lines, PrintedScan
+from snncompile.targets.printing import DRAWN, Lines, PrintedScan
 from snncompile.targets.scan import Scan
 
 #: Neurons of a block.
@@ -14,6 +15,7 @@ LANES = 128
 _LOCALS = "T K B N t m j b at first own block blocks per_row cells threads scratch since saves begin end chunk"
 _LOCALS += " tile tiles current listed before given end count found"
 _LOCALS += " TILE snn_active snn_add_rows snn_dense_row snn_dense_tile"
+_LOCALS += " random seed_low seed_high moment element"
 
 #: What every file begins with.
 PREAMBLE = f"""#include <math.h>
@@ -146,6 +148,18 @@ class Writer(Lines):
         self.arguments.append(Argument(declaration, "", "", "q" if number else "p", about))
         return name
 
+    def random(self) -> None:
+        """Add the seed and the number of the first step, and what a block knows of them."""
+        about = "seed and number of the first step, for random numbers"
+        pointer = "const int64_t *random"
+        self.arguments.append(Argument(pointer, "random, (uint32_t)at", f"{pointer}, uint32_t element", "p", about))
+        self.line(1, "const uint32_t seed_low = (uint32_t)random[0], seed_high = (uint32_t)((uint64_t)random[0] >> 32);")
+
+    def moment(self, depth: int, functions: Iterable[Function | None]) -> None:
+        """Inside a loop over ``t``: the number of the step, if one of ``functions`` draws."""
+        if any(f is not None and DRAWN in f.args for f in functions):
+            self.line(depth, "const uint32_t moment = (uint32_t)(random[1] + t);")
+
     def lanes(self, depth: int) -> None:
         """Open the loop over the neurons of the block."""
         self.line(depth, "#pragma omp simd")
@@ -160,6 +174,7 @@ class Writer(Lines):
     def call(self, depth: int, function: Function, values: dict[str, str], targets: dict[str, str]) -> None:
         """Call ``function`` on ``values``; its results go to new variables named in ``targets``."""
         self.line(depth, f"float {', '.join(targets[r] for r in function.results)};")
+        values = {**values, DRAWN: "seed_low, seed_high, moment, element + (uint32_t)j"}
         items = [*(values[a] for a in function.args), *(f"&{targets[r]}" for r in function.results)]
         self.lines += call_lines(function.name, items, depth, ";")
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from snncompile.ir.definitions import definition
 from snncompile.ir.exact import COMPOSITE
 from snncompile.ir.ops import OPS
-from snncompile.ir.program import Arg, Program
-from snncompile.targets.printing import INFIX, Names, check_printable, comment, fold, used_inputs
+from snncompile.ir.program import Arg, Op, Program
+from snncompile.ir.random import MULTIPLIERS, ROUNDS, UNIFORM, WEYL, draw_of
+from snncompile.targets.printing import DRAWN, INFIX, Names, check_printable, comment, fold, function_args
 
 _KEYWORDS = """auto break case char const continue default do double else enum extern float for goto if inline int long
 register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while asm typeof
@@ -61,10 +62,32 @@ SNN_INLINE float snn_exp2i(float n)
     return power.value;
 }
 """,
+    "uniform": f"""/* A random number in [0, 1): Philox 4x32-10, keyed by the seed (k, m), of the counter a, b, c, d. */
+#define SNN_ROUND(a, b, c, d, k, m) do {{ \\
+    const uint64_t p_ = (uint64_t)0x{MULTIPLIERS[0]:X}u * a, q_ = (uint64_t)0x{MULTIPLIERS[1]:X}u * c; \\
+    a = (uint32_t)(q_ >> 32) ^ b ^ k; \\
+    b = (uint32_t)q_; \\
+    c = (uint32_t)(p_ >> 32) ^ d ^ m; \\
+    d = (uint32_t)p_; \\
+    k += 0x{WEYL[0]:X}u; \\
+    m += 0x{WEYL[1]:X}u; \\
+}} while (0)
+SNN_INLINE float snn_uniform(
+    uint32_t k, uint32_t m, uint32_t b, uint32_t a, uint32_t c, uint32_t d, int word)
+{{
+{"".join("    SNN_ROUND(a, b, c, d, k, m);" + chr(10) for _ in range(ROUNDS))}\
+    const uint32_t bits = word == 0 ? a : word == 1 ? b : word == 2 ? c : d;
+    return (float)(int32_t)(bits >> 8) * 5.9604644775390625e-08f;
+}}
+""",
 }
 
 #: Names of the functions that stand for operations.
 FUNCTION_NAMES = frozenset(f"snn_{op}" for op in (*COMPOSITE, *_HELPERS))
+
+
+#: What a function that draws takes in place of :data:`~snncompile.targets.printing.DRAWN`, each 32 bits.
+DRAWN_ARGUMENTS = ("seed_low", "seed_high", "moment", "element")
 
 
 @dataclass(frozen=True)
@@ -115,11 +138,12 @@ def print_function(name: str, program: Program, about: str, bare: bool = False) 
     """
     check_printable(program, name)
     program = fold(program)
-    args = used_inputs(program)
-    names = Names([*RESERVED, *FUNCTION_NAMES, name])
-    table: dict[Arg, str] = {n: names.new(identifier(n)) for n in args}
+    args = function_args(program)
+    names = Names([*RESERVED, *FUNCTION_NAMES, *DRAWN_ARGUMENTS, name])
+    table: dict[Arg, str] = {n: names.new(identifier(n)) for n in args if n != DRAWN}
     out = {} if bare else {n: names.new(identifier(f"{n}_out")) for n in program.output_names}
-    parameters = [*(f"float {table[n]}" for n in args), *(f"float *{n}" for n in out.values())]
+    drawn = [f"uint32_t {n}" for n in DRAWN_ARGUMENTS] if DRAWN in args else []
+    parameters = [*(f"float {n}" for n in table.values()), *drawn, *(f"float *{n}" for n in out.values())]
     lines = [f"/* {safe(about)} */", *call_lines(f"SNN_INLINE {'float' if bare else 'void'} {name}", parameters)]
     lines.append("{")
     where = ""
@@ -130,12 +154,19 @@ def print_function(name: str, program: Program, about: str, bare: bool = False) 
         operands = [table[a] if isinstance(a, str) else literal(a) for a in op.args]
         table[op.name] = names.new(identifier(op.name))
         kind = "float" if OPS[op.op].result == "f32" else "int"
-        lines.append(f"    const {kind} {table[op.name]} = {_expression(op.op, operands)};")
+        made = uniform(op) if op.op == UNIFORM else _expression(op.op, operands)
+        lines.append(f"    const {kind} {table[op.name]} = {made};")
     values = {n: table[a] if isinstance(a, str) else literal(a) for n, a in program.outputs}
     lines += [f"    *{pointer} = {values[n]};" for n, pointer in out.items()]
     lines += [f"    return {value};" for value in values.values() if bare]
     calls = tuple(sorted({op.op for op in program.ops if op.op in COMPOSITE or op.op in _HELPERS}))
     return Function(name, args, program.output_names, "\n".join([*lines, "}"]) + "\n", calls)
+
+
+def uniform(op: Op) -> str:
+    """The call that draws what ``op`` does."""
+    draw = draw_of(op)
+    return f"snn_uniform({', '.join(DRAWN_ARGUMENTS)}, 0x{draw.stream:X}u, {draw.block}u, {draw.word})"
 
 
 def print_called(functions: Iterable[Function]) -> str:

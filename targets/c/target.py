@@ -86,6 +86,8 @@ class CTarget:
         args.append(steps)
         if source.by_chunk:
             args.append(call.checkpoint)
+        if source.random and call.random is not None:
+            args.append(call.random.data_ptr())
         kernel.run(*args, rows, lanes, self._team(steps, rows, lanes))
         return result
 
@@ -150,10 +152,14 @@ class CTarget:
                 args += [t.data_ptr() for t in group.values()]
             args.append(steps)
             team = self._team(steps, rows, lanes)
+            chunk = max(1, min(call.checkpoint, steps))
+            scratch = torch.empty(team * chunk * source.scratch * LANES, dtype=torch.float32, device="cpu")
             if source.by_chunk:
-                chunk = max(1, min(call.checkpoint, steps))
-                scratch = torch.empty(team * chunk * source.scratch * LANES, dtype=torch.float32, device="cpu")
-                args += (chunk, scratch.data_ptr())
+                args.append(chunk)
+            if source.random and call.random is not None:
+                args.append(call.random.data_ptr())
+            if source.by_chunk:
+                args.append(scratch.data_ptr())
             kernel.run(*args, rows, lanes, team)
         states = tuple([starts[s] if s in starts else self._make(cells).zero_() for s in scan.states])
         return BackwardResult(tuple([inputs.get(x) for x in scan.inputs]), states, sums)

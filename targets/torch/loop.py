@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 import torch
 from torch import Tensor
 
+from snncompile.targets.drawn import drawn_backward, drawn_forward, without_draws
 from snncompile.targets.prune import prune_reverse
 from snncompile.targets.scan import BackwardCall, BackwardResult, ForwardCall, ForwardResult, Scan
 from snncompile.targets.torch.steps import Steps
@@ -39,6 +40,7 @@ class LoopTarget:
 
     def forward(self, scan: Scan, call: ForwardCall) -> ForwardResult:
         """Run ``scan`` from the first step to the last."""
+        scan, call = drawn_forward(scan, call)
         steps, batch, size = call.shape
         device = _device(call)
         wanted = tuple(dict.fromkeys((*call.store, *call.sums)))
@@ -72,6 +74,7 @@ class LoopTarget:
 
     def backward(self, scan: Scan, call: BackwardCall) -> BackwardResult:
         """Run the gradient of ``scan`` from the last step to the first."""
+        scan, call = drawn_backward(drawing := scan, call)
         steps, batch, size = call.shape
         device = _device(call)
         zero = torch.zeros(batch, size, device=device)
@@ -101,11 +104,12 @@ class LoopTarget:
             for name in totals:
                 _accumulate(totals[name], found[name].unbind(0)[::-1])
         states = dict(zip(carried, carry, strict=True))
-        return BackwardResult(
+        result = BackwardResult(
             tuple(courses.get(f"grad_{name}") for name in scan.inputs),
             tuple(states.get(name, zero) for name in scan.states),
             totals,
         )
+        return without_draws(drawing, result)
 
     def _before(self, scan: Scan, call: BackwardCall, start: int, end: int) -> dict[str, Tensor]:
         """Inputs of the steps from ``start`` to ``end``, and states before them, computed again where not saved."""

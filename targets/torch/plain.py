@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from snncompile.ir.interp import Interpreter
+from snncompile.targets.drawn import drawn_backward, drawn_forward, without_draws
 from snncompile.targets.scan import BackwardCall, BackwardResult, ForwardCall, ForwardResult, Scan
 
 
@@ -31,6 +32,7 @@ class PlainTarget:
 
     def forward(self, scan: Scan, call: ForwardCall) -> ForwardResult:
         """Run ``scan`` from the first step to the last."""
+        scan, call = drawn_forward(scan, call)
         step, _ = self._interpreters(scan)
         steps, batch, size = call.shape
         states = list(call.states)
@@ -56,6 +58,7 @@ class PlainTarget:
 
     def backward(self, scan: Scan, call: BackwardCall) -> BackwardResult:
         """Run the gradient of ``scan`` from the last step to the first."""
+        scan, call = drawn_backward(drawing := scan, call)
         step, reverse = self._interpreters(scan)
         steps, batch, size = call.shape
         zero = torch.zeros(batch, size, device=_device(call))
@@ -80,7 +83,8 @@ class PlainTarget:
         courses = [
             _stack(course[::-1], call) if need else None for course, need in zip(inputs, call.need_inputs, strict=True)
         ]
-        return BackwardResult(tuple(courses), tuple(carry.values()), totals if call.need_accumulators else {})
+        result = BackwardResult(tuple(courses), tuple(carry.values()), totals if call.need_accumulators else {})
+        return without_draws(drawing, result)
 
     @staticmethod
     def _replay(scan: Scan, step: Interpreter, call: BackwardCall, start: int) -> list[list[Tensor]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from snncompile.targets.printing import DRAWN
 from snncompile.targets.prune import Pruned, prune_reverse
 from snncompile.targets.scan import Scan
 from snncompile.targets.triton.kernel import (
@@ -103,8 +104,13 @@ class _Backward:
         if by_neuron:
             w.number("N", "neurons")
         w.number("count", "batch * neurons")
+        draws = DRAWN in (*reverse.args, *replay_args)
+        if draws:
+            w.random()
 
         w.elements(by_neuron)
+        if draws:
+            w.seed()
         self.inputs = {x: _Steps(c, w.strides(c)) for x, c in courses.items()}
         self.grads = {r: _Steps(c, w.strides(c)) for r, c in grads.items()}
         self.local = {v: w.names.new(v) for v in (*scan.states, *coefs)}
@@ -150,6 +156,7 @@ class _Backward:
             by_neuron=by_neuron,
             streams=len(self.read_states) + len(self.grads) + len(self.inputs),
             work=sum(function.size for function in functions),
+            random=draws,
         )
 
     def _shared(self, coef: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from snncompile.targets.printing import DRAWN
 from snncompile.targets.scan import Scan
 from snncompile.targets.triton.kernel import LOAD_AHEAD, Course, KernelSource, Writer, assign, block_of, module_text
 from snncompile.targets.triton.printer import Function, print_function
@@ -38,8 +39,13 @@ def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
     if need_n:
         w.number("N", "neurons")
     w.number("count", "batch * neurons")
+    draws = DRAWN in step.args
+    if draws:
+        w.random()
 
     w.elements(need_n)
+    if draws:
+        w.seed()
     at = {x: w.strides(course) for x, course in courses.items()}
     local = {v: w.names.new(v) for v in (*scan.states, *coef_ptrs)}
     made = {r: local[r] if r in scan.states else w.names.new(r) for r in scan.results if r in results}
@@ -72,6 +78,7 @@ def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
         by_neuron=need_n,
         streams=len(courses),
         work=step.size,
+        random=draws,
     )
 
 

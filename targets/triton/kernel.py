@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from snncompile.targets.printing import Lines, PrintedScan, comment
+from snncompile.targets.printing import DRAWN, Lines, PrintedScan, comment
 from snncompile.targets.scan import Scan
-from snncompile.targets.triton.printer import FUNCTION_NAMES, RESERVED, Function, literal, print_called
+from snncompile.targets.triton.printer import DRAWN_ARGUMENTS, FUNCTION_NAMES, RESERVED, Function, literal, print_called
 
 #: Version of the generated code; part of every cache key.
-CODEGEN = 1
+CODEGEN = 2
 
 LINE = 118
 
@@ -35,7 +35,8 @@ def snn_load_behind(pointer, at, stride, last, begin, active, AHEAD: tl.constexp
 
 _LOCALS = (
     "T K N B BLOCK AHEAD ROWS COLUMNS INNER count cells at n t u active start begin end chunk chunks done since saves "
-    "row column inner across product current before limit snn_load_ahead snn_load_behind"
+    "row column inner across product current before limit snn_load_ahead snn_load_behind seed seed_low seed_high "
+    "first_step moment element"
 )
 
 SCAN_LAYOUT = """One program owns BLOCK elements of batch * neurons, keeps their states in registers and walks
@@ -49,7 +50,7 @@ class Param:
 
     Attributes:
         name: its name.
-        type: Triton's type: ``"*fp32"`` or ``"i32"``.
+        type: Triton's type: ``"*fp32"``, ``"*i64"`` or ``"i32"``.
         about: what it is, for the header.
     """
 
@@ -100,6 +101,18 @@ class Writer(Lines):
         name = self.names.new(f"{wanted}_ptr")
         self.params.append(Param(name, "*fp32", about))
         return name
+
+    def random(self) -> None:
+        """Add the seed and the number of the first step, for random numbers; :meth:`seed` reads them."""
+        self.params.append(Param("random_ptr", "*i64", "seed and number of the first step, for random numbers"))
+
+    def seed(self) -> None:
+        """Read what :meth:`random` added."""
+        self.line(1, "seed = tl.load(random_ptr)")
+        self.line(1, "seed_low = seed.to(tl.uint32)")
+        self.line(1, "seed_high = (seed >> 32).to(tl.uint32)")
+        self.line(1, "first_step = tl.load(random_ptr + 1)")
+        self.line(1, "element = at.to(tl.uint32)")
 
     def number(self, name: str, about: str) -> str:
         """Add an integer argument; its name."""
@@ -168,6 +181,9 @@ def assign(writer: Writer, depth: int, function: Function, values: dict[str, str
         targets: names of its outputs' values; an output not in it is dropped.
     """
     left = [targets.get(r, "_") for r in function.results]
+    if DRAWN in function.args:
+        writer.line(depth, "moment = (first_step + t).to(tl.uint32)")
+        values = {**values, DRAWN: ", ".join(DRAWN_ARGUMENTS)}
     arguments = [values[a] for a in function.args]
     if left:
         writer.call(depth, f"{', '.join(left)}{',' if len(left) == 1 else ''} = {function.name}", arguments)

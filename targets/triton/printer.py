@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 from snncompile.ir.definitions import definition
 from snncompile.ir.exact import COMPOSITE
-from snncompile.ir.program import Arg, Program
-from snncompile.targets.printing import INFIX, Names, check_printable, comment, fold, used_inputs
+from snncompile.ir.program import Arg, Op, Program
+from snncompile.ir.random import MULTIPLIERS, ROUNDS, UNIFORM, WEYL, draw_of
+from snncompile.targets.printing import DRAWN, INFIX, Names, check_printable, comment, fold, function_args
 
 #: Names that generated Python may not give to anything else.
 RESERVED = frozenset(keyword.kwlist) | frozenset(keyword.softkwlist) | frozenset(dir(builtins)) | {"tl", "triton"}
@@ -46,11 +47,30 @@ def snn_floor(x):
     # from 2**23 on every float is whole; NaN and -0.0 stay what they are
     return tl.where((tl.abs(x) < 8388608.0) & (cut != x), below, x)
 '''
+_UNIFORM = f'''@triton.jit
+def snn_uniform(k, m, b, a, stream: tl.constexpr, block: tl.constexpr, word: tl.constexpr):
+    """A random number in [0, 1): Philox 4x32-10, keyed by the seed (k, m), of the counter a, b, stream, block."""
+    c = tl.full((), stream, tl.uint32)
+    d = tl.full((), block, tl.uint32)
+    for _ in tl.static_range({ROUNDS}):
+        p = a.to(tl.uint64) * {MULTIPLIERS[0]:#x}
+        q = c.to(tl.uint64) * {MULTIPLIERS[1]:#x}
+        a = (q >> 32).to(tl.uint32) ^ b ^ k
+        b = q.to(tl.uint32)
+        c = (p >> 32).to(tl.uint32) ^ d ^ m
+        d = p.to(tl.uint32)
+        k = k + tl.full((), {WEYL[0]:#x}, tl.uint32)
+        m = m + tl.full((), {WEYL[1]:#x}, tl.uint32)
+    words = (a, b, c, d)
+    return (words[word] >> 8).to(tl.int32).to(tl.float32) * 5.9604644775390625e-08
+'''
 _SMALLEST_NORMAL = 2.0**-126
-_CALLED = {*COMPOSITE, "floor", "ceil"}
+_CALLED = {*COMPOSITE, "floor", "ceil", UNIFORM}
+#: What a function that draws takes in place of :data:`~snncompile.targets.printing.DRAWN`, each 32 bits.
+DRAWN_ARGUMENTS = ("seed_low", "seed_high", "moment", "element")
 
 #: Names of the device functions that stand for operations.
-FUNCTION_NAMES = frozenset(f"snn_{op}" for op in (*COMPOSITE, "floor"))
+FUNCTION_NAMES = frozenset(f"snn_{op}" for op in (*COMPOSITE, "floor", UNIFORM))
 
 
 @dataclass(frozen=True)
@@ -103,13 +123,14 @@ def print_function(
     """
     check_printable(program, name)
     program = fold(program)
-    args = used_inputs(program)
+    args = function_args(program)
     constants = {n: a for n, a in program.outputs if isinstance(a, float)}
     results = tuple(n for n, a in program.outputs if isinstance(a, str))
-    names = Names([*RESERVED, *FUNCTION_NAMES, name])
-    table: dict[Arg, str] = {n: names.new(n) for n in args}
+    names = Names([*RESERVED, *FUNCTION_NAMES, *DRAWN_ARGUMENTS, name])
+    table: dict[Arg, str] = {n: names.new(n) for n in args if n != DRAWN}
+    parameters = [*table.values(), *(DRAWN_ARGUMENTS if DRAWN in args else ())]
     flat = {n for n in args if n in set(scalars)}
-    lines = ["@triton.jit", f"def {name}({', '.join(table[n] for n in args)}):", f'    """{comment(about)}"""']
+    lines = ["@triton.jit", f"def {name}({', '.join(parameters)}):", f'    """{comment(about)}"""']
     where = ""
     for op in program.ops:
         if op.where != where:
@@ -117,8 +138,9 @@ def print_function(
             where = op.where
         operands = [table[a] if isinstance(a, str) else _constant(a) for a in op.args]
         table[op.name] = names.new(op.name)
-        lines.append(f"    {table[op.name]} = {_expression(op.op, operands)}")
-        if all(a in flat for a in op.args if isinstance(a, str)):
+        made = _uniform(op) if op.op == UNIFORM else _expression(op.op, operands)
+        lines.append(f"    {table[op.name]} = {made}")
+        if op.op != UNIFORM and all(a in flat for a in op.args if isinstance(a, str)):
             flat.add(op.name)
     values = [table[a] for _, a in program.outputs if isinstance(a, str)]
     tail = "," if len(values) == 1 else ""
@@ -129,7 +151,8 @@ def print_function(
 
 
 def _size(program: Program) -> int:
-    return sum(len(definition(op.op).ops) if op.op in COMPOSITE else 1 for op in program.ops)
+    sizes = {UNIFORM: 10 * ROUNDS}
+    return sum(len(definition(op.op).ops) if op.op in COMPOSITE else sizes.get(op.op, 1) for op in program.ops)
 
 
 def print_called(functions: Iterable[Function]) -> str:
@@ -141,7 +164,13 @@ def print_called(functions: Iterable[Function]) -> str:
     ]
     needs_floor = called | {call for function in composites for call in function.calls}
     floor = [_FLOOR] if needs_floor & {"floor", "ceil"} else []
-    return "\n\n".join([*floor, *(function.text for function in composites)])
+    uniform = [_UNIFORM] if UNIFORM in called else []
+    return "\n\n".join([*floor, *uniform, *(function.text for function in composites)])
+
+
+def _uniform(op: Op) -> str:
+    draw = draw_of(op)
+    return f"snn_uniform({', '.join(DRAWN_ARGUMENTS)}, {draw.stream:#x}, {draw.block}, {draw.word})"
 
 
 def _constant(value: float | bool) -> str:

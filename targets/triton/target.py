@@ -78,7 +78,7 @@ class TritonTarget:
     def forward(self, scan: Scan, call: ForwardCall) -> ForwardResult:
         """Run ``scan`` from the first step to the last, in one launch."""
         steps, batch, size = call.shape
-        device = _device(call.inputs, call.states, call.coefs)
+        device = _device(call.inputs, call.states, call.coefs, _drawn(call))
         kernel = self._kernel(scan, forward_variant(call, is_flat), print_forward)
         result = allocate(call, partial(self._empty, dtype=torch.float32, device=device))
         count = _count(scan, batch, size)
@@ -94,6 +94,8 @@ class TritonTarget:
             if source.by_neuron:
                 args.append(size)
             args.append(count)
+            if source.random:
+                args.append(call.random)
             with on_device(device):
                 kernel.launch(count, steps, args)
         return result
@@ -101,7 +103,7 @@ class TritonTarget:
     def backward(self, scan: Scan, call: BackwardCall) -> BackwardResult:
         """Run the gradient of ``scan`` from the last step to the first, in one launch."""
         steps, batch, size = call.shape
-        device = _device(call.inputs, call.saved, call.coefs, tuple(call.grads.values()))
+        device = _device(call.inputs, call.saved, call.coefs, tuple(call.grads.values()), _drawn(call))
         kernel = self._kernel(scan, backward_variant(scan, call, is_flat), print_backward)
         source = kernel.source
         empty = partial(self._empty, dtype=torch.float32, device=device)
@@ -129,6 +131,8 @@ class TritonTarget:
             if source.by_neuron:
                 args.append(size)
             args.append(count)
+            if source.random:
+                args.append(call.random)
             with on_device(device):
                 kernel.launch(count, steps, args)
         states = tuple(starts[s] if s in starts else empty((batch, size)).zero_() for s in scan.states)
@@ -155,10 +159,14 @@ def _count(scan: Scan, batch: int, size: int) -> int:
     return count
 
 
+def _drawn(call: ForwardCall | BackwardCall) -> tuple[Tensor, ...]:
+    return () if call.random is None else (call.random,)
+
+
 def _device(*groups: tuple[Tensor, ...]) -> torch.device:
     tensor = next((t for group in groups for t in group), None)
     if tensor is None:
-        raise UnsupportedError("a scan without inputs, states and coefficients has no device to run on")
+        raise UnsupportedError("a scan without inputs, states, coefficients and random numbers has no device to run on")
     check_runnable(tensor)
     return tensor.device
 

@@ -86,7 +86,7 @@ def test_every_operation_on_awkward_numbers():
     values = {"a": pairs[:, 0].contiguous(), "b": pairs[:, 1].contiguous(), "n": pairs[:, 0].clamp(-126, 127).round()}
     ops, outputs = [], []
     for op, spec in OPS.items():
-        if spec.host_only or "bool" in spec.args:
+        if spec.host_only or spec.random or "bool" in spec.args:
             continue
         args = ("n",) if op == "exp2i" else ("a", "b")[: len(spec.args)]
         ops.append(Op(f"r_{op}", op, args))
