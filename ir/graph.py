@@ -281,8 +281,8 @@ class Graph:
         return found
 
     def states(self) -> dict[str, StateInfo]:
-        """Every state variable by name: those of the nodes, what delays and feedback edges hold, and where anything draws
-        random numbers ``"random"``: the seed and the number of the next step."""
+        """Every state variable by name: those of the nodes, then what delays and feedback edges hold; where random
+        numbers are drawn, also ``"random"``, the seed and the number of the next step."""
         found = {s.name: StateInfo(op.shape, s.init) for _, op in self.of_type(Elementwise) for s in op.states}
         for name, op in self.of_type(Connection):
             if op.depth:

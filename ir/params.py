@@ -64,12 +64,13 @@ def param(
     *,
     layout: str = "channel",
     constraint: str | None = None,
+    trainable: bool = True,
 ) -> Any:
-    """A dataclass field that declares a trainable parameter of a node class.
+    """A dataclass field that declares a parameter of a node class.
 
     With a default of None the parameter is optional: a node that is given none does not have it.
     """
-    declared = Param(value, layout, family, True, constraint)
+    declared = Param(value, layout, family, trainable, constraint)
     return field(default=value, metadata={"param": declared})
 
 

@@ -1,8 +1,8 @@
 """Random numbers that depend on nothing but where and when they are drawn: Philox 4x32-10, a counter-based generator.
 
-Source: Salmon, Moraes, Dror and Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3". The key is the run's seed; the
-counter holds the element (sequence and neuron), the time step, the node's stream and the number of the draw within the
-step. So every target draws the same numbers, in whatever order, and a backward pass draws them again.
+Source: Salmon, Moraes, Dror and Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3". The key is the run's seed;
+the counter holds the element (sequence and neuron), the time step, the node's stream and the number of the draw within
+the step. So every target draws the same numbers, in whatever order, and a backward pass draws them again.
 """
 
 from __future__ import annotations

@@ -156,7 +156,10 @@ def _evolve_shapes(
     handle: int, record: str, values: list[Tensor], inputs: list[Tensor], state: list[Tensor]
 ) -> list[Tensor]:
     steps, batch = inputs[0].shape[:2]
-    return [inputs[0].new_empty(shape) for shape in _shapes(handle, record, steps, batch)]
+    layout = _networks[handle].layout
+    held = {i + len(layout.outputs): info.dtype for i, info in enumerate(layout.states.values())}
+    shapes = enumerate(_shapes(handle, record, steps, batch))
+    return [inputs[0].new_empty(shape, dtype=getattr(torch, held.get(i, "float32"))) for i, shape in shapes]
 
 
 @torch.library.custom_op("snncompile::evolve_backward", mutates_args=())
@@ -172,8 +175,10 @@ def evolve_backward(
         with torch.enable_grad():
             results = _run(handle, record, leaves[:n], leaves[n : n + m], leaves[n + m :])
             pairs = [(r, g) for r, g in zip(results, grads, strict=True) if r.requires_grad]
-            found = torch.autograd.grad([r for r, _ in pairs], leaves, [g for _, g in pairs], allow_unused=True)
-        return [torch.zeros_like(t) if g is None else _own(g) for t, g in zip(leaves, found, strict=True)]
+            real = [t for t in leaves if t.requires_grad]  # whole numbers have no gradient
+            grads_of = torch.autograd.grad([r for r, _ in pairs], real, [g for _, g in pairs], allow_unused=True)
+            found = {id(t): g for t, g in zip(real, grads_of, strict=True) if g is not None}
+        return [_own(found[id(t)]) if id(t) in found else torch.zeros_like(t) for t in leaves]
 
     return _with_autograd(replay, tensors[0])
 
@@ -208,7 +213,9 @@ def _setup(ctx: Any, inputs: Any, output: Any) -> None:
 def _backward(ctx: Any, grads: list[Tensor]) -> Any:
     n, m = ctx.counts
     held = list(ctx.saved_tensors)
-    found = evolve_backward(ctx.handle, ctx.record, held[:n], held[n : n + m], held[n + m :], list(grads))
+    given = [torch.zeros(()) if g is None else g for g in grads]  # None for whole numbers, which have none
+    made = evolve_backward(ctx.handle, ctx.record, held[:n], held[n : n + m], held[n + m :], given)
+    found = [g if t.is_floating_point() else None for g, t in zip(made, held, strict=True)]
     return None, None, found[:n], found[n : n + m], found[n + m :]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +34,19 @@ def initial_state(
         name: first_random(seed, device) if name == RANDOM else _first(info, batch, device, value)
         for name, info in infos.items()
     }
+
+
+def checked_seed(seed: Any) -> int | None:
+    """``seed``, unless it can be none.
+
+    Raises:
+        InputError: naming the range.
+    """
+    if seed is None:
+        return None
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) < 2**63:
+        raise InputError(f"seed is a whole number from 0 to 2**63 - 1, not {seed!r}")
+    return int(seed)
 
 
 def _first(info: StateInfo, batch: int, device: torch.device, value: Callable[[str], Tensor]) -> Tensor:

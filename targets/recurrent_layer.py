@@ -86,13 +86,14 @@ def run_layer(ev: Evaluation, layer: Layer, target: RecurrentTarget, events: Eve
     bound = ev.bind(layer.neurons)
     store, sums = ev.wanted(layer.neurons)
     weight, bias = folded(ev.graph.op(layer.connection), ev.params(layer.connection))
+    inputs = [None if p == layer.port else _flat(ev, e, shape) for p, e in edges.items()]
     call = RecurrentForwardCall(
         port=layer.port,
         source=layer.source,
         weight=weight.float(),
         bias=None if bias is None else bias.float(),
         start=ev.r.state[layer.feedback].reshape(shape[1:]).float().contiguous(),
-        inputs=(*(None if p == layer.port else _flat(ev, e, shape) for p, e in edges.items()), *_drawn(ev, bound, shape)),
+        inputs=tuple([*inputs, *_drawn(ev, bound, shape)]),
         coefs=bound.coefs,
         states=tuple(ev.r.state[s.name].reshape(shape[1:]).float().contiguous() for s in op.states),
         shape=shape,

@@ -56,7 +56,7 @@ class Leaky(Membrane):
 
 @dataclass(frozen=True, eq=False)
 class SpikingNeuron(Membrane):
-    """Base: leak, input, noise, bias, spikes, reset, in this order. A neuron differs in its leak and in :meth:`level`."""
+    """Base: leak, input, noise, bias, spikes, reset, in this order. A neuron has its own leak and :meth:`level`."""
 
     _: KW_ONLY
     threshold: Any = param(1.0, "thresholds", constraint="positive")

@@ -19,8 +19,8 @@ from snncompile.ir.types import SignalType
 class IF(Resettable):
     """Integrate-and-fire neuron: :class:`LIF` without the leak.
 
-    Each step: ``v = v + x``; ``v = (v + noise) + bias``; ``s = spike(v, threshold)``; reset. Everything else, with all options
-    but ``tau_mem`` and ``v_leak``, is as in :class:`LIF`.
+    Each step: ``v = v + x``; ``v = (v + noise) + bias``; ``s = spike(v, threshold)``; reset. Everything else, with all
+    options but ``tau_mem`` and ``v_leak``, is as in :class:`LIF`.
 
     Shapes: input and output ``(batch, time, *features)``. State ``v``, initially ``v0``.
     """
@@ -34,7 +34,7 @@ class LIF(Resettable, Leaky):
 
     1. ``v = v * exp(-dt/tau_mem)``; with ``v_leak``, ``v = (v - v_leak) * exp(-dt/tau_mem) + v_leak``
     2. ``v = v + x``
-    3. ``v = (v + noise) + bias``, with ``noise = noise_std * sqrt(dt) * N(0, 1)``; no such term where ``noise_std`` is 0
+    3. ``v = (v + noise) + bias``, ``noise = noise_std * sqrt(dt) * N(0, 1)``; without noise where ``noise_std`` is 0
     4. ``s = floor(v/threshold)`` where ``v >= threshold``, else 0, and at most ``max_spikes_per_dt``: several spikes in
        one step are normal
     5. ``v = v - s * threshold``, or ``v = reset`` where ``s > 0``
@@ -111,8 +111,8 @@ class ALIF(SpikingNeuron, Leaky):
         beta: how far full activity raises the threshold, at least 0; family ``betas``, one per channel. Default 1.8.
         threshold: threshold at rest, greater than 0; family ``thresholds``, one per channel. Default 1.
 
-    ``v_leak``, ``bias``, ``v0``, ``refractory``, ``surrogate``, ``strict`` and ``detach_reset`` are as in :class:`LIF`, and
-    ``noise_std`` too.
+    ``v_leak``, ``bias``, ``noise_std``, ``v0``, ``refractory``, ``surrogate``, ``strict`` and ``detach_reset`` are as
+    in :class:`LIF`.
     """
 
     tau_adapt: Any = param(200 * MS, "taus", constraint="positive")

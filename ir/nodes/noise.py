@@ -35,7 +35,7 @@ def normal() -> Tensor:
 
 
 def increment(std: Tensor, dt: float) -> Tensor:
-    """``std * sqrt(dt) * N(0, 1)``: what a Wiener process whose deviation is ``std`` after one second gains in ``dt``."""
+    """``std * sqrt(dt) * N(0, 1)``: what a Wiener process that deviates by ``std`` after one second gains in ``dt``."""
     return (std * math.sqrt(dt)) * normal()
 
 
@@ -53,7 +53,7 @@ class Noisy(ElementwiseNode):
         return self.noise_std is not None and not (is_number and self.noise_std == 0)
 
     def declared(self) -> dict[str, Param]:
-        """``noise_std`` is one value for all unless it is an array or a Param, and not trained unless a Param says so."""
+        """``noise_std``: one value for all unless it is an array, and not trained unless a Param says so."""
         params = super().declared()
         if self.noisy:
             params["noise_std"] = Param(None, "scalar", "noise_stds", False, "nonnegative").overridden(self.noise_std)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -16,19 +16,11 @@ from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import Location, ModelError
 from snncompile.ir.nodes.base import ElementwiseNode
 from snncompile.ir.nodes.noise import normal, uniform
-from snncompile.ir.params import Param
+from snncompile.ir.params import Param, param
 from snncompile.ir.types import SignalType
 
 #: Largest ``max`` of Poisson counts: each costs a comparison.
 MAX_POISSON = 64
-
-
-def fixed(family: str, constraint: str | None = None, default: Any = None) -> Any:
-    """A dataclass field that declares a parameter which is not trained: no gradient flows through what is drawn."""
-    declared = Param(default, "scalar", family, False, constraint)
-    return field(metadata={"param": declared}) if default is None else field(
-        default=default, metadata={"param": declared}
-    )
 
 
 def poisson(rate: Tensor, most: int) -> Tensor:
@@ -103,8 +95,8 @@ class Source(ElementwiseNode):
 class Poisson(Source, Rated):
     """Independent Poisson spike trains.
 
-    Each step a neuron spikes ``n`` times, ``n`` from the Poisson distribution of mean ``rate * dt``, cut at ``max``. With
-    ``max`` of 1 it spikes once with probability ``rate * dt``.
+    Each step a neuron spikes ``n`` times, ``n`` from the Poisson distribution of mean ``rate * dt``, cut at ``max``.
+    With ``max`` of 1 it spikes once with probability ``rate * dt``.
 
     Shapes: output ``(batch, time, *shape)``. No gradient flows through it.
 
@@ -114,9 +106,9 @@ class Poisson(Source, Rated):
         max: the most spikes in one step, up to 64. Default 1.
     """
 
-    rate: Any = fixed("rates", "nonnegative")
     shape: tuple[int, ...]
     _: KW_ONLY
+    rate: Any = param(0.0, "rates", layout="scalar", constraint="nonnegative", trainable=False)
     max: int = 1
 
     def outputs(self, inputs: Mapping[str, SignalType]) -> Mapping[str, SignalType]:
@@ -140,8 +132,9 @@ class Bernoulli(Source):
         shape: the feature shape.
     """
 
-    p: Any = fixed("probabilities", "nonnegative")
     shape: tuple[int, ...]
+    _: KW_ONLY
+    p: Any = param(0.0, "probabilities", layout="scalar", constraint="nonnegative", trainable=False)
 
     def check(self) -> None:
         """Settings that make no sense."""
@@ -170,9 +163,10 @@ class Normal(Source):
         shape: the feature shape.
     """
 
-    mean: Any = fixed("means")
-    std: Any = fixed("noise_stds", "nonnegative")
     shape: tuple[int, ...]
+    _: KW_ONLY
+    mean: Any = param(0.0, "means", layout="scalar", trainable=False)
+    std: Any = param(1.0, "noise_stds", layout="scalar", constraint="nonnegative", trainable=False)
 
     def outputs(self, inputs: Mapping[str, SignalType]) -> Mapping[str, SignalType]:
         """The current."""
@@ -192,12 +186,13 @@ class PoissonEncoder(Rated):
     Shapes: input and output ``(batch, time, *features)``. No gradient flows through it.
 
     Attributes:
-        max_rate: spikes a second for an input of 1, at least 0; family ``rates``, one for all; not trained.
+        max_rate: spikes a second for an input of 1, at least 0; family ``rates``, one for all; not trained. The
+            default is 100.
         max: the most spikes in one step, up to 64. Default 1.
     """
 
     rate_name: ClassVar[str] = "max_rate"
-    max_rate: Any = fixed("rates", "nonnegative")
+    max_rate: Any = param(100.0, "rates", layout="scalar", constraint="nonnegative", trainable=False)
     _: KW_ONLY
     max: int = 1
 

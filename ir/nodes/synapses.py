@@ -42,16 +42,17 @@ def exponential(isyn: Tensor, x: Tensor, tau: Tensor, dt: float) -> Tensor:
 class ExpSyn(Noisy):
     """Exponential synapse.
 
-    Each step, ``isyn' = (isyn + (x + noise)) * exp(-dt/tau)``; the output is ``isyn'``. A spike's effect is thus already decayed
-    by one step when it is first seen. Source: Rockpool, ``rockpool.nn.modules.ExpSynTorch`` (the order is its code's).
+    Each step, ``isyn' = (isyn + (x + noise)) * exp(-dt/tau)``; the output is ``isyn'``. A spike's effect is thus
+    already decayed by one step when it is first seen. Source: Rockpool, ``rockpool.nn.modules.ExpSynTorch`` (the order
+    is its code's).
 
     Shapes: input and output ``(batch, time, *features)``. State ``isyn``, initially 0.
 
     Attributes:
         tau: time constant in seconds, greater than 0; family ``taus``, one per channel. Default 10 ms.
-        noise_std: ``noise`` is ``noise_std * sqrt(dt) * N(0, 1)``: its sum deviates by ``noise_std`` after one second. At
-            least 0; family ``noise_stds``, one for all, not trained unless a Param says so. Default 0: no noise, and no
-            parameter.
+        noise_std: ``noise`` is ``noise_std * sqrt(dt) * N(0, 1)``: its sum deviates by ``noise_std`` after one second.
+            At least 0; family ``noise_stds``, one for all, not trained unless a Param says so. Default 0: no noise, and
+            no parameter.
     """
 
     tau: Any = param(10 * MS, "taus", constraint="positive")

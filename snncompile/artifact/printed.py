@@ -71,6 +71,7 @@ def printed_kernels(graph: Graph, save_some: bool, target: str = "triton") -> li
 
 
 def _of_graph(compiled: Graph, save_some: bool) -> Iterator[Printed]:
+    from snncompile.targets.drawn import reading
     from snncompile.targets.scan import make_scan
     from snncompile.targets.triton.aot import scan_kernels
 
@@ -80,7 +81,7 @@ def _of_graph(compiled: Graph, save_some: bool) -> Iterator[Printed]:
         per_neuron = [role for role, p in op.params.items() if p.shape != ()]
         read = _read(compiled, name, scan.results)
         if name in layers:
-            for role, source in _layer_kernels(compiled, layers[name], scan, read, per_neuron).items():
+            for role, source in _layer_kernels(compiled, layers[name], reading(scan), read, per_neuron).items():
                 yield Printed(name, f"{name}_{role}", source, op.size)
             continue
         for role, source in scan_kernels(scan, read, per_neuron).items():
@@ -98,6 +99,7 @@ def _layers(compiled: Graph) -> dict[str, Layer]:
 
 def _c_of_graph(compiled: Graph, save_some: bool) -> Iterator[Printed]:
     from snncompile.targets.c.sources import event_sources, layer_sources, scan_sources
+    from snncompile.targets.drawn import reading
     from snncompile.targets.scan import make_scan, one_number
 
     for name, op in compiled.of_type(Connection):
@@ -113,7 +115,7 @@ def _c_of_graph(compiled: Graph, save_some: bool) -> Iterator[Printed]:
         if name in layers:
             layer = layers[name]
             bias = "bias" in compiled.op(layer.connection).params
-            sources = layer_sources(scan, layer.port, layer.source, bias, read, one, one_back)
+            sources = layer_sources(reading(scan), layer.port, layer.source, bias, read, one, one_back)
         else:
             sources = scan_sources(scan, read, one, one_back, save_some)
         for role, source in sources.items():

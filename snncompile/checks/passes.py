@@ -95,4 +95,4 @@ def _relative(want: Tensor | None, got: Tensor) -> float:
     """The norm-relative distance of two tensors."""
     if want is None:
         return math.inf if float(got.norm()) else 0.0
-    return float((got - want).norm()) / max(float(want.norm()), 1e-6)
+    return float((got - want).double().norm()) / max(float(want.double().norm()), 1e-6)

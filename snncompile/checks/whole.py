@@ -91,6 +91,7 @@ def _run(
     sizes: dict[str, Any] = {} if given else {"steps": sample.steps, "batch": sample.batch}
     inputs = {n: x.transpose(0, 1).to(device) for n, x in given.items()}
     with torch.no_grad():
-        out, _, records = twin.evolve(**inputs, **sizes, record=record)
+        start = twin.initial_state(sample.batch, seed=0)
+        out, _, records = twin.evolve(**inputs, **sizes, state=start, record=record)
     outputs = list(out.values()) if isinstance(out, dict) else list(out) if isinstance(out, tuple) else [out]
     return [y.cpu() for y in outputs], list(records.values())

@@ -46,6 +46,9 @@ def command(
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=0, help="Length, for a model without inputs.")] = None,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Batch, for a model without inputs.")] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Of the random numbers, for a model that draws some.")
+    ] = 0,
     as_json: AsJson = False,
 ) -> int:
     """Run an artifact on an input and show, or write, what comes out."""
@@ -73,6 +76,7 @@ def command(
         net = net.to(placed.device).eval()
         given = {name: torch.from_numpy(x).to(placed.device) for name, x in inputs.items()}
         held = None if before is None else {n: torch.from_numpy(v).to(placed.device) for n, v in before.items()}
+        torch.manual_seed(seed)
         with torch.no_grad():
             result, after, records = net.evolve(state=held, record=record, steps=steps, batch=batch, **given)
     for text in placed.notes:
@@ -82,6 +86,7 @@ def command(
     if not _finite([*arrays.values(), *after.values()]):
         from snncompile.finite import first_non_finite
 
+        torch.manual_seed(seed)  # the same random numbers again
         with torch.no_grad():
             bad = first_non_finite(net, given, held, steps, batch)
     if out is not None:

@@ -22,7 +22,7 @@ def Poisson(rate: Any, shape: int | tuple[int, ...], *, max: int = 1, name: str 
         name: name of the node, which decides the numbers it draws.
     """
     where = caller()
-    return _source(sources.Poisson(rate, _shape(shape, where), max=max, name=name), "snn.Poisson", where)
+    return _source(sources.Poisson(_shape(shape, where), rate=rate, max=max, name=name), "snn.Poisson", where)
 
 
 def Bernoulli(p: Any, shape: int | tuple[int, ...], *, name: str | None = None) -> Signal:
@@ -34,7 +34,7 @@ def Bernoulli(p: Any, shape: int | tuple[int, ...], *, name: str | None = None) 
         name: name of the node, which decides the numbers it draws.
     """
     where = caller()
-    return _source(sources.Bernoulli(p, _shape(shape, where), name=name), "snn.Bernoulli", where)
+    return _source(sources.Bernoulli(_shape(shape, where), p=p, name=name), "snn.Bernoulli", where)
 
 
 def Normal(mean: Any, std: Any, shape: int | tuple[int, ...], *, name: str | None = None) -> Signal:
@@ -47,7 +47,7 @@ def Normal(mean: Any, std: Any, shape: int | tuple[int, ...], *, name: str | Non
         name: name of the node, which decides the numbers it draws.
     """
     where = caller()
-    return _source(sources.Normal(mean, std, _shape(shape, where), name=name), "snn.Normal", where)
+    return _source(sources.Normal(_shape(shape, where), mean=mean, std=std, name=name), "snn.Normal", where)
 
 
 def _shape(shape: Any, where: Location | None) -> tuple[int, ...]:

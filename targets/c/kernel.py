@@ -153,7 +153,8 @@ class Writer(Lines):
         about = "seed and number of the first step, for random numbers"
         pointer = "const int64_t *random"
         self.arguments.append(Argument(pointer, "random, (uint32_t)at", f"{pointer}, uint32_t element", "p", about))
-        self.line(1, "const uint32_t seed_low = (uint32_t)random[0], seed_high = (uint32_t)((uint64_t)random[0] >> 32);")
+        self.line(1, "const uint32_t seed_low = (uint32_t)random[0];")
+        self.line(1, "const uint32_t seed_high = (uint32_t)((uint64_t)random[0] >> 32);")
 
     def moment(self, depth: int, functions: Iterable[Function | None]) -> None:
         """Inside a loop over ``t``: the number of the step, if one of ``functions`` draws."""

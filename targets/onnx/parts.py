@@ -15,6 +15,7 @@ from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import InterchangeError
 from snncompile.ir.graph import Graph, Input, Ref, StateInfo
 from snncompile.ir.plasticity import Plasticity
+from snncompile.ir.random import draws_in
 from snncompile.ir.types import SignalType
 
 if TYPE_CHECKING:
@@ -91,6 +92,13 @@ def refuse_unknown(graph: Graph) -> None:
         ):
             kind = getattr(op, "kind", type(op).__name__)
             raise InterchangeError(f"{kind} cannot be written as ONNX", node=name, where=graph.where(name))
+        if isinstance(op, Elementwise) and draws_in(op.forward):
+            raise InterchangeError(
+                "it draws random numbers, which ONNX cannot repeat: set noise_std=0, or make a source an input of the"
+                " model",
+                node=name,
+                where=graph.where(name),
+            )
         for edge in graph.inputs_of(name).values():
             if edge.delay > 1:
                 said = f"the feedback {edge.feedback!r}, {edge.delay} steps late, cannot be written as ONNX"

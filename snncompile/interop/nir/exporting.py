@@ -20,6 +20,7 @@ from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import InterchangeError
 from snncompile.ir.graph import Edge, Input, Ref
 from snncompile.ir.plasticity import Plasticity
+from snncompile.ir.random import draws_in
 
 if TYPE_CHECKING:
     from snncompile.network import Network
@@ -112,6 +113,8 @@ class _Writer:
         self.sums = {n for n in self.graph.names if self._is_plain_sum(n)}
         for name in self.graph.names:
             op = self.graph.op(name)
+            if isinstance(op, Elementwise) and op.inputs and draws_in(op.forward):
+                self.to.lose("it has noise (set noise_std=0)", name)
             if isinstance(op, Input):
                 self.nodes[name] = self.nir.Input(np.array(op.type.shape))
             elif isinstance(op, Plasticity):
