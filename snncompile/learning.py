@@ -89,6 +89,8 @@ class LearningNetwork:
             InputError: where ``state`` lacks a weight that learns, or has one of another shape.
         """
         self._must_learn("commit")
+        if not isinstance(state, Mapping):
+            raise InputError(f"commit takes the state that evolve or step returned, not a {type(state).__name__}")
         for name in self.layout.learned:
             own = self.value(name)
             if name not in state:

@@ -15,8 +15,6 @@ from pathlib import Path
 import networkx as nx
 import pytest
 
-import snncompile
-
 ROOT = Path(__file__).resolve().parent.parent
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
 PACKAGE_DIRS: dict[str, str] = SETUPTOOLS["package-dir"]
@@ -216,9 +214,3 @@ except SystemExit as stop:
     assert not stop.code, stop.code
 """
     assert loaded_by(run, tmp_path) == []
-
-
-def test_no_public_name_is_a_submodule_of_another_meaning() -> None:
-    """Importing `snncompile.x` sets `snncompile.x`, over a public name that was there."""
-    clash = [name for name in snncompile._NAMES if f"snncompile.{name}" in MODULES]
-    assert not clash, f"rename the modules: {clash}"

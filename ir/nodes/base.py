@@ -52,10 +52,10 @@ class Node:
                 )
         placed = [f.name for f in fields(cls) if f.init and not f.kw_only]
         if len(args) > len(placed):
-            takes = f"only {', '.join(placed)}" if placed else "nothing"
+            takes = f"only {', '.join(placed)} by place, and all else" if placed else "everything"
+            what = ", ".join(repr(value)[:40] for value in args[len(placed) :])
             raise ModelError(
-                f"{cls.__name__} takes {takes} by place, and all else by name, but {len(args)} values stand there"
-                f"{cls.misplaced_hint}",
+                f"{cls.__name__} takes {takes} by name: say what {what} is, name=value{cls.misplaced_hint}",
                 where=caller(),
             )
         return super().__new__(cls)

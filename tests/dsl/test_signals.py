@@ -43,8 +43,11 @@ def test_arithmetic():
         (lambda x: abs(x), "anything else belongs in a node of your own"),
         (lambda x: snn.LIF() >> x, "the signal stands on the left: `signal >> node`"),
         (lambda x: snn.LIF() >> snn.LI() >> x, "the signal stands on the left: `signal >> node`"),
-        (lambda x: x >> snn.LIF(3e-3, 1.0), "LIF takes only tau_mem by place, and all else by name, but 2 values"),
-        (lambda x: x >> snn.Linear(3, 4), r"only out by place.*\. The size of its input is not among them"),
+        (lambda x: x >> snn.LIF(3e-3, 1.0), r"LIF takes only tau_mem by place, and all else by name: say what 1\.0 is"),
+        (
+            lambda x: x >> snn.Linear(3, 4),
+            r"only out by place, and all else by name: say what 4 is, name=value\. The size of its input is not among",
+        ),
         (lambda x: x >> snn.ALIF(1, 2, 3, 4), "ALIF takes only"),
         (lambda x: torch.relu(x), "torch's relu takes tensors, and a signal holds no data yet"),
         (lambda x: x >> snn.LIF(name=3), "name= is text, not 3"),

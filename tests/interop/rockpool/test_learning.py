@@ -60,6 +60,12 @@ def test_nodes_run_with_the_weights_of_the_state(learning: NetworkModule) -> Non
         learning.stdp.evolve(x)
 
 
+def test_commit_takes_a_state(learning: NetworkModule) -> None:
+    net = learning.to_torch()
+    with pytest.raises(snn.InputError, match="commit takes the state that evolve or step returned, not a tuple"):
+        net.commit(net.learn(torch.ones(5, 6)))
+
+
 def test_the_rest_of_the_interface(learning: NetworkModule) -> None:
     assert "eta_plus" in learning.stdp.simulation_parameters() and "weight" not in learning.stdp.parameters()
     graph = learning.as_graph()
