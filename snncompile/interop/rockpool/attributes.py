@@ -55,6 +55,8 @@ def of_node(graph: Graph, node: str) -> dict[str, Attribute]:
             found[free] = Attribute(free, STATE, _family(op, local, info, parameters), name)
     settings = {"dt": graph.dt, **_settings(op)} if isinstance(op, Elementwise) else dict(getattr(op, "attrs", {}))
     for setting, value in settings.items():
+        if setting in own:
+            continue  # given as a parameter
         free = f"{setting}_setting" if setting in found else setting
         found[free] = Attribute(free, SIMULATION, None, "", value)
     return found
@@ -67,12 +69,14 @@ def signals_of(graph: Graph, node: str) -> dict[str, Edge]:
 
 
 def of_network(graph: Graph, nodes: Mapping[str, Any]) -> dict[str, Attribute]:
-    """The attributes of the network itself: its time step, and the states that belong to no node (feedbacks)."""
+    """The attributes of the network itself: its time step, and the states that belong to no node: feedbacks, and where
+    its random numbers are."""
     found = {"dt": Attribute("dt", SIMULATION, None, "", graph.dt)}
     parameters = graph.parameters()
     for name, info in graph.states().items():
         if name.partition(".")[0] not in nodes or "." not in name:
-            family = parameters[info.parameter].family if info.parameter else "feedbacks"
+            shared = "counters" if info.dtype != "float32" else "feedbacks"
+            family = parameters[info.parameter].family if info.parameter else shared
             found[name] = Attribute(name, STATE, family, name)
     return found
 
