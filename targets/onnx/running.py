@@ -52,7 +52,7 @@ def evaluator(path: Path) -> Session:
     from onnx.reference import ReferenceEvaluator
 
     opset = next(i.version for i in onnx.load(path, load_external_data=False).opset_import if not i.domain)
-    session = ReferenceEvaluator(str(path), new_ops=_of_old_opsets() if opset < 19 else None)
+    session = ReferenceEvaluator(str(path), new_ops=_of_old_opsets(opset))
 
     def run(feeds: Arrays) -> dict[str, np.ndarray]:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -62,8 +62,11 @@ def evaluator(path: Path) -> Session:
     return run
 
 
-def _of_old_opsets() -> list[type]:
-    """Operators that the evaluator has only from operator set 19 on, as they were before, for int8."""
+def _of_old_opsets(opset: int) -> list[type]:
+    """Operators that the evaluator lacks, or gets wrong, in operator sets below 19.
+
+    It has the first two from 19 on only (here for int8); of the third, below 14, it takes the statistics of the data.
+    """
     from onnx.reference.op_run import OpRun
 
     class QuantizeLinear(OpRun):
@@ -82,7 +85,17 @@ def _of_old_opsets() -> list[type]:
             offset = 0 if zero is None else zero.astype(np.float32)
             return ((x.astype(np.float32) - offset) * wide,)
 
-    return [QuantizeLinear, DequantizeLinear]
+    class BatchNormalization(OpRun):
+        op_domain = ""
+
+        def _run(
+            self, x: np.ndarray, *given: np.ndarray, epsilon: float = 1e-5, **_: float
+        ) -> tuple[np.ndarray]:
+            scale, bias, mean, var = (v.reshape(-1, *(1,) * (x.ndim - 2)) for v in given)
+            return (((x - mean) / np.sqrt(var + np.float32(epsilon)) * scale + bias).astype(x.dtype),)
+
+    made: list[type] = [QuantizeLinear, DequantizeLinear] if opset < 19 else []
+    return [*made, BatchNormalization] if opset < 14 else made
 
 
 def drive(

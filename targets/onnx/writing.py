@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import onnx
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from snncompile.ir.errors import InterchangeError
@@ -42,9 +43,12 @@ def replacing(path: Path) -> Iterator[Path]:
         try:
             yield made
             data = data_file(made)
+            stale = not data.exists() and _has_data(path)
             if data.exists():
                 os.replace(data, data_file(path))
             os.replace(made, path)
+            if stale:
+                data_file(path).unlink()
         except OSError as err:
             raise InterchangeError(f"{path} cannot be written: {err.strerror or err}") from None
     finally:
@@ -54,6 +58,18 @@ def replacing(path: Path) -> Iterator[Path]:
 def data_file(path: Path) -> Path:
     """Where the weights of a large model lie: beside it."""
     return path.with_name(f"{path.name}.data")
+
+
+def _has_data(path: Path) -> bool:
+    """Whether the model that stands at ``path`` has its weights in the file beside it."""
+    if not path.is_file() or not data_file(path).is_file():
+        return False
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception:  # no model: the file beside it is somebody's
+        return False
+    places = {e.value for t in model.graph.initializer for e in t.external_data if e.key == "location"}
+    return data_file(path).name in places
 
 
 def save(model: ModelProto, initializers: Mapping[str, np.ndarray], path: Path) -> None:

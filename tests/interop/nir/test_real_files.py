@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import snncompile as snn
+from snncompile.checks.running import random_sample
+from snncompile.checks.targets import check_target
 
 
 def columns(real, name):
@@ -70,6 +72,46 @@ def test_a_trained_convolutional_network(real, both, equations, rng):
             # float32 products against float64 ones: a membrane may lie within rounding of the threshold
             assert np.mean(layers[i] != wanted) < 1e-3 and wanted.sum() > 10
     assert np.mean(y != wanted) < 0.03
+
+
+@pytest.mark.parametrize("target", ["torch", "c", "triton"])
+@pytest.mark.parametrize(
+    ("name", "options", "steps"),
+    [
+        ("lif_norse.nir", {"dt": 1e-4}, 40),
+        ("lif_norse.nir", {"dt": 1e-4, "method": "euler"}, 40),
+        ("two_lif_neurons.nir", {"dt": 1e-3}, 40),
+        ("two_lif_neurons.nir", {"dt": 1e-3, "method": "euler", "reset": "subtract"}, 40),
+        ("cnn_sinabs.nir", {"dt": 1.0}, 3),
+    ],
+)
+def test_every_target_gives_the_same_bits(real, name, options, steps, target, monkeypatch):
+    """Spikes and states of every scan, gradients, and the whole network; Triton's kernels in its interpreter."""
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    net = snn.from_nir(real / name, target="torch", **options)
+    slow = target == "triton" and steps < 10  # 20,000 neurons, in an interpreter
+    sample = random_sample(net.graph.input_types(), 1 if slow else steps, 1 if slow else 2, 0)
+    with np.errstate(all="ignore"):  # the interpreter computes with numpy
+        found = {check.name: check for check in check_target(net, target, sample)}
+    assert len(found) == 3 and all(check.status == "ok" for check in found.values()), found
+    assert "bit-identical" in found[f"{target}: spikes and states"].detail
+
+
+@pytest.mark.parametrize(("name", "dt"), [("lif_norse", 1e-4), ("two_lif_neurons", 1e-3), ("cnn_sinabs", 1.0)])
+def test_export_to_onnx(real, name, dt, tmp_path):
+    net = snn.from_nir(real / f"{name}.nir", dt=dt, target="torch")
+    for form, steps in (("scan", None), ("step", None), ("unrolled", 2)):
+        made = net.to_onnx(tmp_path / "net.onnx", form, steps=steps)
+        assert [who for who, _ in made.checks] == ["onnx.checker", "ONNX Runtime", "reference evaluator"]
+
+
+@pytest.mark.parametrize("arch", ["sm_90", "gfx942"])
+def test_compile_ahead_of_time(real, arch, tmp_path):
+    from snncompile.artifact.saving import save_network
+
+    net = snn.from_nir(real / "cnn_sinabs.nir", dt=1.0, target="triton")
+    save_network(net, tmp_path / "net.snn", archs=[arch])
+    assert any(p.suffix in (".cubin", ".hsaco") for p in (tmp_path / "net.snn" / "kernels").rglob("*"))
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,29 @@ def test_large_weights_lie_beside(tmp_path, monkeypatch):
             np.testing.assert_array_equal(held[name], value.numpy())
 
 
+def test_weights_that_lay_beside_are_removed_with_their_model(tmp_path, monkeypatch):
+    net = snn.compile(models.images, target="torch").eval()
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "LARGEST", 2000)
+        net.to_onnx(tmp_path / "net.onnx", check=False)
+        (tmp_path / "other.onnx.data").write_bytes(b"somebody's")
+        (tmp_path / "other.onnx").write_bytes(b"no model")
+    for name in ("net", "other"):
+        net.to_onnx(tmp_path / f"{name}.onnx", check=False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["net.onnx", "other.onnx", "other.onnx.data"]
+
+
+@pytest.mark.parametrize("form", ["scan", "step", "unrolled"])
+def test_quantised_weights_lie_beside_too(form, tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "LARGEST", 2000)
+    net = snn.compile(models.images, target="torch").eval()
+    (shape,) = (t.shape for t in net.graph.input_types().values())
+    steps = 3 if form == "unrolled" else None
+    made = net.to_onnx(tmp_path / "q.onnx", form, steps=steps, quantize="int8", calibrate=np.ones((2, 3, *shape)))
+    assert len(made.checks) == 3
+    assert made.bytes == made.quantization.bytes_after == sum(p.stat().st_size for p in tmp_path.iterdir())
+
+
 def test_training_mode_exports_evaluation(tmp_path):
     net = snn.compile(models.images, target="torch")
     net.train().to_onnx(tmp_path / "a.onnx", check=False)

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 import snncompile as snn
 from snncompile import ms
 from snncompile.ir.exact import COMPOSITE, exp2i
+from snncompile.targets.onnx import opsets
 from snncompile.targets.onnx.functions import DOMAIN, Functions
 
 from ...ir import models
@@ -94,6 +95,14 @@ def test_export_is_checked(model, form, tmp_path):
     torch.manual_seed(0)
     made = snn.compile(model, target="torch").to_onnx(tmp_path / "net.onnx", form[0], steps=form[1])
     assert all("whole network" in found for _, found in made.checks[1:])
+
+
+@pytest.mark.parametrize("model", MODELS, ids=[m.name for m in MODELS])
+def test_the_lowest_operator_set_is_honoured(model, tmp_path):
+    made = snn.compile(model, target="torch").to_onnx(tmp_path / "net.onnx", opset=opsets.LOWEST)
+    file = onnx.load(tmp_path / "net.onnx")
+    used = [*file.opset_import, *(i for f in file.functions for i in f.opset_import)]
+    assert {i.version for i in used if not i.domain} == {opsets.LOWEST} and len(made.checks) == 3
 
 
 def test_conv_net(runner, tmp_path):
