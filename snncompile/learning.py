@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from snncompile.eager import eager
 from snncompile.ir.connection import Connection
 from snncompile.ir.errors import InputError, Location, ModelError
 from snncompile.ir.graph import Graph
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 class LearningNetwork:
     """What a compiled network has for learning. Its weights that learn belong to the state of a run."""
 
+    @eager
     def learn(
         self: Any,
         *inputs: Any,
