@@ -34,7 +34,8 @@ class PlasticForwardCall:
         weight: ``(N, M)`` float32 contiguous: before the first step. Not to be written to.
         bias: ``(N,)`` contiguous, or None.
         x: ``(T, B, M)`` float32, any strides: what the connection multiplies and the rule watches; any numbers.
-        inputs: one tensor per input of the scan, ``(T, B, N)`` float32, any strides; None for ``port``.
+        inputs: one tensor per input of the scan, ``(T, B, N)`` float32, any strides; None for ``port``. What neurons
+            draw at random is among them (:func:`snncompile.targets.drawn.reading`).
         coefs: as in a scan's forward call.
         states: as in a scan's forward call, ``(B, N)`` contiguous.
         traces: trace -> its value before the first step, contiguous: ``(B, M)``, ``(B, N)`` or ``(B, N, M)``.

@@ -15,10 +15,12 @@ from snncompile.ir.connection import Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Edge, Graph, Ref, Region
 from snncompile.ir.plasticity import Plasticity
+from snncompile.targets.drawn import reading
 from snncompile.targets.evaluation import Evaluation
 from snncompile.targets.plastic import refuse_gradient
 from snncompile.targets.plastic_call import PlasticForwardCall, PlasticTarget
 from snncompile.targets.plastic_rule import make_rule
+from snncompile.targets.recurrent_layer import drawn
 from snncompile.targets.registry import make_target
 from snncompile.targets.scan import make_scan
 
@@ -72,7 +74,7 @@ def match(graph: Graph, region: Region) -> PlasticLayer | str:
 def why_not(ev: Evaluation, layer: PlasticLayer, target: PlasticTarget) -> str:
     """Why ``target`` has no kernel for ``layer`` in this run, or ""."""
     op = ev.graph.op(layer.connection)
-    scan, rule = ev.prepared.scans[layer.neurons].scan, ev.prepared.rules[layer.rule].rule
+    scan, rule = reading(ev.prepared.scans[layer.neurons].scan), ev.prepared.rules[layer.rule].rule
     return target.why_not(scan, rule, op.params["weight"].shape, ev.r.batch)
 
 
@@ -81,7 +83,7 @@ def planned(graph: Graph, layer: PlasticLayer, target: str) -> str:
     plastic: PlasticTarget | None = getattr(make_target(target), "plastic", None)
     if plastic is None:
         return f"{target} has no kernel for a layer that learns"
-    scan, rule = make_scan(layer.neurons, graph.op(layer.neurons)), make_rule(layer.rule, graph.op(layer.rule))
+    scan, rule = reading(make_scan(layer.neurons, graph.op(layer.neurons))), make_rule(layer.rule, graph.op(layer.rule))
     return plastic.why_not(scan, rule, graph.op(layer.connection).params["weight"].shape)
 
 
@@ -109,16 +111,16 @@ def _run(ev: Evaluation, layer: PlasticLayer, target: PlasticTarget) -> None:
     bias = ev.params(layer.connection).get("bias")
     product = Ref(layer.connection)
     read_outside = product in {ref for _, ref in ev.graph.outputs} or len(ev.graph.consumers(layer.connection)) > 1
+    shape = (steps, batch, op.size)
+    feeds = ev.prepared.inputs[layer.neurons]
+    inputs = [None if port == layer.port else _flat(ev, edge, shape) for port, edge in feeds.items()]
     call = PlasticForwardCall(
         port=layer.port,
         source=layer.source,
         weight=ev.r.state[rule.weight.name].float().contiguous(),
         bias=None if bias is None else bias.float().contiguous(),
         x=ev.course(edges["pre"]).float(),
-        inputs=tuple(
-            None if port == layer.port else _flat(ev, edge, (steps, batch, op.size))
-            for port, edge in ev.prepared.inputs[layer.neurons].items()
-        ),
+        inputs=tuple([*inputs, *drawn(ev, bound, shape)]),
         coefs=bound.coefs,
         states=tuple(ev.r.state[s.name].reshape(batch, op.size).float().contiguous() for s in op.states),
         traces={t.local: ev.r.state[t.name].float().contiguous() for t in rule.traces},
@@ -133,7 +135,7 @@ def _run(ev: Evaluation, layer: PlasticLayer, target: PlasticTarget) -> None:
         ),
         store_product=read_outside or product in recorded,
     )
-    made = target.forward(bound.prepared.scan, taught.prepared.rule, call)
+    made = target.forward(reading(bound.prepared.scan), taught.prepared.rule, call)
     ev.keep(layer.neurons, made.stored, {}, made.finals)
     for local, course in made.stored_traces.items():
         ev.courses[Ref(layer.rule, local)] = course

@@ -93,7 +93,7 @@ def run_layer(ev: Evaluation, layer: Layer, target: RecurrentTarget, events: Eve
         weight=weight.float(),
         bias=None if bias is None else bias.float(),
         start=ev.r.state[layer.feedback].reshape(shape[1:]).float().contiguous(),
-        inputs=tuple([*inputs, *_drawn(ev, bound, shape)]),
+        inputs=tuple([*inputs, *drawn(ev, bound, shape)]),
         coefs=bound.coefs,
         states=tuple(ev.r.state[s.name].reshape(shape[1:]).float().contiguous() for s in op.states),
         shape=shape,
@@ -111,8 +111,8 @@ def run_layer(ev: Evaluation, layer: Layer, target: RecurrentTarget, events: Eve
         ev.courses[product] = made
 
 
-def _drawn(ev: Evaluation, bound: BoundScan, shape: tuple[int, int, int]) -> list[Tensor]:
-    """What the neurons draw, which these kernels read as further inputs."""
+def drawn(ev: Evaluation, bound: BoundScan, shape: tuple[int, int, int]) -> list[Tensor]:
+    """What neurons draw, which the kernels of layers read as further inputs."""
     random, draws = ev.random(), bound.prepared.scan.draws
     return [] if random is None or not draws else courses(random, draws, shape)
 

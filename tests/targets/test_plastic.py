@@ -65,11 +65,11 @@ def test_a_batch_is_summed_from_the_first_to_the_last() -> None:
 # -- layers --------------------------------------------------------------------------------------------------------
 
 
-def _network(rule: Any, batch: int) -> tuple[snn.Network, dict[str, torch.Tensor]]:
+def _network(rule: Any, batch: int, noise: float = 0.0) -> tuple[snn.Network, dict[str, torch.Tensor]]:
     @snn.model(dt=1 * ms)
     def net(x=snn.Spikes(20), more=snn.Current(6), reward=snn.Current(1)):
         connection = snn.Linear(6, init=torch.rand(6, 20))
-        h = (x >> connection) + more >> snn.ExpSyn(tau=3 * ms) >> snn.LIF(threshold=2.5)
+        h = (x >> connection) + more >> snn.ExpSyn(tau=3 * ms) >> snn.LIF(threshold=2.5, noise_std=noise)
         snn.learn(connection, rule, **({"reward": reward} if rule.signals else {}))
         return h
 
@@ -87,18 +87,21 @@ class WithLayers(LoopTarget):
     plastic = PlainPlastic()
 
 
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(("batch", "noise"), [(1, 0.0), (3, 0.0), (2, 5.0)])
 @pytest.mark.parametrize("name", RULES)
-def test_a_layer_and_the_loop_agree_to_the_last_bit(name: str, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_and_the_loop_agree_to_the_last_bit(
+    name: str, batch: int, noise: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(3)
-    net, x = _network(RULES[name], batch)
+    net, x = _network(RULES[name], batch, noise)
     record = ["lif.v", "lif.spikes:sum", "linear.out", "add.y"]
     record += [n for n in net.layout.records if n.split(".")[0] in ("stdp", "triplet_stdp", "mstdpet")]
     with torch.no_grad():
-        want = net.evolve(**x, record=record)
+        start = net.initial_state(batch)
+        want = net.evolve(**x, state=start, record=record)
         graph = compile_graph(net.graph, Request())
         monkeypatch.setattr(net, "executor", lambda device, keep=frozenset(): Executor(graph, WithLayers()))
-        got = net.evolve(**x, record=record)
+        got = net.evolve(**x, state=start, record=record)
     assert torch.equal(got[0], want[0]) and float(want[0].sum()) > 10
     for a, b in zip(got[1:], want[1:], strict=True):
         assert a.keys() == b.keys()
