@@ -21,6 +21,11 @@ EPILOG = (
     "  snncompile run digits.snn next.npz --state state.npz --save-state state.npz"
 )
 
+_LEARNT = (
+    "what {} learnt in this run is not kept, the artifact stays as it is: --save-state FILE writes it, --state FILE"
+    " goes on from it"
+)
+
 
 @guarded
 def command(
@@ -70,6 +75,8 @@ def command(
         net = load(artifact, target=target)
         net.check_parameters()
         placed = place(net, target, device)
+        if not net.graph.input_types() and data is None and steps is None:
+            raise UsageError("this model has no inputs: say how long it runs, e.g. --steps 100")
         inputs = read_data(data, net.graph.input_types())
         before = read_state(state, net.graph.states())
         say("running")
@@ -79,7 +86,8 @@ def command(
         torch.manual_seed(seed)
         with torch.no_grad():
             result, after, records = net.evolve(state=held, record=record, steps=steps, batch=batch, **given)
-    for text in placed.notes:
+    kept = [] if save_state is not None or not net.layout.learned else [_LEARNT.format(", ".join(net.layout.learned))]
+    for text in (*placed.notes, *kept):
         note(text)
     arrays = _arrays(result, records)
     bad = None
@@ -93,7 +101,7 @@ def command(
         write_arrays(out, {name: value.cpu().numpy() for name, value in arrays.items()})
     if save_state is not None:
         write_arrays(save_state, {name: value.cpu().numpy() for name, value in after.items()})
-    facts = _facts(net, arrays, out, placed.target, str(placed.device), [*notes, *placed.notes], bad)
+    facts = _facts(net, arrays, out, placed.target, str(placed.device), [*notes, *placed.notes, *kept], bad)
     if as_json:
         print_json(facts)
     else:

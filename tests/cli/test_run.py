@@ -258,3 +258,27 @@ def test_disk_full(cli, built, x, tmp_path, monkeypatch):
     done = cli("run", built, "x.npy", "--out", "o.npz")
     assert done.status == 2 and "the disk is full" in done.err
     assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_a_model_without_inputs(cli, write):
+    write("import snncompile as snn\n\n@snn.model\ndef net():\n    return snn.Poisson(100.0, shape=3) >> snn.LIF()\n")
+    assert cli("build", "net.py", "--target", "torch", "--out", "net.snn").status == 0
+    done = cli("run", "net.snn")
+    assert done.status == 2 and "this model has no inputs: say how long it runs, e.g. --steps 100" in done.err
+    assert cli("run", "net.snn", "--steps", 7, "--json").json["arrays"]["out"]["shape"] == [7, 3]
+
+
+def test_what_was_learnt_is_told(cli, write, x):
+    write(
+        "import snncompile as snn\n\n@snn.model\ndef net(x=snn.Spikes(6)):\n    linear = snn.Linear(3)\n"
+        "    h = x >> linear >> snn.LIF()\n    snn.learn(linear, snn.STDP())\n    return h\n"
+    )
+    assert cli("build", "net.py", "--target", "torch", "--out", "net.snn").status == 0
+    done = cli("run", "net.snn", "x.npy")
+    assert done.status == 0 and "what linear.weight learnt in this run is not kept" in done.err
+    assert any("--save-state FILE" in text for text in cli("run", "net.snn", "x.npy", "--json").json["notes"])
+    kept = cli("run", "net.snn", "x.npy", "--save-state", "s.npz")
+    assert kept.status == 0 and "not kept" not in kept.err
+    with np.load("s.npz") as state:
+        assert state["linear.weight"].shape == (3, 6)
+    assert cli("run", "net.snn", "x.npy", "--state", "s.npz", "--save-state", "s.npz").status == 0
