@@ -13,6 +13,7 @@ from snncompile.ir.graph import Graph, Ref, Region
 from snncompile.ir.regions import choose_regions
 from snncompile.targets.evaluation import Evaluation, Prepared, Run, RunResult
 from snncompile.targets.event_linear import LEAST_ROWS, EventTarget, apply_events
+from snncompile.targets.pieces import piece_of, run_pieces
 from snncompile.targets.plastic import run_plastic
 from snncompile.targets.plastic_call import PlasticTarget
 from snncompile.targets.plastic_layer import match as match_plastic
@@ -49,6 +50,10 @@ class Executor:
             InputError: where values, inputs and states are not all on one device.
         """
         _check_devices(run)
+        piece = piece_of(self.graph, run)
+        return run_pieces(self._run_whole, run, piece) if piece else self._run_whole(run)
+
+    def _run_whole(self, run: Run) -> RunResult:
         ev = Evaluation(self._prepared, run)
         for region in self.regions:
             if region.kind == "recurrent":

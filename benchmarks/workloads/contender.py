@@ -76,7 +76,9 @@ def differentiable(
         names: the parameters' names, where their gradients are meant to equal the loop's.
     """
     leaves = list(parameters)
-    grad = data.grad if time_axis == 0 else data.grad.transpose(0, 1).contiguous()
+    grad = data.grad if time_axis == 0 else data.grad.transpose(0, 1)
+    if data.grad.is_contiguous():
+        grad = grad.contiguous()
 
     def forward() -> Tensor:
         with torch.no_grad():
