@@ -52,6 +52,9 @@ class Signal:
         if isinstance(node, type) and issubclass(node, Node):
             raise ModelError(f"`>> {node.__name__}` needs an object: write `>> {node.__name__}(...)`", where=caller())
         if not isinstance(node, Node):
+            if isinstance(node, Signal):
+                raise ModelError("`>>` leads to a node, not into another signal: add signals, a + b. (Spikes at a rate"
+                                 " that a signal gives are drawn by PoissonEncoder.)", where=caller())  # fmt: skip
             hint = ". A layer of torch is no node: use snn's of that name" if hasattr(node, "state_dict") else ""
             raise ModelError(f"`>>` leads to a node or a block, not to {node!r}{hint}", where=caller())
         return self.apply_node(node, (self,), {})

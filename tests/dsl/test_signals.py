@@ -41,6 +41,8 @@ def test_arithmetic():
         (lambda x: x**2, r"of Python's operators a signal has `>>`, `\+`, `-` and `\*` by a number"),
         (lambda x: x > 1, "anything else belongs in a node of your own"),
         (lambda x: abs(x), "anything else belongs in a node of your own"),
+        (lambda x: x >> (x >> snn.LIF()), r"not into another signal: add signals, a \+ b"),
+        (lambda x: x >> snn.Poisson(100.0, 3), "a rate that a signal gives are drawn by PoissonEncoder"),
         (lambda x: snn.LIF() >> x, "the signal stands on the left: `signal >> node`"),
         (lambda x: snn.LIF() >> snn.LI() >> x, "the signal stands on the left: `signal >> node`"),
         (lambda x: x >> snn.LIF(3e-3, 1.0), r"LIF takes only tau_mem by place, and all else by name: say what 1\.0 is"),
