@@ -240,7 +240,7 @@ def _other_flops(op: Connection) -> tuple[int | None, int | None]:
         return None, None  # another view of the same memory
     if op.kind == "Delay":
         flops = {"expdecay": n_out, "linear": 3 * n_out}.get(op.attrs["interpolation"], 0)
-        return (None, None) if op.same_for_all is not None else (flops, flops)
+        return (None, None) if op.same_for_all is not None or op.attrs.get("offset") else (flops, flops)
     if op.kind == "Dropout":
         return None, n if op.attrs["p"] else None
     if op.kind == "BatchNorm":

@@ -42,6 +42,9 @@ def _cycle(graph: Graph, names: list[str]) -> Region:
 
 def _single(graph: Graph, name: str) -> Region:
     op = graph.op(name)
+    if isinstance(op, Connection) and op.attrs.get("offset"):
+        readers = ", ".join(dict.fromkeys(reader for reader, _, _ in graph.consumers(name)))
+        return Region("product", (name,), f"a delay: an offset in the loads of {readers}, no buffer")
     if isinstance(op, Connection) and op.depth:
         return Region("product", (name,), f"a delay: one call reads all steps from the signal and {op.depth} before it")
     if isinstance(op, Connection):

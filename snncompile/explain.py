@@ -194,6 +194,8 @@ def _product(op: Connection, target: str) -> str:
 def _runs_as(graph: Graph, region: Region, target: str) -> str:
     if region.kind == "plastic":
         return _plastic(graph, region, target)
+    if region.kind == "product" and getattr(graph.op(region.nodes[0]), "attrs", {}).get("offset") and target != "torch":
+        return "nothing of its own: the kernels that read it read what it delays, earlier"
     if region.kind == "product":
         return _product(graph.op(region.nodes[0]), target)
     if target == "torch":

@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.interp import Interpreter
-from snncompile.targets.scan import BackwardCall, ForwardCall, ScanTarget, make_scan
+from snncompile.targets.scan import BackwardCall, ForwardCall, Late, ScanTarget, make_scan
 from snncompile.targets.transfer import move
 
 _CPU = torch.device("cpu")
@@ -109,6 +109,7 @@ class BoundScan:
         sums: Sequence[str] = (),
         checkpoint: int = 1,
         random: Tensor | None = None,
+        late: Sequence[Late | None] = (),
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Tensor]]:
         """Stored courses and sums by result name, and final states; differentiable.
 
@@ -120,6 +121,7 @@ class BoundScan:
             sums: results whose sum over time is wanted.
             checkpoint: K: how often states are saved where a backward pass may follow.
             random: seed and number of the first step, where the scan draws.
+            late: per input what makes it late, for a target that has offsets; empty where none is.
         """
         scan, target = self.prepared.scan, self.prepared.target
         call = ForwardCall(
@@ -130,13 +132,15 @@ class BoundScan:
             tuple(store),
             tuple(sums),
             random=random if scan.draws else None,
+            late=tuple(late),
         )
-        wants_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (*inputs, *states, *self.tokens))
+        pasts = [one.past for one in late if one is not None]
+        wants_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (*inputs, *states, *self.tokens, *pasts))
         if not wants_grad:
             result = target.forward(scan, call)
             return result.stored, result.sums, list(result.finals)
         call = replace(call, checkpoint=checkpoint)
-        flat = _Scan.apply(self, call, *self.tokens, *call.inputs, *call.states)
+        flat = _Scan.apply(self, call, *self.tokens, *call.inputs, *call.states, *pasts)
         n, m = len(store), len(sums)
         stored = dict(zip(store, flat[:n], strict=True))
         return stored, dict(zip(sums, flat[n : n + m], strict=True)), list(flat[n + m :])
@@ -168,9 +172,11 @@ class _Scan(torch.autograd.Function):
     def forward(ctx: Any, bound: BoundScan, call: ForwardCall, *tensors: Tensor) -> tuple[Tensor, ...]:
         result = bound.prepared.target.forward(bound.prepared.scan, call)
         ctx.bound = bound
-        ctx.call = replace(call, inputs=(), states=())
-        ctx.counts = (len(bound.tokens), len(call.inputs))
-        ctx.save_for_backward(*call.inputs, *result.saved)
+        ctx.call = replace(call, inputs=(), states=(), late=())
+        pasts = [one.past for one in call.late if one is not None]
+        ctx.late = [None if one is None else one.steps for one in call.late]
+        ctx.counts = (len(bound.tokens), len(call.inputs), len(pasts))
+        ctx.save_for_backward(*call.inputs, *pasts, *result.saved)
         ctx.set_materialize_grads(False)
         stored = [result.stored[name] for name in call.store]
         sums = [result.sums[name] for name in call.sums]
@@ -181,7 +187,7 @@ class _Scan(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         bound, call = ctx.bound, ctx.call
         scan, target = bound.prepared.scan, bound.prepared.target
-        n_tokens, n_inputs = ctx.counts
+        n_tokens, n_inputs, n_pasts = ctx.counts
         n, m = len(call.store), len(call.sums)
         steps = call.shape[0]
         courses: dict[str, Tensor] = {k: g for k, g in zip(call.store, grads[:n], strict=True) if g is not None}
@@ -190,24 +196,37 @@ class _Scan(torch.autograd.Function):
                 wide = grad.unsqueeze(0).expand(steps, *grad.shape)
                 courses[name] = courses[name] + wide if name in courses else wide
         needs = ctx.needs_input_grad[2:]
+        pasts = iter(ctx.saved_tensors[n_inputs : n_inputs + n_pasts])
+        late = tuple(None if steps is None else Late(next(pasts), steps) for steps in ctx.late)
+        past_needs = iter(needs[len(needs) - n_pasts :])
+        wanted = list(needs[n_tokens : n_tokens + n_inputs])
+        for i, one in enumerate(late):  # its past's gradient comes with its own
+            wanted[i] = (one is not None and next(past_needs)) or wanted[i]
         result = target.backward(
             scan,
             BackwardCall(
                 inputs=ctx.saved_tensors[:n_inputs],
                 coefs=bound.reverse_coefs,
                 forward_coefs=bound.coefs,
-                saved=ctx.saved_tensors[n_inputs:],
+                saved=ctx.saved_tensors[n_inputs + n_pasts :],
                 shape=call.shape,
                 checkpoint=call.checkpoint,
                 grads=courses,
                 grad_finals=tuple(None if g is None else g.contiguous() for g in grads[n + m :]),
-                need_inputs=tuple(needs[n_tokens : n_tokens + n_inputs]),
+                need_inputs=tuple(wanted),
                 need_accumulators=any(needs[:n_tokens]),
                 random=call.random,
+                late=late,
             ),
         )
         sums = [over_batch(result.accumulators.get(a)) for a in scan.accumulators] if n_tokens else []
-        return None, None, *sums, *result.inputs, *result.states
+        inputs, past_grads = list(result.inputs), []
+        for i, one in enumerate(late):
+            if one is not None:
+                whole, reach = inputs[i], len(one.past)
+                past_grads.append(None if whole is None else whole[:reach])
+                inputs[i] = None if whole is None else whole[reach:]
+        return None, None, *sums, *inputs, *result.states, *past_grads
 
 
 def over_batch(total: Tensor | None) -> Tensor | None:

@@ -14,7 +14,7 @@ from snncompile.ir.plasticity import Plasticity
 from snncompile.ir.random import RANDOM
 from snncompile.targets.autograd import BoundScan, PreparedScan
 from snncompile.targets.plastic_rule import BoundRule, PreparedRule
-from snncompile.targets.scan import ScanTarget
+from snncompile.targets.scan import Late, ScanTarget
 from snncompile.targets.transfer import move
 
 
@@ -76,6 +76,7 @@ class Prepared:
     def __init__(self, graph: Graph, target: ScanTarget) -> None:
         self.graph = graph
         self.record = graph.recordable()
+        self.offsets: bool = getattr(target, "offsets", False)
         self.inputs = {name: graph.inputs_of(name) for name in graph.names}
         self.scans = {name: PreparedScan(name, op, target) for name, op in graph.of_type(Elementwise)}
         self.rules = {name: PreparedRule(name, op) for name, op in graph.of_type(Plasticity)}
@@ -101,6 +102,7 @@ class Evaluation:
         graph: the graph.
         r: what to run on.
         courses: port -> ``(T, B, *features)``, for what has been computed.
+        late: port -> what makes it late, where scans read the course of another port instead: then that is its course.
         sums: port -> sum over time, where nothing but that is wanted.
         state: state name -> its value after the last step, for what has been computed.
         want_course: ports whose course is recorded.
@@ -113,6 +115,7 @@ class Evaluation:
         self.r = run
         self.courses: dict[Ref, Tensor] = {}
         self.sums: dict[Ref, Tensor] = {}
+        self.late: dict[Ref, Late] = {}
         self.state: dict[str, Tensor] = {}
         self.want_course = {prepared.record[name] for name in run.courses}
         self.want_sum = {prepared.record[name] for name in run.sums}

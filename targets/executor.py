@@ -21,7 +21,7 @@ from snncompile.targets.plastic_layer import run_plastic_layer, why_not
 from snncompile.targets.recurrent import run_recurrent
 from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.recurrent_layer import Layer, match, run_layer
-from snncompile.targets.scan import ScanTarget
+from snncompile.targets.scan import Late, ScanTarget
 from snncompile.targets.stepping import Lookup, StepPlan, plan_step
 from snncompile.targets.torch.delays import Past
 from snncompile.targets.torch.products import apply_connection, folded
@@ -128,9 +128,27 @@ def run_delay(ev: Evaluation, name: str, op: Connection, x: Tensor) -> Tensor:
         kept = torch.cat([history[ev.r.steps :], x[max(ev.r.steps - op.depth, 0) :].float()])
         ev.state[state] = kept.transpose(0, 1).contiguous()
         return x
+    late = late_of(ev, name, op, past, history, x)
+    if late is not None:
+        kept = torch.cat([history[ev.r.steps :], x[max(ev.r.steps - op.depth, 0) :].float()])
+        ev.state[state] = kept.transpose(0, 1).contiguous()
+        ev.late[Ref(name)] = late
+        return x
     record = torch.cat([history, x.float()])
     ev.state[state] = record[ev.r.steps :].transpose(0, 1).contiguous()
     return past(record, ev.r.steps)
+
+
+def late_of(ev: Evaluation, name: str, op: Connection, past: Past, history: Tensor, x: Tensor) -> Late | None:
+    """What a scan needs to read ``x`` late itself; None where the late signal is made."""
+    if not (op.attrs.get("offset") and ev.prepared.offsets) or Ref(name) in ev.want_course | ev.want_sum:
+        return None
+    steps, reach = past.offsets()
+    shape = (ev.r.steps, ev.r.batch, op.input.size)
+    flat = x.reshape(shape)
+    if ev.r.steps < reach or not reach or (flat.stride(2) != 1 and shape[2] != 1):
+        return None  # so short a run has little to copy; a kernel reads neighbours late, no others
+    return Late(history[op.depth - reach :].reshape(reach, *shape[1:]).float().contiguous(), steps)
 
 
 def run_scan(ev: Evaluation, name: str) -> None:
@@ -139,6 +157,7 @@ def run_scan(ev: Evaluation, name: str) -> None:
     store, sums = ev.wanted(name)
     shape = (ev.r.steps, ev.r.batch, op.size)
     courses = [ev.course(edge) for edge in ev.sources(name)]
+    late = [ev.late.get(edge.source) for edge in ev.sources(name)]
     made = ev.bind(name).run(
         [c if c.dim() == 3 else c.reshape(shape) for c in courses],
         [ev.r.state[s.name].reshape(shape[1:]) for s in op.states],
@@ -147,5 +166,6 @@ def run_scan(ev: Evaluation, name: str) -> None:
         sums,
         ev.r.checkpoint,
         ev.random(),
+        late if any(one is not None for one in late) else (),
     )
     ev.keep(name, *made)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from snncompile.ir.derive import hoisted
@@ -109,6 +110,32 @@ def one_number(scan: Scan, per_neuron: Collection[str], reverse: bool = False) -
 
 
 @dataclass(frozen=True)
+class Late:
+    """What makes an input late: at step ``t`` a scan sees its step ``t - steps``, and before its first step ``past``.
+
+    Attributes:
+        past: ``(L, B, N)`` contiguous, oldest first: the L values before step 0.
+        steps: how late: one number, which is L; or one for each neuron, ``(N,)`` int32 contiguous, from 0 to L.
+    """
+
+    past: Tensor
+    steps: int | Tensor
+
+    @property
+    def kind(self) -> str:
+        """``"one"`` number for all neurons, or ``"each"`` its own: two kernels."""
+        return "one" if isinstance(self.steps, int) else "each"
+
+    def seen(self, x: Tensor) -> Tensor:
+        """The late course as a tensor, ``(T, B, N)``: what a kernel sees of ``x`` without making it."""
+        whole, steps = torch.cat([self.past, x]), len(x)
+        if isinstance(self.steps, int):
+            return whole[:steps]
+        rows = torch.arange(len(self.past), len(whole), device=x.device)[:, None] - self.steps
+        return torch.gather(whole, 0, rows[:, None].expand(x.shape))
+
+
+@dataclass(frozen=True)
 class ForwardCall:
     """Everything a forward scan reads.
 
@@ -121,6 +148,8 @@ class ForwardCall:
         sums: results whose sum over time is wanted.
         checkpoint: 0 saves nothing; K >= 1 saves the states before steps 0, K, 2K, ... (1: all).
         random: where the scan draws: ``(2,)`` int64, the seed and the number of the first step.
+        late: per input what makes it late, or None; empty where none is. Only for targets that say ``offsets``, and
+            inputs whose neurons lie one after the other.
     """
 
     inputs: tuple[Tensor, ...]
@@ -131,6 +160,7 @@ class ForwardCall:
     sums: tuple[str, ...] = ()
     checkpoint: int = 0
     random: Tensor | None = None
+    late: tuple[Late | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -179,6 +209,7 @@ class BackwardCall:
         need_inputs: which input gradients are wanted.
         need_accumulators: whether parameter gradients are wanted.
         random: as in the forward call.
+        late: as in the forward call.
     """
 
     inputs: tuple[Tensor, ...]
@@ -192,6 +223,7 @@ class BackwardCall:
     need_inputs: tuple[bool, ...]
     need_accumulators: bool
     random: Tensor | None = None
+    late: tuple[Late | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -199,7 +231,8 @@ class BackwardResult:
     """What a backward scan gives.
 
     Attributes:
-        inputs: one ``(T, B, N)`` gradient per input, None where not wanted.
+        inputs: one ``(T, B, N)`` gradient per input, None where not wanted; that of a late one is of its past and of
+            it together, ``(L + T, B, N)``.
         states: one ``(B, N)`` gradient per initial state.
         accumulators: accumulator name -> ``(B, N)`` sum over time, empty where not wanted.
     """
@@ -209,8 +242,22 @@ class BackwardResult:
     accumulators: dict[str, Tensor] = field(default_factory=dict)
 
 
+def input_gradient(call: BackwardCall, i: int, make: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
+    """The gradient of input ``i``, still to be written but for what a late input's kernel leaves out: zeros."""
+    late = call.late[i] if call.late else None
+    if late is None:
+        return make(call.shape)
+    steps, *each = call.shape
+    grad = make((len(late.past) + steps, *each))
+    (grad[steps:] if isinstance(late.steps, int) else grad).zero_()
+    return grad
+
+
 class ScanTarget(Protocol):
-    """Runs scans. One object serves all nodes; it may cache by the identity of the scan."""
+    """Runs scans. One object serves all nodes; it may cache by the identity of the scan.
+
+    A target that can read an input some steps late (:class:`Late`) has an attribute ``offsets`` that is true.
+    """
 
     name: str
 

@@ -23,10 +23,17 @@ class Layout(NamedTuple):
         inputs: per input, whether it is flat. For Triton: whether the elements of a time step lie one after the other
             (else batch and neuron strides are arguments). For C: whether neurons do (else so is their stride).
         coefs: per coefficient, whether it is one number for all neurons.
+        late: per input how late it is: ``""`` not at all, ``"one"`` number of steps for all neurons, or ``"each"`` its
+            own; empty where none is.
     """
 
     inputs: tuple[bool, ...]
     coefs: tuple[bool, ...]
+    late: tuple[str, ...] = ()
+
+    def late_of(self, inputs: tuple[str, ...]) -> dict[str, str]:
+        """Input -> how late it is, for those that are."""
+        return {x: kind for x, kind in zip(inputs, self.late, strict=False) if kind}
 
 
 class ForwardVariant(NamedTuple):
@@ -88,7 +95,8 @@ def backward_variant(scan: Scan, call: BackwardCall, is_flat: IsFlat) -> Backwar
 
 
 def _layout(call: ForwardCall | BackwardCall, is_flat: IsFlat) -> Layout:
-    return Layout(tuple([is_flat(x, call.shape) for x in call.inputs]), _one_number(call.coefs))
+    late = tuple(["" if one is None else one.kind for one in call.late])
+    return Layout(tuple([is_flat(x, call.shape) for x in call.inputs]), _one_number(call.coefs), late)
 
 
 def _one_number(coefs: tuple[Tensor, ...]) -> tuple[bool, ...]:

@@ -105,6 +105,8 @@ def random_model(seed: int, delays: bool = False) -> snn.Model:
                 signal = delayed(late, signal)
             through = delayed_linear(late, n, m) if delays and late.random() < 0.3 else linear(rng, n, m)
             current = signal >> through
+            if delays:
+                current = delayed(late, current)
             if rng.random() < 0.6:
                 current = current >> synapse(rng, m)
             if rng.random() < 0.3:

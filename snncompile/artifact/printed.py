@@ -84,9 +84,19 @@ def _of_graph(compiled: Graph, save_some: bool) -> Iterator[Printed]:
             for role, source in _layer_kernels(compiled, layers[name], reading(scan), read, per_neuron).items():
                 yield Printed(name, f"{name}_{role}", source, op.size)
             continue
-        for role, source in scan_kernels(scan, read, per_neuron).items():
+        for role, source in scan_kernels(scan, read, per_neuron, late_inputs(compiled, name)).items():
             if not scan.states or role not in (_SAVE_ALL if save_some else _SAVE_SOME):
                 yield Printed(name, f"{name}_{role}", source)
+
+
+def late_inputs(compiled: Graph, name: str) -> tuple[str, ...]:
+    """How late the inputs of an elementwise node are read, as in ``targets.variant.Layout``; empty where none is."""
+    kinds = []
+    for edge in compiled.inputs_of(name).values():
+        op = compiled.op(edge.source.node)
+        offset = isinstance(op, Connection) and op.attrs.get("offset")
+        kinds.append("" if not offset else "each" if op.attrs["steps"] == "given" else "one")
+    return tuple(kinds) if any(kinds) else ()
 
 
 def _layers(compiled: Graph) -> dict[str, Layer]:
@@ -117,7 +127,7 @@ def _c_of_graph(compiled: Graph, save_some: bool) -> Iterator[Printed]:
             bias = "bias" in compiled.op(layer.connection).params
             sources = layer_sources(reading(scan), layer.port, layer.source, bias, read, one, one_back)
         else:
-            sources = scan_sources(scan, read, one, one_back, save_some)
+            sources = scan_sources(scan, read, one, one_back, save_some, late_inputs(compiled, name))
         for role, source in sources.items():
             yield Printed(name, f"{name}_{role}", source, suffix=C_SOURCE)
 

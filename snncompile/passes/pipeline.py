@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from snncompile.ir.graph import Graph
 from snncompile.passes.base import Pass, run_passes
 from snncompile.passes.dead_nodes import DeadNodes
+from snncompile.passes.delays_to_offsets import DelaysToOffsets
 from snncompile.passes.drop_identities import DropIdentities
 from snncompile.passes.fold_norm import FoldNorm
 from snncompile.passes.fold_scale import FoldScale
@@ -41,6 +42,7 @@ def pipeline(request: Request) -> tuple[Pass, ...]:
         FuseChains(),
         FusePopulations(),
         HoistParameters(),
+        DelaysToOffsets(),
         ChooseRegions(),
     )
 

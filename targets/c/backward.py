@@ -42,7 +42,8 @@ class _Backward:
         scalar = dict(zip(scan.reverse_coefs, variant.layout.coefs, strict=True))
         forward_scalar = dict(zip(scan.coefs, variant.forward_coefs, strict=True)) if self.replay else {}
 
-        self.courses = {x: w.course(x, unit[x], "input") for x in inputs}
+        self.late = variant.layout.late_of(scan.inputs)
+        self.courses = {x: w.input_course(x, unit[x], self.late.get(x, "")) for x in inputs}
         self.values = {c: w.coefficient(c, scalar[c], "coefficient") for c in coefs}
         self.replay_values = {
             c: w.coefficient(f"{c}_again", forward_scalar[c], "forward coefficient") for c in forward_coefs
@@ -56,6 +57,8 @@ class _Backward:
             if s in variant.finals
         }
         self.found = {x: w.cells(f"grad_{x}", "gradient of the input, (T, B, N)", True) for x in variant.need_inputs}
+        each = [x for x in variant.need_inputs if self.late.get(x) == "each"]
+        self.shifts = {x: (w.number(w.name(f"{x}_reach"), "L"), w.steps(f"{x}_shift")) for x in each}
         starts = {s: w.cells(f"grad_{s}_start", "gradient of the first state, (B, N)", True) for s in self.carried}
         accumulators = scan.accumulators if variant.need_accumulators else ()
         sums = {a: w.cells(f"{a}_sum", "sum over time, (B, N)", True) for a in accumulators}
@@ -141,7 +144,7 @@ class _Backward:
         for s, row in rows.items():
             w.line(4, f"{row}[j] = {local[s]}[j];")
         values = {**self.replay_values, **{s: f"{array}[j]" for s, array in local.items()}}
-        values.update({x: f"{now[x]}[{course.at('j')}]" for x, course in steps.items()})
+        values.update({x: course.value(now[x]) for x, course in steps.items()})
         made = {s: w.name(f"{s}_new") for s in replay.results}
         w.call(4, replay, values, made)
         for s, array in local.items():
@@ -168,12 +171,12 @@ class _Backward:
         for s in self.read:
             now[s] = w.name(f"{s}_before")
             w.line(depth + 1, f"const float *{now[s]} = {states[s]};")
-        rows = {x: w.name(f"grad_{x}_row") for x in self.found}
+        rows = {x: w.name(f"grad_{x}_row") for x in self.found if x not in self.shifts}
         for x, row in rows.items():
             w.line(depth + 1, f"float *{row} = {self.found[x]} + t * cells;")
         w.lanes(depth + 1)
         values = {**self.values, **{s: f"{now[s]}[j]" for s in self.read}}
-        values.update({v: f"{now[v]}[{course.at('j')}]" for v, course in courses.items()})
+        values.update({v: course.value(now[v]) for v, course in courses.items()})
         for s, carry in self.carry.items():
             given = values.get(f"grad_{s}")
             values[f"grad_{s}"] = f"{carry}[j] + {given}" if given else f"{carry}[j]"
@@ -184,6 +187,8 @@ class _Backward:
             w.line(depth + 2, f"{carry}[j] = {made[f'grad_{s}']};")
         for x, row in rows.items():
             w.line(depth + 2, f"{row}[j] = {made[f'grad_{x}']};")
+        for x, (reach, shift) in self.shifts.items():
+            w.line(depth + 2, f"{self.found[x]}[(t + {reach} - {shift}[j]) * cells + j] = {made[f'grad_{x}']};")
         for a, total in self.totals.items():
             w.line(depth + 2, f"{total}[j] = {total}[j] + {made[a]};")
         w.line(depth + 1, "}")
@@ -193,5 +198,6 @@ class _Backward:
         """Declare pointers to the current step of courses; their names."""
         now = {v: self.w.name(f"{v}_now") for v in courses}
         for v, course in courses.items():
-            self.w.line(depth, f"const float *{now[v]} = {course.pointer} + t * {course.step};")
+            if course.row(now[v]):
+                self.w.line(depth, course.row(now[v]))
         return now

@@ -17,7 +17,8 @@ def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
     scalar = dict(zip(scan.coefs, variant.layout.coefs, strict=True))
     results = {*scan.states, *variant.store, *variant.sums}
     step = print_function(step_name, scan.forward.select(results), "One time step.")
-    courses = {x: w.course(x, unit[x], "input") for x in scan.inputs if x in step.args}
+    late = variant.layout.late_of(scan.inputs)
+    courses = {x: w.input_course(x, unit[x], late.get(x, "")) for x in scan.inputs if x in step.args}
     values = {c: w.coefficient(c, scalar[c], "coefficient") for c in scan.coefs if c in step.args}
     starts = {s: w.cells(f"{s}_start", "state before the first step, (B, N)") for s in scan.states}
     stored = {r: w.cells(f"{r}_course", "result, (T, B, N)", True) for r in variant.store}
@@ -59,7 +60,8 @@ def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
         w.line(2, "since = since + 1 == K ? 0 : since + 1;")
     now = {x: w.name(f"{x}_now") for x in courses}
     for x, course in courses.items():
-        w.line(2, f"const float *{now[x]} = {course.pointer} + t * {course.step};")
+        if course.row(now[x]):
+            w.line(2, course.row(now[x]))
     rows = {r: w.name(f"{r}_row") for r in stored}
     for r, pointer in stored.items():
         w.line(2, f"float *{rows[r]} = {pointer} + t * cells;")
@@ -70,7 +72,7 @@ def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
     for s, row in save_rows.items():
         w.line(3, f"{row}[j] = {local[s]}[j];")
     values.update({s: f"{array}[j]" for s, array in local.items()})
-    values.update({x: f"{now[x]}[{course.at('j')}]" for x, course in courses.items()})
+    values.update({x: course.value(now[x]) for x, course in courses.items()})
     made = {r: w.name(f"{r}_new") for r in step.results}
     if made:
         w.call(3, step, values, made)

@@ -87,6 +87,43 @@ class Course:
         """Index of a lane."""
         return f"{lane} * {self.column}" if self.column else lane
 
+    def row(self, now: str) -> str:
+        """The statement that finds its values at step ``t``, or "" where each lane finds its own."""
+        return f"const float *{now} = {self.pointer} + t * {self.step};"
+
+    def value(self, now: str) -> str:
+        """The value of lane ``j`` at step ``t``."""
+        return f"{now}[{self.at('j')}]"
+
+
+@dataclass(frozen=True)
+class LateCourse(Course):
+    """A course that is read some steps late: before its first step, its past.
+
+    Attributes:
+        past: the first neuron of the block at step 0 of the course, whose past lies before.
+        late: how many steps; an array where ``each`` lane has its own.
+        each: whether it has.
+    """
+
+    past: str
+    late: str
+    each: bool
+
+    def row(self, now: str) -> str:
+        """See :class:`Course`."""
+        if self.each:
+            return ""
+        old = f"{self.past} + (t - {self.late}) * cells"
+        return f"const float *{now} = t < {self.late} ? {old} : {self.pointer} + (t - {self.late}) * {self.step};"
+
+    def value(self, now: str) -> str:
+        """See :class:`Course`."""
+        if not self.each:
+            return f"{now}[j]"
+        t = f"(t - {self.late}[j])"
+        return f"({t} < 0 ? {self.past}[{t} * cells + j] : {self.pointer}[{t} * {self.step} + j])"
+
 
 class Writer(Lines):
     """A function of one block being printed: its arguments and its lines."""
@@ -115,6 +152,23 @@ class Writer(Lines):
             about = f"stride of {name} over neurons"
             self.arguments.append(Argument(f"int64_t {column}", column, f"int64_t {column}", "q", about))
         return Course(name, step, column)
+
+    def input_course(self, wanted: str, unit: bool, late: str) -> Course:
+        """Add an input ``(T, B, N)``; ``late`` as in :class:`~snncompile.targets.variant.Layout`."""
+        if not late:
+            return self.course(wanted, unit, "input")
+        plain = self.course(wanted, True, "input, read late")
+        past = self.cells(f"{wanted}_past", f"where what came before {wanted} ends, (L, B, N)")
+        name = f"{wanted}_late"
+        steps = self.steps(name) if late == "each" else self.number(self.name(name), f"steps that {wanted} is late")
+        return LateCourse(plain.pointer, plain.step, "", past, steps, late == "each")
+
+    def steps(self, wanted: str) -> str:
+        """Add whole numbers of steps, one for each neuron."""
+        name = self.name(wanted)
+        part = f"const int32_t *restrict {name}"
+        self.arguments.append(Argument(f"const int32_t *{name}", f"{name} + first", part, "p", "steps late, (N,)"))
+        return name
 
     def cells(self, wanted: str, about: str, write: bool = False) -> str:
         """Add a contiguous operand whose last two axes are batch and neurons."""

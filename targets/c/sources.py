@@ -26,7 +26,12 @@ from snncompile.targets.variant import BackwardVariant, ForwardVariant, Layout
 
 
 def scan_sources(
-    scan: Scan, outputs: Collection[str], one: Collection[str], one_reverse: Collection[str], save_some: bool
+    scan: Scan,
+    outputs: Collection[str],
+    one: Collection[str],
+    one_reverse: Collection[str],
+    save_some: bool,
+    late: tuple[str, ...] = (),
 ) -> dict[str, KernelSource]:
     """Role -> file: inference, and training forward and backward.
 
@@ -36,12 +41,13 @@ def scan_sources(
         one: coefficients that are one number for all neurons.
         one_reverse: reverse coefficients that are.
         save_some: whether training keeps the states of some steps only.
+        late: per input how late it is read, as in :class:`~snncompile.targets.variant.Layout`; empty where none is.
     """
     store = tuple(r for r in scan.results if r in outputs)
     unit, scalar = (True,) * len(scan.inputs), tuple(c in one for c in scan.coefs)
-    forward = ForwardVariant(Layout(unit, scalar), store, (), "none")
+    forward = ForwardVariant(Layout(unit, scalar, late), store, (), "none")
     backward = BackwardVariant(
-        Layout(unit, tuple(c in one_reverse for c in scan.reverse_coefs)),
+        Layout(unit, tuple(c in one_reverse for c in scan.reverse_coefs), late),
         scalar if save_some else (),
         save_some,
         tuple((r, True) for r in store),

@@ -19,7 +19,15 @@ from snncompile.targets.c.forward import print_forward
 from snncompile.targets.c.kernel import LANES, KernelSource
 from snncompile.targets.event_linear import EventTarget
 from snncompile.targets.recurrent_call import RecurrentTarget
-from snncompile.targets.scan import BackwardCall, BackwardResult, ForwardCall, ForwardResult, Scan, allocate
+from snncompile.targets.scan import (
+    BackwardCall,
+    BackwardResult,
+    ForwardCall,
+    ForwardResult,
+    Scan,
+    allocate,
+    input_gradient,
+)
 from snncompile.targets.stepping import ScanStep
 from snncompile.targets.variant import ForwardVariant, Layout, backward_variant, forward_variant
 
@@ -44,6 +52,7 @@ class CTarget:
     """
 
     name = "c"
+    offsets = True
 
     def __init__(self, threads: int | None = None, empty: Callable[..., Tensor] = torch.empty) -> None:
         self._threads = threads
@@ -75,12 +84,10 @@ class CTarget:
         kernel = self._kernel(scan, variant, print_forward)
         source = kernel.source
         courses = [call.inputs[i] for i in source.inputs]
-        units = [variant.layout.inputs[i] for i in source.inputs]
-        coefs = [call.coefs[i] for i in source.coefs]
-        rows, lanes, coefs = _layout(call.shape, courses, coefs)
+        rows, lanes, each = _layout(call.shape, courses)
+        coefs = [each(call.coefs[i]) for i in source.coefs]
         args: list[int] = []
-        for x, flat in zip(courses, units, strict=True):
-            add_course(args, x, flat)
+        held = _add_inputs(args, call, source.inputs, variant.layout.inputs, each)
         for group in (coefs, call.states, result.stored.values(), result.sums.values(), result.finals, result.saved):
             args += [t.data_ptr() for t in group]
         args.append(steps)
@@ -89,6 +96,7 @@ class CTarget:
         if source.random and call.random is not None:
             args.append(call.random.data_ptr())
         kernel.run(*args, rows, lanes, self._team(steps, rows, lanes))
+        del held
         return result
 
     def step(self, scan: Scan, coefs: tuple[Tensor, ...], batch: int, size: int, store: tuple[str, ...]) -> ScanStep:
@@ -130,17 +138,18 @@ class CTarget:
         kernel = self._kernel(scan, variant, print_backward)
         source = kernel.source
         empty, cells = self._make, (batch, size)
-        inputs = {x: empty(call.shape) for x in variant.need_inputs}
+        places = {x: scan.inputs.index(x) for x in variant.need_inputs}
+        inputs = {x: input_gradient(call, i, empty) for x, i in places.items()}
         starts = {s: empty(cells) for s in source.carried}
         sums = {a: empty(cells) for a in (scan.accumulators if call.need_accumulators else ())}
         if batch * size:
             courses = [call.inputs[i] for i in source.inputs]
             given = [grads[r] for r in source.grads]
+            rows, lanes, each = _layout(call.shape, [*courses, *given])
             coefs = [call.coefs[i] for i in source.coefs] + [call.forward_coefs[i] for i in source.forward_coefs]
-            rows, lanes, coefs = _layout(call.shape, [*courses, *given], coefs)
+            coefs = [each(c) for c in coefs]
             args: list[int] = []
-            for i, x in zip(source.inputs, courses, strict=True):
-                add_course(args, x, variant.layout.inputs[i])
+            held = _add_inputs(args, call, source.inputs, variant.layout.inputs, each)
             args += [c.data_ptr() for c in coefs]
             args += [call.saved[i].data_ptr() for i in source.states]
             units = dict(variant.grads)
@@ -148,7 +157,13 @@ class CTarget:
                 add_course(args, grad, units[r])
             finals = dict(zip(scan.states, call.grad_finals, strict=True))
             args += [g.data_ptr() for s in source.carried if (g := finals[s]) is not None]
-            for group in (inputs, starts, sums):
+            args += [t.data_ptr() for t in inputs.values()]
+            for x in variant.layout.late_of(scan.inputs):
+                late = call.late[scan.inputs.index(x)]
+                if x in inputs and late is not None and isinstance(late.steps, Tensor):
+                    held.append(each(late.steps))
+                    args += (len(late.past), held[-1].data_ptr())
+            for group in (starts, sums):
                 args += [t.data_ptr() for t in group.values()]
             args.append(steps)
             team = self._team(steps, rows, lanes)
@@ -161,6 +176,7 @@ class CTarget:
             if source.by_chunk:
                 args.append(scratch.data_ptr())
             kernel.run(*args, rows, lanes, team)
+            del held
         states = tuple([starts[s] if s in starts else self._make(cells).zero_() for s in scan.states])
         return BackwardResult(tuple([inputs.get(x) for x in scan.inputs]), states, sums)
 
@@ -187,19 +203,46 @@ class CTarget:
         return max(1, min(torch.get_num_threads(), worth, rows * -(-lanes // LANES)))
 
 
-def _layout(shape: tuple[int, int, int], courses: list[Tensor], coefs: list[Tensor]) -> tuple[int, int, list[Tensor]]:
-    """Rows and neurons that the function shall see, and coefficients for them.
+def _layout(shape: tuple[int, int, int], courses: list[Tensor]) -> tuple[int, int, Callable[[Tensor], Tensor]]:
+    """Rows and neurons that the function shall see, and what makes of a coefficient one for them.
 
     Where a time step of every course is contiguous, the batch is as good as more neurons: then few neurons fill blocks.
     """
     _, batch, size = shape
     if batch == 1 or size % LANES == 0:
-        return batch, size, coefs
+        return batch, size, _same
     for x in courses:
         _, row, column = x.stride()
         if row != size or (column != 1 and size != 1):
-            return batch, size, coefs
-    return 1, batch * size, [c.repeat(batch) if c.dim() else c for c in coefs]
+            return batch, size, _same
+    return 1, batch * size, lambda c: c.repeat(batch) if c.dim() else c
+
+
+def _same(coefficient: Tensor) -> Tensor:
+    return coefficient
+
+
+def _add_inputs(
+    args: list[int],
+    call: ForwardCall | BackwardCall,
+    read: tuple[int, ...],
+    units: tuple[bool, ...],
+    each: Callable[[Tensor], Tensor],
+) -> list[Tensor]:
+    """Append the inputs that a function reads, as it takes them; what must live until it has run."""
+    held: list[Tensor] = []
+    for i in read:
+        late = call.late[i] if call.late else None
+        add_course(args, call.inputs[i], units[i] or late is not None)
+        if late is None:
+            continue
+        args.append(late.past.data_ptr() + late.past.numel() * late.past.element_size())
+        if isinstance(late.steps, int):
+            args.append(late.steps)
+        else:
+            held.append(each(late.steps))
+            args.append(held[-1].data_ptr())
+    return held
 
 
 def _check(*groups: tuple[Tensor, ...]) -> None:

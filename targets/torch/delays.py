@@ -46,6 +46,17 @@ class Past:
         y = self._seen(record, steps)
         return apply_connection(self.op, self._params, y, False) if self.op.kind == "DelayedLinear" else y
 
+    def offsets(self) -> tuple[int | Tensor, int]:
+        """Whole steps by which a Delay is late, one number or ``(N,)`` int32, and the most of them."""
+        k = self.op.same_for_all
+        if k is not None:
+            return k, k
+        index = self._reading.index
+        if index.dim() == 0:
+            return int(index), int(index)
+        each = index.expand(self.op.input.shape).reshape(-1).int().contiguous()
+        return each, int(each.max())
+
     def _seen(self, record: Tensor, steps: int) -> Tensor:
         """The delayed signal."""
         k = self.op.same_for_all

@@ -51,7 +51,10 @@ class Binary:
 
 
 def scan_kernels(
-    scan: Scan, outputs: Collection[str] | None = None, per_neuron: Collection[str] = ()
+    scan: Scan,
+    outputs: Collection[str] | None = None,
+    per_neuron: Collection[str] = (),
+    late: tuple[str, ...] = (),
 ) -> dict[str, KernelSource]:
     """Role -> kernel, for contiguous operands.
 
@@ -59,19 +62,20 @@ def scan_kernels(
         scan: the scan.
         outputs: results whose course is wanted; if not given, those that are no states, or all.
         per_neuron: parameters that have one value for each neuron (the others are one number).
+        late: per input how late it is read, as in :class:`~snncompile.targets.variant.Layout`; empty where none is.
     """
     if outputs is None:
         outputs = [r for r in scan.results if r not in scan.states] or scan.results
     store = tuple(r for r in scan.results if r in outputs)
     inputs = (True,) * len(scan.inputs)
     one = one_number(scan, per_neuron)
-    layout = Layout(inputs, tuple(c in one for c in scan.coefs))
+    layout = Layout(inputs, tuple(c in one for c in scan.coefs), late)
     kernels = {"forward": print_forward(scan, ForwardVariant(layout, store, (), "none"))}
     if scan.states:
         kernels["forward_save"] = print_forward(scan, ForwardVariant(layout, store, (), "all"))
         kernels["forward_checkpoint"] = print_forward(scan, ForwardVariant(layout, store, (), "some"))
     one = one_number(scan, per_neuron, reverse=True)
-    layout = Layout(inputs, tuple(c in one for c in scan.reverse_coefs))
+    layout = Layout(inputs, tuple(c in one for c in scan.reverse_coefs), late)
     grads = tuple((r, True) for r in store)
     accumulate = bool(scan.accumulators)
     save_all = BackwardVariant(layout, (), False, grads, (), scan.inputs, accumulate)

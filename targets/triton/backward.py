@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from snncompile.targets.printing import DRAWN
 from snncompile.targets.prune import Pruned, prune_reverse
 from snncompile.targets.scan import Scan
+from snncompile.targets.triton.forward import ahead_helpers
 from snncompile.targets.triton.kernel import (
-    LOAD_AHEAD,
     LOAD_BEHIND,
+    LOAD_BEHIND_LATE,
     Course,
     KernelSource,
     Writer,
@@ -77,7 +78,8 @@ class _Backward:
         sums = [a for a in scan.accumulators if a in (*reverse.results, *reverse.constants)]
         layout = dict(zip(scan.inputs, variant.layout.inputs, strict=True))
 
-        courses = {x: w.course(x, layout[x], "input") for x in inputs}
+        late = variant.layout.late_of(scan.inputs)
+        courses = {x: w.input_course(x, layout[x], late.get(x, "")) for x in inputs}
         coef_ptrs = {c: w.pointer(c, _coef(self.scalar[c])) for c in coefs}
         forward_ptrs = {c: w.pointer(f"{c}_again", f"forward {_coef(self.forward_scalar[c])}") for c in forward_coefs}
         every = "steps 0, K, 2 K, ..." if self.replay else "every step"
@@ -91,6 +93,8 @@ class _Backward:
             if s in variant.finals
         }
         self.input_ptrs = {x: w.pointer(f"grad_{x}", "gradient of the input, (T, B, N)") for x in wanted}
+        each = [x for x in wanted if late.get(x) == "each"]
+        self.shifts = {x: (w.number(w.names.new(f"{x}_length"), "L"), w.lateness(f"{x}_shift", "each")) for x in each}
         start_ptrs = {
             s: w.pointer(f"grad_{s}_start", "gradient of the first state, (B, N)") for s in self.carried
         }
@@ -100,7 +104,7 @@ class _Backward:
             w.number("K", "steps between saved states")
         flat_inputs = all(layout[x] for x in inputs) and all(given.values())
         flat_coefs = all(self.scalar[c] for c in coefs) and all(self.forward_scalar[c] for c in forward_coefs)
-        by_neuron = not (flat_inputs and flat_coefs)
+        by_neuron = not (flat_inputs and flat_coefs) or "each" in [late.get(x) for x in (*inputs, *wanted)]
         if by_neuron:
             w.number("N", "neurons")
         w.number("count", "batch * neurons")
@@ -113,6 +117,8 @@ class _Backward:
             w.seed()
         self.inputs = {x: _Steps(c, w.strides(c)) for x, c in courses.items()}
         self.grads = {r: _Steps(c, w.strides(c)) for r, c in grads.items()}
+        for steps in [*(c.late for c in courses.values()), *(shift for _, shift in self.shifts.values())]:
+            w.load_steps(steps)
         self.local = {v: w.names.new(v) for v in (*scan.states, *coefs)}
         self.forward_local = {c: w.names.new(f"{c}_again") for c in forward_coefs}
         self.forward_local.update({c: self.local[c] for c in shared})
@@ -138,8 +144,10 @@ class _Backward:
             w.line(1, f"tl.store({pointer} + at, {self.totals[a]}, mask=active)")
 
         functions = [reverse] if self.replay is None else [self.replay, reverse]
-        helpers = [LOAD_AHEAD] if any(x in replay_args for x in inputs) else []
-        helpers += [LOAD_BEHIND] if self.grads or self.read_states or any(x in reverse.args for x in inputs) else []
+        helpers = ahead_helpers(courses[x] for x in inputs if x in replay_args)
+        behind = [bool(courses[x].late) for x in inputs if x in reverse.args]
+        helpers += [LOAD_BEHIND] if self.grads or self.read_states or False in behind else []
+        helpers += [LOAD_BEHIND_LATE] if True in behind else []
         what = "backward over a whole sequence, in one launch"
         return KernelSource(
             self.name,
@@ -215,7 +223,9 @@ class _Backward:
         targets.update({a: w.names.new(a) for a in self.totals})
         assign(w, depth + 3, reverse, values, targets)
         for x, pointer in self.input_ptrs.items():
-            w.line(depth + 3, f"tl.store({pointer} + t * cells + at, {targets[f'grad_{x}']}, mask=active)")
+            reach, shift = self.shifts.get(x, ("", ""))
+            row = f"(t + {reach} - {shift})" if shift else "t"
+            w.line(depth + 3, f"tl.store({pointer} + {row} * cells + at, {targets[f'grad_{x}']}, mask=active)")
         for a, total in self.totals.items():
             w.line(depth + 3, f"{total} = {total} + {targets[a]}")
 
@@ -228,8 +238,8 @@ class _Backward:
         now = {v: w.names.new(f"{v}_now") for v in steps}
 
         def fetch(depth: int, v: str, start: str) -> None:
-            c = steps[v].course
-            w.call(depth, f"{ahead[v]} = {load}", [c.pointer, steps[v].at, c.step, start, bound, "active", "AHEAD"])
+            function, arguments = steps[v].course.load(load, steps[v].at, start, bound)
+            w.call(depth, f"{ahead[v]} = {function}", arguments)
 
         for v in steps:
             fetch(depth, v, first)

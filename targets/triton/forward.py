@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from snncompile.targets.printing import DRAWN
 from snncompile.targets.scan import Scan
-from snncompile.targets.triton.kernel import LOAD_AHEAD, Course, KernelSource, Writer, assign, block_of, module_text
+from snncompile.targets.triton.kernel import (
+    LOAD_AHEAD,
+    LOAD_AHEAD_LATE,
+    Course,
+    KernelSource,
+    Writer,
+    assign,
+    block_of,
+    module_text,
+)
 from snncompile.targets.triton.printer import Function, print_function
 from snncompile.targets.variant import ForwardVariant
 
@@ -22,7 +33,9 @@ def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
     inputs = tuple(i for i, x in enumerate(scan.inputs) if x in step.args)
     coefs = tuple(i for i, c in enumerate(scan.coefs) if c in step.args)
 
-    courses = {scan.inputs[i]: w.course(scan.inputs[i], layout[scan.inputs[i]], "input") for i in inputs}
+    late = variant.layout.late_of(scan.inputs)
+    names = [scan.inputs[i] for i in inputs]
+    courses = {x: w.input_course(x, layout[x], late.get(x, "")) for x in names}
     coef_ptrs = {scan.coefs[i]: w.pointer(scan.coefs[i], _coef(scalar[scan.coefs[i]])) for i in coefs}
     start_ptrs = {s: w.pointer(f"{s}_start", "state before the first step, (B, N)") for s in scan.states}
     store_ptrs = {r: w.pointer(r, "result, (T, B, N)") for r in variant.store}
@@ -36,6 +49,7 @@ def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
     if by_chunk:
         w.number("K", "steps between saved states")
     need_n = not all(layout[x] for x in courses) or not all(scalar[c] for c in coef_ptrs)
+    need_n = need_n or any(late.get(x) == "each" for x in courses)
     if need_n:
         w.number("N", "neurons")
     w.number("count", "batch * neurons")
@@ -47,6 +61,8 @@ def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
     if draws:
         w.seed()
     at = {x: w.strides(course) for x, course in courses.items()}
+    for course in courses.values():
+        w.load_steps(course.late)
     local = {v: w.names.new(v) for v in (*scan.states, *coef_ptrs)}
     made = {r: local[r] if r in scan.states else w.names.new(r) for r in scan.results if r in results}
     for c, pointer in coef_ptrs.items():
@@ -66,7 +82,7 @@ def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
         w.line(1, f"tl.store({pointer} + at, {totals[r]}, mask=active)")
 
     what = "forward over a whole sequence, in one launch"
-    text = module_text(scan, what, w, name, [step], [LOAD_AHEAD] if courses else [])
+    text = module_text(scan, what, w, name, [step], ahead_helpers(courses.values()))
     return KernelSource(
         name,
         text,
@@ -80,6 +96,12 @@ def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
         work=step.size,
         random=draws,
     )
+
+
+def ahead_helpers(courses: Iterable[Course]) -> list[str]:
+    """The functions that load ``courses`` ahead of time."""
+    late = [bool(course.late) for course in courses]
+    return [*([LOAD_AHEAD] if False in late else []), *([LOAD_AHEAD_LATE] if True in late else [])]
 
 
 def _coef(scalar: bool) -> str:
@@ -101,15 +123,16 @@ def _loop(
     ahead = {x: w.names.new(f"{course.base}_ahead") for x, course in courses.items()}
     now = {x: w.names.new(f"{course.base}_now") for x, course in courses.items()}
 
-    def load(x: str, first: str) -> str:
-        return f"snn_load_ahead({courses[x].pointer}, {at[x]}, {courses[x].step}, {first}, T, active, AHEAD)"
+    def load(depth: int, x: str, first: str) -> None:
+        function, arguments = courses[x].load("snn_load_ahead", at[x], first, "T")
+        w.call(depth, f"{ahead[x]} = {function}", arguments)
 
     for x in courses:
-        w.line(1, f"{ahead[x]} = {load(x, '0')}")
+        load(1, x, "0")
     w.line(1, "for start in range(0, T, AHEAD):")
     for x in courses:
         w.line(2, f"{now[x]} = {ahead[x]}")
-        w.line(2, f"{ahead[x]} = {load(x, 'start + AHEAD')}")
+        load(2, x, "start + AHEAD")
     w.line(2, "for u in tl.static_range(AHEAD):")
     w.line(3, "t = start + u")
     w.line(3, "if t < T:")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from snncompile.targets.printing import DRAWN, Lines, PrintedScan, comment
 from snncompile.targets.scan import Scan
@@ -33,10 +33,42 @@ def snn_load_behind(pointer, at, stride, last, begin, active, AHEAD: tl.constexp
     return values
 '''
 
+LOAD_AHEAD_LATE = '''@triton.jit
+def snn_load_ahead_late(
+    pointer, at, stride, past, reach, late, cells_at, cells, first, end, active, AHEAD: tl.constexpr
+):
+    """As snn_load_ahead, `late` steps earlier; before step 0, from `past`, which holds the `reach` steps before."""
+    values = ()
+    for u in tl.static_range(AHEAD):
+        t = first + u
+        source = t - late
+        there = active & (t < end)
+        new = tl.load(pointer + source * stride + at, mask=there & (source >= 0), other=0.0)
+        old = tl.load(past + (source + reach) * cells + cells_at, mask=there & (source < 0), other=0.0)
+        values = values + (tl.where(source >= 0, new, old),)
+    return values
+'''
+
+LOAD_BEHIND_LATE = '''@triton.jit
+def snn_load_behind_late(
+    pointer, at, stride, past, reach, late, cells_at, cells, last, begin, active, AHEAD: tl.constexpr
+):
+    """As snn_load_behind, `late` steps earlier; before step 0, from `past`, which holds the `reach` steps before."""
+    values = ()
+    for u in tl.static_range(AHEAD):
+        t = last - u
+        source = t - late
+        there = active & (t >= begin)
+        new = tl.load(pointer + source * stride + at, mask=there & (source >= 0), other=0.0)
+        old = tl.load(past + (source + reach) * cells + cells_at, mask=there & (source < 0), other=0.0)
+        values = values + (tl.where(source >= 0, new, old),)
+    return values
+'''
+
 _LOCALS = (
     "T K N B BLOCK AHEAD ROWS COLUMNS INNER count cells at n t u active start begin end chunk chunks done since saves "
     "row column inner across product current before limit snn_load_ahead snn_load_behind seed seed_low seed_high "
-    "first_step moment element"
+    "first_step moment element snn_load_ahead_late snn_load_behind_late"
 )
 
 SCAN_LAYOUT = """One program owns BLOCK elements of batch * neurons, keeps their states in registers and walks
@@ -50,7 +82,7 @@ class Param:
 
     Attributes:
         name: its name.
-        type: Triton's type: ``"*fp32"``, ``"*i64"`` or ``"i32"``.
+        type: Triton's type: ``"*fp32"``, ``"*i32"``, ``"*i64"`` or ``"i32"``.
         about: what it is, for the header.
     """
 
@@ -130,6 +162,28 @@ class Writer(Lines):
         column = self.number(self.names.new(f"{base}_n"), f"stride of {wanted} over neurons")
         return Course(base, pointer, step, row, column)
 
+    def input_course(self, wanted: str, contiguous: bool, late: str) -> Course:
+        """Add an input ``(T, B, N)``; ``late`` as in :class:`~snncompile.targets.variant.Layout`."""
+        course = self.course(wanted, contiguous, "input, read late" if late else "input")
+        if not late:
+            return course
+        past = self.pointer(f"{wanted}_past", f"what came before step 0 of {wanted}, (L, B, N)")
+        reach = self.number(self.names.new(f"{wanted}_reach"), "L")
+        return replace(course, past=past, reach=reach, late=self.lateness(f"{wanted}_late", late))
+
+    def lateness(self, wanted: str, kind: str) -> str:
+        """Add numbers of steps: one, or one for each neuron (to be loaded by :meth:`load_steps`); the name of them."""
+        name = self.names.new(wanted)
+        if kind == "one":
+            return self.number(name, "steps late")
+        self.params.append(Param(f"{name}_ptr", "*i32", "steps late, (N,)"))
+        return name
+
+    def load_steps(self, name: str) -> None:
+        """Load numbers of steps of each neuron."""
+        if any(p.name == f"{name}_ptr" for p in self.params):
+            self.line(1, f"{name} = tl.load({name}_ptr + n, mask=active, other=0)")
+
     def elements(self, need_neuron: bool) -> None:
         """Compute which elements this program owns."""
         self.line(1, "at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)  # element b * N + n of a time step")
@@ -155,13 +209,27 @@ class Writer(Lines):
 
 @dataclass(frozen=True)
 class Course:
-    """Names of the arguments of an operand ``(T, B, N)``: without row and column strides, a time step is contiguous."""
+    """Names of the arguments of an operand ``(T, B, N)``: without row and column strides, a time step is contiguous.
+
+    One that is read late has its past, how many steps that is, and how many steps late it is.
+    """
 
     base: str
     pointer: str
     step: str
     row: str | None
     column: str | None
+    past: str = ""
+    reach: str = ""
+    late: str = ""
+
+    def load(self, load: str, at: str, first: str, bound: str) -> tuple[str, list[str]]:
+        """The call of the helper ``load`` that loads steps from ``first``: its name and arguments."""
+        begin = [self.pointer, at, self.step]
+        if not self.late:
+            return load, [*begin, first, bound, "active", "AHEAD"]
+        past = [self.past, self.reach, self.late, "at", "cells"]
+        return f"{load}_late", [*begin, *past, first, bound, "active", "AHEAD"]
 
 
 def block_of(value: float) -> str:

@@ -13,7 +13,15 @@ from torch import Tensor
 
 from snncompile.ir.errors import UnsupportedError
 from snncompile.targets.recurrent_call import RecurrentTarget
-from snncompile.targets.scan import BackwardCall, BackwardResult, ForwardCall, ForwardResult, Scan, allocate
+from snncompile.targets.scan import (
+    BackwardCall,
+    BackwardResult,
+    ForwardCall,
+    ForwardResult,
+    Scan,
+    allocate,
+    input_gradient,
+)
 from snncompile.targets.triton.availability import check_runnable, interpreting
 from snncompile.targets.triton.backward import print_backward
 from snncompile.targets.triton.config import Config, choose
@@ -21,7 +29,7 @@ from snncompile.targets.triton.courses import add_course, is_flat, on_device
 from snncompile.targets.triton.forward import print_forward
 from snncompile.targets.triton.kernel import KernelSource
 from snncompile.targets.triton.load import load
-from snncompile.targets.variant import backward_variant, forward_variant
+from snncompile.targets.variant import Layout, backward_variant, forward_variant
 
 _LIMIT = 2**31
 
@@ -62,6 +70,7 @@ class TritonTarget:
     """
 
     name = "triton"
+    offsets = True
 
     def __init__(self, config: Config | None = None, empty: Callable[..., Tensor] = torch.empty) -> None:
         self._config = config
@@ -85,8 +94,7 @@ class TritonTarget:
         if count:
             source = kernel.source
             args: list[Any] = []
-            for i in source.inputs:
-                add_course(args, call.inputs[i], kernel.variant.layout.inputs[i])
+            _add_inputs(args, call, source, kernel.variant.layout)
             args += [call.coefs[i] for i in source.coefs]
             args += [*call.states, *result.stored.values(), *result.sums.values(), *result.finals, *result.saved, steps]
             if source.by_chunk:
@@ -107,14 +115,13 @@ class TritonTarget:
         kernel = self._kernel(scan, backward_variant(scan, call, is_flat), print_backward)
         source = kernel.source
         empty = partial(self._empty, dtype=torch.float32, device=device)
-        inputs = {x: empty(call.shape) for x in kernel.variant.need_inputs}
+        inputs = {x: input_gradient(call, scan.inputs.index(x), empty) for x in kernel.variant.need_inputs}
         starts = {s: empty((batch, size)) for s in source.carried}
         sums = {a: empty((batch, size)) for a in (scan.accumulators if call.need_accumulators else ())}
         count = _count(scan, batch, size)
         if count:
             args: list[Any] = []
-            for i in source.inputs:
-                add_course(args, call.inputs[i], kernel.variant.layout.inputs[i])
+            _add_inputs(args, call, source, kernel.variant.layout)
             args += [call.coefs[i] for i in source.coefs]
             args += [call.forward_coefs[i] for i in source.forward_coefs]
             args += [call.saved[i] for i in source.states]
@@ -125,7 +132,12 @@ class TritonTarget:
                 add_course(args, call.grads[r], flat_grads[r])
             finals = dict(zip(scan.states, call.grad_finals, strict=True))
             args += [finals[s] for s in source.carried if finals[s] is not None]
-            args += [*inputs.values(), *starts.values(), *sums.values(), steps]
+            args += inputs.values()
+            for x, kind in kernel.variant.layout.late_of(scan.inputs).items():
+                late = call.late[scan.inputs.index(x)]
+                if x in inputs and kind == "each" and late is not None:
+                    args += (len(late.past), late.steps)
+            args += [*starts.values(), *sums.values(), steps]
             if source.by_chunk:
                 args.append(call.checkpoint)
             if source.by_neuron:
@@ -148,6 +160,17 @@ class TritonTarget:
             source = printer(scan, variant)
             kernel = kernels[variant, interpret] = Kernel(source, variant, load(source, interpret), self._config)
         return kernel
+
+
+def _add_inputs(
+    args: list[Any], call: ForwardCall | BackwardCall, source: KernelSource, layout: Layout
+) -> None:
+    """Append the inputs that a kernel reads, as it takes them."""
+    for i in source.inputs:
+        add_course(args, call.inputs[i], layout.inputs[i])
+        late = call.late[i] if call.late else None
+        if late is not None:
+            args += (late.past, len(late.past), late.steps)
 
 
 def _count(scan: Scan, batch: int, size: int) -> int:

@@ -101,3 +101,13 @@ def test_loads_ahead_are_limited():
     assert choose(10**6, 3, 20).ahead == 2
     assert choose(1000, 1, 500).ahead == 2  # a long step would take minutes to compile
     assert choose(1000, 1, 7, warp=64).block == 64
+
+
+def test_inputs_read_late():
+    """Loads of a course some steps before, and of its past, for one number of steps and for one of each neuron."""
+    kernels = [scan_kernels(lif(), per_neuron=("bias",), late=(kind,)) for kind in ("one", "each")]
+    wanted = [{role: found[role] for role in ("forward", "backward_checkpoint")} for found in kernels]
+    made = compile_scans(wanted, list(ARCHS.values()))
+    assert len(made) == 2 * 2 * len(ARCHS)
+    for b in made:
+        assert b.code[:4] == b"\x7fELF" and b.resources.spills == 0 and b.resources.registers <= 128

@@ -1,0 +1,108 @@
+"""Pass delays-to-offsets: delays that scans alone read, and why others are signals of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import snncompile as snn
+from snncompile import ms
+from snncompile.explain import explain
+from snncompile.passes.delays_to_offsets import DelaysToOffsets
+from snncompile.passes.pipeline import Request, compile_graph
+
+from .rewrites import assert_golden_rewrite, assert_same_meaning
+
+
+@snn.model(dt=1 * ms)
+def model(x=snn.Spikes(4)):
+    late = x >> snn.Delay(3 * ms)
+    a = late >> snn.LIF(threshold=0.5)
+    b = x >> snn.Delay(np.array([0, 1, 4, 2]) * ms) >> snn.ExpSyn()
+    return a, b, x >> snn.Delay(2 * ms, name="wide") >> snn.Linear(3)
+
+
+def test_golden() -> None:
+    before = compile_graph(model.build(), Request(), "hoist-parameters")
+    after = DelaysToOffsets().run(before)
+    assert_golden_rewrite("delays-to-offsets", before, after)
+    assert_same_meaning(before, after)
+
+
+def case(build):
+    return snn.model(build, dt=1 * ms)
+
+
+DECLINED = {
+    "computed": (case(lambda x=snn.Spikes(3): x >> snn.Delay(1.5 * ms, interpolation="linear") >> snn.LIF()),
+                 "interpolation='linear' computes what is seen"),
+    "overbound": (case(lambda x=snn.Spikes(3): x >> snn.Delay(2 * ms, overbound=0.0) >> snn.LIF()),
+                  "what lies too far back is replaced"),
+    "several": (case(lambda x=snn.Spikes(3): x >> snn.Delay(np.full((3, 2), 2 * ms)) >> snn.LIF()),
+                "it shows several delays of each neuron"),
+    "output": (case(lambda x=snn.Spikes(3): x >> snn.Delay(2 * ms)), "it is an output"),
+    "product": (case(lambda x=snn.Spikes(3): x >> snn.Delay(2 * ms) >> snn.Linear(2)),
+                "linear, which reads it, is no scan"),
+    "read in a cycle": (case(lambda x=snn.Spikes(3): x >> snn.Delay(2 * ms) >> snn.recurrent(snn.LIF(), snn.Linear(3))),
+                        "add_lif, which reads it as delay, stands on a cycle"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DECLINED)
+def test_declined(name) -> None:
+    built, reason = DECLINED[name]
+    notes = compile_graph(built.build(), Request()).notes
+    assert [n.text for n in notes if n.by == "delays-to-offsets"] == [f"no offset in a load: {reason}"]
+
+
+def test_a_delay_on_a_cycle_is_none() -> None:
+    @snn.model(dt=1 * ms)
+    def net(x=snn.Spikes(3)):
+        back = snn.Feedback(3, delay=0)
+        h = (x + (back >> snn.Delay(2 * ms))) >> snn.LIF()
+        back.close(h)
+        return h
+
+    notes = compile_graph(net.build(), Request()).notes
+    assert "no offset in a load: it stands on a cycle" in [n.text for n in notes]
+
+
+def test_explain_says_so() -> None:
+    found = explain(model.build(), "c")
+    regions = {r.nodes: r for r in found.regions}
+    assert regions["delay",].why == "a delay: an offset in the loads of lif, no buffer"
+    assert regions["delay",].runs_as.startswith("nothing of its own")
+    assert regions["wide",].runs_as == "one call of torch over all steps"
+    assert ("delays-to-offsets", "wide", "no offset in a load: linear, which reads it, is no scan") in found.notes
+
+
+@pytest.mark.parametrize("target", ["c", "triton"])
+@pytest.mark.parametrize("steps", [0, 2, 3, 4, 11])
+@pytest.mark.parametrize("checkpoint", [1, 4])
+def test_targets_read_earlier_steps(target, steps, checkpoint, monkeypatch) -> None:
+    """Outputs, states and gradients; a run shorter than the delay makes the late signal."""
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    torch.manual_seed(0)
+    want, got = snn.compile(model, target="torch"), snn.compile(model, target=target, checkpoint=checkpoint)
+    got.load_state_dict(want.state_dict())
+    x = (torch.rand(2, steps, 4) < 0.4).float().requires_grad_()
+    found = []
+    for net in (want, got):
+        state = {k: torch.rand(v.shape, generator=torch.Generator().manual_seed(3)).requires_grad_()
+                 for k, v in net.initial_state(2).items()}  # fmt: skip
+        y, after, _ = net.evolve(x, state=state)
+        loss = sum((one * torch.arange(1.0, 1 + one.shape[-1])).sum() for one in (*y, *after.values()))
+        grads = torch.autograd.grad(loss, [x, *state.values()])
+        found.append(([*y, *after.values(), *grads[1:]], grads[0]))
+    (values, grad), (same, same_grad) = found
+    assert all(torch.equal(a, b) for a, b in zip(values, same, strict=True))
+    assert torch.allclose(grad, same_grad, rtol=1e-5)  # three readers' gradients, added up in another order
+
+
+def test_a_recorded_delay_is_made() -> None:
+    net = snn.compile(model, target="c")
+    x = (torch.rand(2, 9, 4) < 0.4).float()
+    _, _, record = net.evolve(x, record=["delay.out", "delay.out:sum"])
+    assert torch.equal(record["delay.out"][:, 3:], x[:, :-3])
+    assert torch.equal(record["delay.out:sum"], x[:, :-3].sum(1))

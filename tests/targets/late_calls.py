@@ -1,0 +1,47 @@
+"""Scans that read an input some steps late, against the same scans on that input made late beforehand."""
+
+from dataclasses import replace
+
+import torch
+
+from snncompile.targets.scan import Late
+
+from .scan_calls import equal, make_calls, same_bits, scan_of
+
+SHAPES = [(7, 2, 3), (1, 1, 1), (9, 1, 130), (6, 3, 64), (0, 2, 3), (5, 130, 2)]
+
+
+def lates(scan, shape, kind, seed=0):
+    """What makes the first input late; a last one stays as it is."""
+    _, batch, size = shape
+    g = torch.Generator().manual_seed(seed)
+    longest = 3
+    late = longest if kind == "one" else torch.randint(0, longest + 1, (size,), generator=g, dtype=torch.int32)
+    first = Late(torch.rand((longest, batch, size), generator=g), late)
+    return (first, *[None] * (len(scan.inputs) - 1))
+
+
+def check_late(target, reference, name, shape, kind, layout="flat", checkpoint=1, need=True):
+    """Forward bit for bit, and gradients; those of the late input land where they come from."""
+    scan = scan_of(name)
+    call, backward_call = make_calls(scan, shape, layout, checkpoint=checkpoint, need=need)
+    late = lates(scan, shape, kind)
+    seen = tuple(x if one is None else one.seen(x) for x, one in zip(call.inputs, late, strict=True))
+    expected, got = reference.forward(scan, replace(call, inputs=seen)), target.forward(scan, replace(call, late=late))
+    for r in call.store:
+        assert same_bits(got.stored[r], expected.stored[r]), f"course of {r}"
+        assert same_bits(got.sums[r], expected.sums[r]), f"sum of {r}"
+    for a, b in zip((*got.finals, *got.saved), (*expected.finals, *expected.saved), strict=True):
+        assert same_bits(a, b)
+    back = backward_call(got.saved)
+    expected = reference.backward(scan, replace(back, inputs=seen))
+    got = target.backward(scan, replace(back, late=late))
+    for x, a, b, one, given in zip(scan.inputs, got.inputs, expected.inputs, late, call.inputs, strict=True):
+        if one is not None and b is not None:
+            past, plain = one.past.clone().requires_grad_(), given.clone().requires_grad_()
+            replace(one, past=past).seen(plain).backward(b)
+            b = torch.cat([past.grad, plain.grad])
+        assert (a is None and b is None) or equal(a, b), f"gradient of {x}"
+    for a, b in zip(got.states, expected.states, strict=True):
+        assert equal(a, b)
+    assert all(equal(total, expected.accumulators[name]) for name, total in got.accumulators.items())
