@@ -42,6 +42,7 @@ Tensors = dict[str, Tensor]
 def outcome(net: snn.Network, inputs: Tensors, record: list[str]) -> tuple[Tensors, Tensors]:
     """Everything that comes out, and every gradient, of a loss on all of it."""
     inputs = {n: x.clone().requires_grad_() for n, x in inputs.items()}
+    torch.manual_seed(3)  # of noise
     state = {n: s.requires_grad_(s.is_floating_point()) for n, s in net.initial_state(3).items()}
     net.zero_grad()
     out, after, records = net.evolve(**inputs, state=state, record=record)
@@ -94,6 +95,15 @@ def test_random_networks(seed, cuts):
     types = whole.layout.inputs
     inputs = {n: torch.poisson(torch.full((3, STEPS, *t.shape), 0.4)).clamp(max=3.0) for n, t in types.items()}
     same(whole, cut, inputs, [])
+    assert cuts == [10]
+
+
+def test_noise(cuts):
+    @snn.model(dt=1e-3)
+    def noisy(x=snn.Spikes(6)):
+        return x >> snn.Linear(5) >> snn.ExpSyn() >> snn.LIF(threshold=0.3, noise_std=5.0)
+
+    same(*pair(noisy), {"x": (torch.rand(3, STEPS, 6) < 0.3).float()}, ["lif.v"])
     assert cuts == [10]
 
 

@@ -1,4 +1,4 @@
-"""Tables and plots from results; what they say is written into docs/performance.md between two marks."""
+"""Tables and plots from results, written into docs/performance.md and README.md between two marks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "performance.md"
-BEGIN, END = "<!-- figures: begin, written by `python -m benchmarks.workloads` -->", "<!-- figures: end -->"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- figures, written by `python -m benchmarks.workloads` -->", "<!-- figures: end -->"
 WORKLOADS = ("W1", "W2", "W3", "W4", "W5", "W6", "W7")
 
 
@@ -58,14 +59,14 @@ def ratios(part: dict[str, Any]) -> dict[str, float]:
 
 def overview(parts: dict[str, Any]) -> list[str]:
     """One row a workload: ours against the best of each group."""
-    head = ("", "network", "ours", "ms", "x best library", "x torch.compile", "x plain loop", "/ products alone")
+    head = ("", "network", "ours", "ms", "best library", "`torch.compile`", "plain loop", "over products alone")
     table: list[tuple[str, ...]] = [head]
     for name in WORKLOADS:
         part = parts.get(name)
         if part is None or "error" in part:
             continue
         ours, library = best(part, "ours"), best(part, "library")
-        said = {k: number(v) for k, v in ratios(part).items()}
+        said = {k: number(v) + "x" for k, v in ratios(part).items()}
         against = f"{said['library']} ({library[0]})" if library and "library" in said else "-"
         others = (said.get("compile", "-"), said.get("loop", "-"), said.get("floor", "-"))
         mine = (ours[0].removeprefix("snncompile "), number(ours[1])) if ours else ("-", "-")
@@ -192,22 +193,47 @@ def plot(part: dict[str, Any], path: Path) -> None:
     pyplot.close(figure)
 
 
-def page(text_: str, results: dict[str, Any]) -> str:
-    """The page with the figures of ``results`` in it."""
+def filled(text_: str, lines: list[str]) -> str:
+    """A document with ``lines`` between its marks."""
     before, _, rest = text_.partition(BEGIN)
     _, mark, after = rest.partition(END)
     if not mark:
-        raise ValueError(f"{PAGE.name} lacks the marks between which the figures stand")
+        raise ValueError("the document lacks the marks between which the figures stand")
+    return f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}"
+
+
+def page(results: dict[str, Any]) -> list[str]:
+    """What stands in docs/performance.md."""
     lines = sections(results)
-    if "scaling" in results["parts"]:
-        lines += ["![time against steps, batch, neurons and density](performance-scaling.png)", ""]
-    return f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n{END}{after}"
+    if "scaling" in results["parts"] and "error" not in results["parts"]["scaling"]:
+        lines += ["![time against steps, batch, neurons and density](performance-scaling.png)"]
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def summary(results: dict[str, Any]) -> list[str]:
+    """What stands in README.md: the overview and the machine."""
+    parts = {n: p for n, p in results["parts"].items() if "error" not in p}
+    first = next((p["machine"] for n, p in parts.items() if n in WORKLOADS and "machine" in p), None)
+    lines = overview(parts)
+    if first is not None:
+        gpu = f"{first['gpu']}, " if "gpu" in first else ""
+        lines += ["", f"Measured {first['date']}: {gpu}{first['processor']}, {first['threads']} threads."]
+    return lines
+
+
+def documents(results: dict[str, Any]) -> dict[Path, str]:
+    """The documents with the figures of ``results`` in them."""
+    lines = {PAGE: page(results), README: summary(results)}
+    return {path: filled(path.read_text(encoding="utf-8"), found) for path, found in lines.items()}
 
 
 def write(path: Path) -> None:
-    """Write the page, and the picture beside it, from the results at ``path``."""
+    """Write the documents, and the picture beside the page, from the results at ``path``."""
     results = json.loads(path.read_text())
-    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")
+    for document, said in documents(results).items():
+        document.write_text(said, encoding="utf-8")
     found = results["parts"].get("scaling")
     if found is not None and "error" not in found:
         plot(found, PAGE.with_name("performance-scaling.png"))

@@ -48,7 +48,7 @@ class Workload:
             "synapse": f"Linear({n},{m})+ExpSyn+LIF",
             "recurrent": f"recurrent LIF, {n} in, N={m}",
             "plastic": f"STDP {n} to {m}",
-            "conv": f"1x{n}x{n} conv {m}k5, LIF, pool, conv {2 * m}k5, LIF, pool, Linear(10), LIF",
+            "conv": f"LIF after conv {m}k5, conv {2 * m}k5, Linear(10) on {n}x{n}",
         }[self.kind]
         return f"{what}, B={self.batch}, T={self.steps}"
 

@@ -136,25 +136,26 @@ def results_of(n: float) -> dict[str, Any]:
 def test_the_tables(part):
     report = part("report")
     told = report.sections(results_of(3.0))
-    assert any(line.split("|")[1:-1] and "4.00 (Norse)" in line and "1.50" in line for line in told)
+    assert any(line.split("|")[1:-1] and "4.00x (Norse)" in line and "1.50x" in line for line in told)
     assert "- Sinabs: absent: not installed" in told
     assert "Other resets: Norse reset to zero." in told
     assert "- W2: not measured: the process ended" in told
     page = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
-    new = report.page(page, results_of(3.0))
+    new = report.filled(page, report.page(results_of(3.0)))
     assert new.startswith("before\n") and new.endswith("after\n") and "old" not in new
-    assert report.page(new, results_of(3.0)) == new
+    assert report.filled(new, report.page(results_of(3.0))) == new
+    assert any("4.00x (Norse)" in line for line in report.summary(results_of(3.0)))
     with pytest.raises(ValueError, match="lacks the marks"):
-        report.page("nothing", results_of(3.0))
+        report.filled("nothing", [])
 
 
-def test_the_page_tells_the_results(part):
+def test_the_documents_tell_the_results(part):
     report = part("report")
     path = ROOT / "benchmarks" / "results" / "cpu.json"
     if not path.exists():
         pytest.skip("no results are kept")
-    held = report.PAGE.read_text(encoding="utf-8")
-    assert report.page(held, json.loads(path.read_text())) == held, "run: python -m benchmarks.workloads.report"
+    for document, said in report.documents(json.loads(path.read_text())).items():
+        assert document.read_text(encoding="utf-8") == said, "run: python -m benchmarks.workloads.report"
 
 
 def test_parts_are_checked(part, capsys):
