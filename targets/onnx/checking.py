@@ -31,7 +31,7 @@ STEPS, BATCH = 8, 2
 #: Products may differ by this much of their largest value.
 ROUNDING = 1e-4
 
-_SHAPES_ONLY = frozenset({"Flatten", "Dropout", "MaxPool2d"})
+_SHAPES_ONLY = frozenset({"Flatten", "Dropout", "MaxPool2d", "Delay"})
 
 
 class MismatchError(InterchangeError):
@@ -245,6 +245,8 @@ def _owner(graph: Graph, state: str) -> str:
     for name in graph.names:
         if any(s.name == state for s in getattr(graph.op(name), "states", ())):
             return name
+    if state.removesuffix(".history") in graph.nx:
+        return state.removesuffix(".history")
     return next(e.source.node for e in graph.feedback_edges() if e.feedback == state)
 
 

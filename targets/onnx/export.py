@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from onnx import TensorProto, ValueInfoProto, helper
 
-from snncompile.ir.connection import Connection
+from snncompile.ir.connection import DELAYS, Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import InterchangeError, UnsupportedError
 from snncompile.ir.graph import Edge, Ref, Region, StateInfo
@@ -16,8 +16,9 @@ from snncompile.ir.types import SignalType
 from snncompile.targets.autograd import PreparedScan
 from snncompile.targets.onnx.building import GraphBuilder
 from snncompile.targets.onnx.coefficients import coefficients
+from snncompile.targets.onnx.delays import Past, state_of
 from snncompile.targets.onnx.functions import DOMAIN, Functions, Step
-from snncompile.targets.onnx.loops import Loop, loop_of
+from snncompile.targets.onnx.loops import Loop, loop_of, shift
 from snncompile.targets.onnx.parts import LATER, Built, Request, refuse_unknown, signal_info, state_info
 from snncompile.targets.onnx.products import Place, lower
 from snncompile.targets.printing import check_printable
@@ -168,14 +169,22 @@ class Exporter:
         if name not in self._late:
             held = self.initial(name)
             if not self.timed:
-                self._late[name], self.finals[name] = held, course
-                return held
-            zero, last = self.gb.ints([0]), self.gb.ints([-1])
-            start = self.gb.node("Unsqueeze", [held, zero], f"{name}.start")
+                self._late[name], self.finals[name] = shift(self.gb, name, edge.delay, held, course)
+                return self._late[name]
+            zero, last = self.gb.ints([0]), self.gb.ints([-edge.delay])
+            rank = len(self.graph.type_of(edge.source).shape)
+            turn = [1, 0, *range(2, rank + 2)]
+            if edge.delay == 1:
+                start = self.gb.node("Unsqueeze", [held, zero], f"{name}.start")
+            else:
+                start = self.gb.node("Transpose", [held], f"{name}.start", perm=turn)
             longer = self.gb.node("Concat", [start, course], f"{name}.longer", axis=0)
             self._late[name] = self.gb.node("Slice", [longer, zero, last, zero], f"{name}.late")
-            end = self.gb.node("Gather", [longer, last], f"{name}.end", axis=0)
-            self.finals[name] = self.gb.node("Squeeze", [end, zero], f"{name}.held")
+            end = self.gb.node("Slice", [longer, last, self.gb.ints([2**31 - 1]), zero], f"{name}.end")
+            if edge.delay == 1:
+                self.finals[name] = self.gb.node("Squeeze", [end, zero], f"{name}.held")
+            else:
+                self.finals[name] = self.gb.node("Transpose", [end], f"{name}.held", perm=turn)
         return self._late[name]
 
     # -- regions -----------------------------------------------------------------------------------------------------
@@ -186,6 +195,8 @@ class Exporter:
         if region.kind == "recurrent" or (isinstance(op, Elementwise) and op.states):
             found, finals = loop.run(self, region)
             self.finals.update(finals)
+        elif isinstance(op, Connection) and op.kind in DELAYS:
+            found = self._delay(name, op)
         elif isinstance(op, Connection):
             (edge,) = self.graph.inputs_of(name).values()
             found = {Ref(name): self.connect(self.gb, name, self.course(edge), self.timed)}
@@ -200,6 +211,23 @@ class Exporter:
         self.courses.update(found)
         for ref, value in found.items():
             self.results.setdefault(value, ref)
+
+    def _delay(self, name: str, op: Connection) -> dict[Ref, str]:
+        """A delay outside all cycles."""
+        (edge,) = self.graph.inputs_of(name).values()
+        past = self.past(self.gb, name, self.timed)
+        history = self.initial(state_of(name)) if op.depth else ""
+        record = past.record(history, self.course(edge))
+        if op.depth:
+            self.finals[state_of(name)] = past.later(record)
+        return {Ref(name): past.output(record)} if self.read[name] else {}
+
+    def past(self, gb: GraphBuilder, name: str, timed: bool) -> Past:
+        """The delay of connection ``name``, to be read over all steps or at one."""
+        op: Connection = self.graph.op(name)
+        values = {role: self.request.values[p.name] for role, p in op.params.items()}
+        label = f"{name}.out" if gb is self.gb else f"{name}.now"
+        return Past(op, Place(gb, name, values, timed, self.batch, label), self.steps() if timed else "")
 
     def connect(self, gb: GraphBuilder, name: str, x: str, timed: bool) -> str:
         """Connection ``name`` applied to ``x``."""

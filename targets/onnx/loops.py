@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from onnx import TensorProto, ValueInfoProto, helper
 
-from snncompile.ir.connection import Connection
+from snncompile.ir.connection import DELAYS, Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Edge, Ref, Region
 from snncompile.targets.onnx.building import GraphBuilder
+from snncompile.targets.onnx.delays import state_of
 
 if TYPE_CHECKING:
     from snncompile.targets.onnx.export import Exporter
@@ -43,9 +44,13 @@ class Layout:
         inside = set(region.nodes)
         self.edges = {n: list(ex.graph.inputs_of(n).values()) for n in region.nodes}
         flat = [e for edges in self.edges.values() for e in edges]
-        self.held = {e.feedback: e.source for e in flat if e.delay and e.source.node in inside}
+        self.held = {e.feedback: e for e in flat if e.delay and e.source.node in inside}
         self.outside = list(dict.fromkeys(e for e in flat if e.source.node not in inside))
-        self.states = [s.name for n in region.nodes for s in getattr(ex.graph.op(n), "states", ())] + list(self.held)
+        self.states = [s.name for n in region.nodes for s in getattr(ex.graph.op(n), "states", ())]
+        self.delays = [n for n in region.nodes if getattr(ex.graph.op(n), "kind", "") in DELAYS]
+        self.states += [state_of(n) for n in self.delays if ex.graph.op(n).depth] + list(self.held)
+        #: delays that show nothing newer than what is known before their input is
+        self.waiting = {n for n in self.delays if any(ex.graph.waits(e.source.node, n) for e in self.edges[n])}
         self.leaving = [Ref(n, port) for n in region.nodes for port in ex.read[n] if self._leaves(Ref(n, port))]
         self._inside = inside
 
@@ -58,9 +63,23 @@ class Layout:
         """One step in ``gb``: values of the leaving ports, and new states."""
         now: dict[Ref, str] = {}
         after: dict[str, str] = {}
+        late: dict[str, str] = {}
+        for edge in self.held.values():
+            late[edge.feedback] = oldest(gb, edge.feedback, edge.delay, states[edge.feedback])
         for name in self.nodes:
             op = self.ex.graph.op(name)
-            fed = [self._fed(e, states, inputs, now) for e in self.edges[name]]
+            if name in self.waiting:
+                past = self.ex.past(gb, name, False)
+                now[Ref(name)] = past.output(past.known(states[state_of(name)]))
+                continue
+            fed = [self._fed(e, late, inputs, now) for e in self.edges[name]]
+            if name in self.delays:
+                past = self.ex.past(gb, name, False)
+                record = past.record(states.get(state_of(name), ""), fed[0])
+                now[Ref(name)] = past.output(record)
+                if op.depth:
+                    after[state_of(name)] = past.later(record)
+                continue
             if isinstance(op, Connection):
                 now[Ref(name)] = self.ex.connect(gb, name, fed[0], False)
                 continue
@@ -68,19 +87,42 @@ class Layout:
             results = self.ex.call(gb, name, [states[s.name] for s in op.states], fed, False)
             now.update({Ref(name, port): value for port, value in results.items()})
             after.update({s.name: results[s.local] for s in op.states})
-        after.update({name: now[source] for name, source in self.held.items()})
+        for name in self.waiting:
+            (x,) = (self._fed(e, late, inputs, now) for e in self.edges[name])
+            past = self.ex.past(gb, name, False)
+            after[state_of(name)] = past.later(past.record(states[state_of(name)], x))
+        for name, edge in self.held.items():
+            after[name] = shift(gb, name, edge.delay, states[name], now[edge.source])[1]
         return {ref: now[ref] for ref in self.leaving}, after
 
-    def _fed(self, edge: Edge, states: dict[str, str], inputs: dict[Edge, str], now: dict[Ref, str]) -> str:
+    def _fed(self, edge: Edge, late: dict[str, str], inputs: dict[Edge, str], now: dict[Ref, str]) -> str:
         if edge.source.node not in self._inside:
             return inputs[edge]
-        return states[edge.feedback] if edge.delay else now[edge.source]
+        return late[edge.feedback] if edge.delay else now[edge.source]
 
     def course_name(self, ref: Ref) -> str:
         """A name for the course of a port: the record's, where it is free."""
         op = self.ex.graph.op(ref.node)
         records = {local: record for record, local in getattr(op, "recordable", {}).items()}
         return records.get(ref.port, str(ref))
+
+
+def oldest(gb: GraphBuilder, name: str, delay: int, held: str) -> str:
+    """What a late edge shows at one step, from what it holds: ``(batch, *features)``, or the last ``delay`` of it."""
+    if delay == 1:
+        return held
+    first = gb.node("Gather", [held, gb.ints([0])], f"{name}.first", axis=1)
+    return gb.node("Squeeze", [first, gb.ints([1])], f"{name}.late")
+
+
+def shift(gb: GraphBuilder, name: str, delay: int, held: str, now: str) -> tuple[str, str]:
+    """What a late edge shows at one step, and what it holds after that."""
+    if delay == 1:
+        return held, now
+    one = gb.ints([1])
+    kept = gb.node("Slice", [held, one, gb.ints([delay]), one], f"{name}.kept")
+    newest = gb.node("Unsqueeze", [now, one], f"{name}.newest")
+    return oldest(gb, name, delay, held), gb.node("Concat", [kept, newest], f"{name}.moved", axis=1)
 
 
 class ScanLoop:

@@ -10,7 +10,7 @@ import numpy as np
 from onnx import FunctionProto, NodeProto, TensorProto, ValueInfoProto, helper
 from torch import Tensor
 
-from snncompile.ir.connection import CONNECTIONS, DELAYS, Connection
+from snncompile.ir.connection import CONNECTIONS, Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import InterchangeError
 from snncompile.ir.graph import Graph, Input, Ref, StateInfo
@@ -88,7 +88,7 @@ def refuse_unknown(graph: Graph) -> None:
                 where=graph.where(name),
             )
         if not isinstance(op, Input | Connection | Elementwise) or (
-            isinstance(op, Connection) and (op.kind not in CONNECTIONS or op.kind in DELAYS)
+            isinstance(op, Connection) and op.kind not in CONNECTIONS
         ):
             kind = "delay=" if getattr(op, "kind", "") == "DelayedLinear" else getattr(op, "kind", type(op).__name__)
             raise InterchangeError(f"{kind} cannot be written as ONNX", node=name, where=graph.where(name))
@@ -99,10 +99,6 @@ def refuse_unknown(graph: Graph) -> None:
                 node=name,
                 where=graph.where(name),
             )
-        for edge in graph.inputs_of(name).values():
-            if edge.delay > 1:
-                said = f"the feedback {edge.feedback!r}, {edge.delay} steps late, cannot be written as ONNX"
-                raise InterchangeError(f"{said}: one step can", node=name, where=graph.where(name))
 
 
 def signal_info(name: str, lead: list, type: SignalType, doc: str) -> ValueInfoProto:

@@ -29,7 +29,7 @@ class Past:
         self._params = params
         self._by_synapse = op.kind == "DelayedLinear" and op.attrs["steps"] == "given"
         if self._by_synapse:
-            self._kernel, self._bias = _kernel(op, params, device)
+            self._kernel, self._bias = synapse_kernel(op, params, device)
         elif op.same_for_all is None:
             self._reading = read(_steps(op, params, device), op.rule)
 
@@ -90,7 +90,7 @@ def _taken(op: Connection, record: Tensor, index: Tensor, steps: int, depth: int
     return torch.gather(record, 0, rows)
 
 
-def _kernel(op: Connection, params: Mapping[str, Tensor], device: torch.device) -> tuple[Tensor, Tensor | None]:
+def synapse_kernel(op: Connection, params: Mapping[str, Tensor], device: torch.device) -> tuple[Tensor, Tensor | None]:
     """Weights by how many steps ago, ``(depth + 1, out, in)``, and the bias; differentiable in weights and delays."""
     weight, bias = effective_weight(params), params.get("bias")
     r: Reading = read(_steps(op, params, device), op.rule)
