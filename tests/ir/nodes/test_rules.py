@@ -201,6 +201,7 @@ def test_without_parentheses() -> None:
         ({"update": lambda w: {"w": w.sum()}}, "not elementwise|not known"),
         ({"update": lambda w: {"w": torch.log(w)}}, "uses log on a signal, a trace, a weight or a constant"),
         ({"update": lambda w: {"w": torch.rand_like(w)}}, "draws other random numbers on every machine"),
+        ({"update": lambda w: {"w": w + snn.normal()}}, "it draws random numbers, which only the step of a synapse"),
     ],
 )
 def test_functions_that_cannot_be(parts: dict[str, Any], said: str) -> None:
