@@ -11,14 +11,17 @@ from snncompile.ir.locations import caller
 from snncompile.network import Network
 
 
-def compile(model: Model | Graph, *, target: str = "auto", checkpoint: int = 1, **hyperparameters: Any) -> Network:
+def compile(
+    model: Model | Graph, *, target: str = "auto", checkpoint: int | None = None, **hyperparameters: Any
+) -> Network:
     """Compile a model.
 
     Args:
         model: a function decorated with ``@snn.model``, or a graph.
         target: ``"torch"`` (the reference), ``"triton"`` (NVIDIA and AMD GPUs), ``"c"`` (the CPU, with its compiler) or
             ``"auto"``.
-        checkpoint: keep states every so many steps for the backward pass and recompute between; 1 keeps all.
+        checkpoint: keep states every so many steps for the backward pass and recompute between; 1 keeps all. None, the
+            default, leaves it to the target: ``"c"`` keeps those of every 32nd step in large scans.
         **hyperparameters: values for the model's keyword-only arguments.
 
     Returns:

@@ -61,7 +61,7 @@ class Explanation:
         nodes_after: number of nodes after the passes.
         parameters: number of values.
         states: number of state values of a sequence.
-        checkpoint: every how many steps training keeps the states.
+        checkpoint: every how many steps training keeps the states; None: as the target likes best.
         inference: what a forward step of one sequence costs in the whole network.
         training: likewise, in training.
         backward: what the gradient of a step costs.
@@ -76,7 +76,7 @@ class Explanation:
     nodes_after: int
     parameters: int
     states: int
-    checkpoint: int
+    checkpoint: int | None
     inference: Work
     training: Work
     backward: Work
@@ -90,14 +90,16 @@ class Explanation:
         return data
 
 
-def explain(graph: Graph, target: str = "auto", *, training: bool = False, checkpoint: int = 1) -> Explanation:
+def explain(
+    graph: Graph, target: str = "auto", *, training: bool = False, checkpoint: int | None = None
+) -> Explanation:
     """What the compiler makes of ``graph``.
 
     Args:
         graph: the network as written.
         target: the target it is meant for.
         training: whether it is compiled as for training.
-        checkpoint: every how many steps training keeps the states.
+        checkpoint: every how many steps training keeps the states; None: as the target likes best.
     """
     compiled = compile_graph(graph, Request(training))
     costs = region_costs(compiled)
@@ -150,7 +152,7 @@ def explain_text(e: Explanation) -> str:
         if r.parameters:
             lines.append(f"     holds     {r.parameters:,} parameter values")
         if r.saved:
-            lines.append(f"     training  keeps {r.saved:,} bytes of states{_every(e.checkpoint)}")
+            lines.append(f"     training  keeps {r.saved:,} bytes of states{_every(e.checkpoint, e.target)}")
     lines += ["", *_plan(e)]
     lines += ["", "Why something was not done"] + ([""] if e.notes else [])
     lines += [f"  {node}: {text} ({by})" for by, node, text in e.notes] or ["", "  nothing was declined"]
@@ -161,19 +163,21 @@ def _work(w: Work) -> str:
     return f"{w.flops:,} FLOPs, {w.read:,} bytes read, {w.written:,} written"
 
 
-def _every(checkpoint: int) -> str:
-    return " at every step" if checkpoint == 1 else f" every {checkpoint} steps"
+def _every(checkpoint: int | None, target: str) -> str:
+    if checkpoint is None and target in ("c", "auto"):
+        return " at every step, or at every 32nd"
+    return " at every step" if checkpoint in (1, None) else f" every {checkpoint} steps"
 
 
 def _plan(e: Explanation) -> Sequence[str]:
     saved = sum(r.saved for r in e.regions)
-    if e.checkpoint == 1:
-        text = f"every state at every step: {saved:,} bytes for each sequence and step"
-    else:
-        text = (
-            f"the states every {e.checkpoint} steps ({saved / e.checkpoint:,.0f} bytes for each sequence and step), and"
-            " the steps between are computed again"
-        )
+    again = "and the steps between are computed again"
+    text = f"every state at every step: {saved:,} bytes for each sequence and step"
+    if e.checkpoint not in (1, None):
+        kept = f"{saved / e.checkpoint:,.0f} bytes for each sequence and step"
+        text = f"the states every {e.checkpoint} steps ({kept}), {again}"
+    elif e.checkpoint is None and e.target in ("c", "auto"):
+        text += f".\n  On C, a scan whose states take 1 MiB or more keeps those of every 32nd step, {again}"
     return ["What training keeps for the backward pass", "", f"  {text}"]
 
 

@@ -46,14 +46,21 @@ class Network(LearningNetwork, nn.Module):
         graph: the network as written.
         target: ``"torch"``, ``"triton"``, ``"c"`` or ``"auto"`` (chosen by the device of each input).
         checkpoint: save states every ``checkpoint`` steps for the backward pass and recompute between; 1 saves all.
+            None leaves it to the target, which goes by the size of each scan; results are the same bits.
         values: parameter name -> first value, for every parameter; None initialises them as the graph says.
     """
 
     def __init__(
-        self, graph: Graph, target: str = "auto", *, checkpoint: int = 1, values: Mapping[str, Tensor] | None = None
+        self,
+        graph: Graph,
+        target: str = "auto",
+        *,
+        checkpoint: int | None = None,
+        values: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(checkpoint, bool) or not isinstance(checkpoint, int) or checkpoint < 1:
+        whole = isinstance(checkpoint, int) and not isinstance(checkpoint, bool) and checkpoint >= 1
+        if checkpoint is not None and not whole:
             raise ModelError(f"checkpoint is a whole number of steps of at least 1, not {checkpoint!r}")
         self.graph = graph
         self.target = checked_name(target)

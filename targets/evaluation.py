@@ -32,7 +32,7 @@ class Run:
         training: the module's mode.
         courses: record names whose course over time is wanted.
         sums: record names whose sum over time is wanted.
-        checkpoint: save states every so many steps for the backward pass.
+        checkpoint: save states every so many steps for the backward pass; None leaves it to the target, for each scan.
         differentiable: whether gradients flow through what learns.
     """
 
@@ -45,7 +45,7 @@ class Run:
     training: bool = False
     courses: Sequence[str] = ()
     sums: Sequence[str] = ()
-    checkpoint: int = 1
+    checkpoint: int | None = None
     differentiable: bool = False
 
 

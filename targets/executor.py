@@ -21,7 +21,7 @@ from snncompile.targets.plastic_layer import run_plastic_layer, why_not
 from snncompile.targets.recurrent import run_recurrent
 from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.recurrent_layer import Layer, match, run_layer
-from snncompile.targets.scan import Late, ScanTarget
+from snncompile.targets.scan import Late, ScanTarget, checkpoint_of
 from snncompile.targets.stepping import Lookup, StepPlan, plan_step
 from snncompile.targets.torch.delays import Past
 from snncompile.targets.torch.products import apply_connection, folded
@@ -164,7 +164,7 @@ def run_scan(ev: Evaluation, name: str) -> None:
         shape,
         store,
         sums,
-        ev.r.checkpoint,
+        checkpoint_of(ev.r.checkpoint, ev.prepared.scans[name].target, len(op.states), shape),
         ev.random(),
         late if any(one is not None for one in late) else (),
     )

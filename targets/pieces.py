@@ -32,7 +32,7 @@ def piece_of(graph: Graph, run: Run) -> int:
     It is where states are kept at intervals and the sequence is long, unless something looks at all of it (BatchNorm
     and Dropout in training) or learns in it.
     """
-    if run.checkpoint == 1 or not torch.is_grad_enabled():
+    if run.checkpoint in (None, 1) or not torch.is_grad_enabled():
         return 0
     piece = -(-SHORTEST // run.checkpoint) * run.checkpoint
     if run.steps < FEWEST * piece or not any(t.requires_grad for t in _tensors(run)):

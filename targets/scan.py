@@ -257,6 +257,8 @@ class ScanTarget(Protocol):
     """Runs scans. One object serves all nodes; it may cache by the identity of the scan.
 
     A target that can read an input some steps late (:class:`Late`) has an attribute ``offsets`` that is true.
+    It may have a method ``checkpoint(states, shape)``: how often states are best saved in a scan of that many states
+    and that ``(T, B, N)``, where the user does not say. It depends on nothing else. Without one, all are saved.
     """
 
     name: str
@@ -268,3 +270,11 @@ class ScanTarget(Protocol):
     def backward(self, scan: Scan, call: BackwardCall) -> BackwardResult:
         """Run the gradient of ``scan`` from the last step to the first."""
         ...
+
+
+def checkpoint_of(asked: int | None, target: ScanTarget, states: int, shape: tuple[int, int, int]) -> int:
+    """How often a scan saves its states: as asked for, else as the target likes best."""
+    if asked is not None:
+        return asked
+    best: Callable[[int, tuple[int, int, int]], int] | None = getattr(target, "checkpoint", None)
+    return 1 if best is None else best(states, shape)

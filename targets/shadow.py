@@ -13,7 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snncompile.targets.scan import BackwardCall, BackwardResult, ForwardCall, ForwardResult, Scan, ScanTarget
+from snncompile.targets.scan import (
+    BackwardCall,
+    BackwardResult,
+    ForwardCall,
+    ForwardResult,
+    Scan,
+    ScanTarget,
+    checkpoint_of,
+)
 
 #: Largest norm-relative distance of a gradient from the reference's.
 GRADIENT_TOLERANCE = 1e-5
@@ -64,6 +72,10 @@ class ShadowTarget:
         self.first_difference: Difference | None = None
         self.worst_gradient: tuple[float, str] = (0.0, "nothing")
         self._steps: dict[str, int] = {}
+
+    def checkpoint(self, states: int, shape: tuple[int, int, int]) -> int:
+        """As the target under test saves its states."""
+        return checkpoint_of(None, self.other, states, shape)
 
     def forward(self, scan: Scan, call: ForwardCall) -> ForwardResult:
         """The reference's forward scan."""

@@ -53,7 +53,7 @@ class Manifest:
         model: the model's name.
         target: target it was built for.
         dt: the time step in seconds.
-        checkpoint: every how many steps a backward pass keeps the states.
+        checkpoint: every how many steps a backward pass keeps the states; None: as the target likes best.
         archs: GPU architectures with compiled kernels.
         seed: what initialised the weights, or None where they were given.
         toolchain: versions of what compiled the kernels.
@@ -67,7 +67,7 @@ class Manifest:
     model: str
     target: str
     dt: float
-    checkpoint: int
+    checkpoint: int | None
     archs: tuple[str, ...]
     seed: int | None
     toolchain: Mapping[str, str]
@@ -206,7 +206,7 @@ class _Reader:
         self.need(all(isinstance(v, str) and len(v) < 200 for v in text_fields), "producer, model or target is no text")
         dt, checkpoint, seed = data["dt"], data["checkpoint"], data["seed"]
         self.need(isinstance(dt, float) and math.isfinite(dt) and dt > 0, f"dt is {dt!r}")
-        self.need(_is_whole(checkpoint) and checkpoint >= 1, f"checkpoint is {checkpoint!r}")
+        self.need(checkpoint is None or (_is_whole(checkpoint) and checkpoint >= 1), f"checkpoint is {checkpoint!r}")
         self.need(seed is None or _is_whole(seed), f"seed is {seed!r}")
         archs, toolchain = data["archs"], data["toolchain"]
         good = isinstance(archs, list) and all(isinstance(a, str) and _ARCH.match(a) for a in archs)

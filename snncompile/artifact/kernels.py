@@ -69,7 +69,7 @@ def check_archs(archs: Sequence[str], target: str) -> tuple[str, ...]:
 
 
 def make_kernels(
-    graph: Graph, target: str, archs: Sequence[str], checkpoint: int = 1, progress: Progress = lambda _: None
+    graph: Graph, target: str, archs: Sequence[str], checkpoint: int | None = None, progress: Progress = lambda _: None
 ) -> Kernels:
     """The kernels of ``graph`` (as written) for inference and training.
 
@@ -83,17 +83,19 @@ def make_kernels(
     Raises:
         UnsupportedError: where binaries are asked for, but Triton is not installed.
     """
+    some = None if checkpoint is None else checkpoint > 1
     if target == "c":
         progress("printing kernels")
-        printed = printed_kernels(graph, checkpoint > 1, "c")
+        printed = printed_kernels(graph, some, "c")
         return Kernels({p.path: p.source.text.encode() for p in printed}, {p.path: p.node for p in printed})
     if target not in ("triton", "auto"):
         return Kernels({}, {})
     if archs and importlib.util.find_spec("triton") is None:
         raise UnsupportedError("compiling for an architecture needs the package triton: pip install triton")
     progress("printing kernels")
-    printed = printed_kernels(graph, checkpoint > 1)
-    shown = [*printed, *(printed_kernels(graph, checkpoint > 1, "c") if target == "auto" else [])]
+    printed = printed_kernels(graph, some)
+    in_c = printed_kernels(graph, some, "c") if target == "auto" else []
+    shown = [*printed, *in_c]
     files = {p.path: p.source.text.encode() for p in shown}
     sources = {p.path: p.node for p in shown}
     if not archs:

@@ -50,18 +50,19 @@ class Printed:
         return f"{KERNELS}/{self.stem}{self.suffix}"
 
 
-def printed_kernels(graph: Graph, save_some: bool, target: str = "triton") -> list[Printed]:
+def printed_kernels(graph: Graph, save_some: bool | None, target: str = "triton") -> list[Printed]:
     """Kernels of a network for inference and training.
 
     Args:
         graph: the network as written.
-        save_some: whether training keeps the states of some steps only.
+        save_some: whether training keeps the states of some steps only; None: both ways (C).
         target: ``"triton"`` or ``"c"``.
     """
-    kernels_of = _c_of_graph if target == "c" else _of_graph
     found: dict[str, Printed] = {}
     for training in (False, True):
-        for kernel in kernels_of(compile_graph(graph, Request(training)), save_some):
+        compiled = compile_graph(graph, Request(training))
+        kernels = _c_of_graph(compiled, save_some) if target == "c" else _of_graph(compiled, bool(save_some))
+        for kernel in kernels:
             known = found.get(kernel.stem)
             if known is not None and known.source.text == kernel.source.text:
                 continue
@@ -107,7 +108,7 @@ def _layers(compiled: Graph) -> dict[str, Layer]:
     return {layer.neurons: layer for layer in found if isinstance(layer, Layer)}
 
 
-def _c_of_graph(compiled: Graph, save_some: bool) -> Iterator[Printed]:
+def _c_of_graph(compiled: Graph, save_some: bool | None) -> Iterator[Printed]:
     from snncompile.targets.c.sources import event_sources, layer_sources, scan_sources
     from snncompile.targets.drawn import reading
     from snncompile.targets.scan import make_scan, one_number
@@ -127,7 +128,10 @@ def _c_of_graph(compiled: Graph, save_some: bool) -> Iterator[Printed]:
             bias = "bias" in compiled.op(layer.connection).params
             sources = layer_sources(reading(scan), layer.port, layer.source, bias, read, one, one_back)
         else:
-            sources = scan_sources(scan, read, one, one_back, save_some, late_inputs(compiled, name))
+            ways = (False, True) if save_some is None else (save_some,)
+            sources = {}
+            for way in ways:
+                sources |= scan_sources(scan, read, one, one_back, way, late_inputs(compiled, name))
         for role, source in sources.items():
             yield Printed(name, f"{name}_{role}", source, suffix=C_SOURCE)
 

@@ -37,8 +37,8 @@ def command(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Initialise the weights with it (default: 0).")] = None,
     checkpoint: Annotated[
-        int, typer.Option("--checkpoint", min=1, help="Training keeps the states of every so many steps.")
-    ] = 1,
+        int | None, typer.Option("--checkpoint", min=1, help="Training keeps the states of every so many steps.")
+    ] = None,
     calibrate: Annotated[
         Path | None,
         typer.Option("--calibrate", metavar="DATA.npz", help="Measure on it how sparse the products' inputs are."),
@@ -84,7 +84,7 @@ def command(
 
 
 def make_network(
-    source: Source, target: str, checkpoint: int, weights: Path | None, seed: int | None
+    source: Source, target: str, checkpoint: int | None, weights: Path | None, seed: int | None
 ) -> tuple[Network, int | None]:
     """The network with its weights, and the seed that made them, if one did."""
     import torch

@@ -37,7 +37,7 @@ def command(
         opened.graph,
         target or (manifest.target if manifest else "auto"),
         training=training,
-        checkpoint=checkpoint or (manifest.checkpoint if manifest else 1),
+        checkpoint=checkpoint or (manifest.checkpoint if manifest else None),
     )
     if as_json:
         print_json({"ok": True, **explanation.to_json()})

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import torch
@@ -33,6 +34,9 @@ from snncompile.targets.variant import ForwardVariant, Layout, backward_variant,
 
 #: Elements (time * batch * neurons) that a thread must have to be worth waking.
 _WORTH = 16_384
+
+#: Scans whose states over all steps take this many bytes save those of every so many steps only.
+SAVE_SOME_FROM, SAVE_EVERY = 2**20, 32
 
 
 @dataclass(frozen=True)
@@ -179,6 +183,11 @@ class CTarget:
             del held
         states = tuple([starts[s] if s in starts else self._make(cells).zero_() for s in scan.states])
         return BackwardResult(tuple([inputs.get(x) for x in scan.inputs]), states, sums)
+
+    @staticmethod
+    def checkpoint(states: int, shape: tuple[int, int, int]) -> int:
+        """How often states are best saved: replaying steps is quicker than moving what does not stay in the cache."""
+        return SAVE_EVERY if 4 * states * prod(shape) >= SAVE_SOME_FROM else 1
 
     def _make(self, shape: tuple[int, ...]) -> Tensor:
         return self._empty(shape, dtype=torch.float32, device="cpu")

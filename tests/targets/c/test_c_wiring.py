@@ -8,6 +8,7 @@ from snncompile.cli.placement import place
 from snncompile.explain import explain, explain_text
 from snncompile.ir.errors import UnsupportedError
 from snncompile.targets import registry
+from snncompile.targets.c.target import CTarget
 
 
 @snn.model
@@ -43,6 +44,7 @@ def test_artifact_holds_sources(tmp_path):
     net.save(tmp_path / "n.snn")
     names = {p.name for p in (tmp_path / "n.snn" / "kernels").iterdir()}
     assert {"li_forward.c", "li_forward_save.c", "li_backward.c"} <= names
+    assert {"li_forward_checkpoint.c", "li_backward_checkpoint.c"} <= names
     assert {"events_forward.c", "events_weight.c"} <= names
     assert {"add_lif_recurrent.c", "add_lif_recurrent_save.c", "add_lif_recurrent_backward.c"} <= names
     assert "/li_backward.c" in (tmp_path / "n.snn" / "report.txt").read_text()
@@ -64,3 +66,32 @@ def test_artifact_without_a_compiler(no_compiler):
 def test_explain_says_how_a_cycle_runs():
     text = explain_text(explain(snn.compile(model, target="c").graph, "c"))
     assert "one function over all steps: the product of linear_1, event-driven, then" in text
+
+
+@pytest.mark.parametrize(("steps", "every"), [(400, 1), (600, 32)])
+def test_large_scans_save_some_states(monkeypatch, steps, every):
+    """1 MiB of states, from 512 steps of 4 sequences of 128 neurons, is where it changes; the bits do not."""
+
+    @snn.model
+    def wide(x=snn.Current(128)):
+        return x >> snn.LIF(threshold=0.4)
+
+    asked = []
+    plain = CTarget.forward
+    monkeypatch.setattr(CTarget, "forward", lambda self, scan, c: asked.append(c.checkpoint) or plain(self, scan, c))
+    x = torch.rand(4, steps, 128, generator=torch.Generator().manual_seed(0))
+    grads = []
+    for checkpoint in (None, 1, 7):
+        net = snn.compile(wide, target="c", checkpoint=checkpoint)
+        net(x).square().mean().backward()
+        grads.append([p.grad for p in net.parameters()])
+    assert asked == [every, 1, 7]
+    assert all(torch.equal(a, b) for other in grads[1:] for a, b in zip(grads[0], other, strict=True))
+
+
+def test_default_checkpoint_is_explained_and_kept(tmp_path):
+    net = snn.compile(model, target="c")
+    said = explain_text(explain(net.graph, "c"))
+    assert "a scan whose states take 1 MiB or more keeps those of every 32nd step" in said
+    net.save(tmp_path / "n.snn")
+    assert snn.load(tmp_path / "n.snn").checkpoint is None
