@@ -12,7 +12,12 @@ from snncompile.network import Network
 
 
 def compile(
-    model: Model | Graph, *, target: str = "auto", checkpoint: int | None = None, **hyperparameters: Any
+    model: Model | Graph,
+    *,
+    target: str = "auto",
+    checkpoint: int | None = None,
+    precision: str = "auto",
+    **hyperparameters: Any,
 ) -> Network:
     """Compile a model.
 
@@ -22,6 +27,9 @@ def compile(
             ``"auto"``.
         checkpoint: keep states every so many steps for the backward pass and recompute between; 1 keeps all. None, the
             default, leaves it to the target: ``"c"`` keeps those of every 32nd step in large scans.
+        precision: of the products inside recurrent layers on Triton: ``"auto"`` (float32-grade, the fastest way),
+            ``"float32"``, ``"split-fp16"`` (float32-grade, from weights in two float16 parts), or less than float32:
+            ``"tf32"``, ``"fp16"``. Every other target, and everything else, is float32.
         **hyperparameters: values for the model's keyword-only arguments.
 
     Returns:
@@ -29,7 +37,7 @@ def compile(
 
     Raises:
         ModelError: where the model cannot mean anything.
-        UnsupportedError: where there is no such target.
+        UnsupportedError: where there is no such target or precision.
     """
     if isinstance(model, Model):
         graph = model.build(**hyperparameters)
@@ -37,6 +45,6 @@ def compile(
         graph = model
     else:
         raise ModelError(f"compile takes a function decorated with @snn.model, not {model!r}", where=caller())
-    network = Network(graph, target, checkpoint=checkpoint)
+    network = Network(graph, target, checkpoint=checkpoint, precision=precision)
     network.check_parameters()
     return network

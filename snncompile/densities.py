@@ -35,7 +35,13 @@ def calibrate(network: Network, *inputs: Any, **named: Any) -> Network:
     """
     found = measure(network, *inputs, **named)
     values = {name: value.detach().clone() for name, value in network.state_dict().items()}
-    made = Network(with_densities(network.graph, found), network.target, checkpoint=network.checkpoint, values=values)
+    made = Network(
+        with_densities(network.graph, found),
+        network.target,
+        checkpoint=network.checkpoint,
+        values=values,
+        precision=network.precision,
+    )
     made.train(network.training)
     return made.to(network._device())
 

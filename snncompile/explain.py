@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import prod
+from textwrap import wrap
 from typing import Any
 
 from snncompile.ir.connection import PRODUCTS, Connection
@@ -35,6 +36,7 @@ class RegionReport:
         backward: what the gradient of a step costs.
         saved: bytes of states that training keeps for every sequence and kept step.
         parameters: number of values, trained or not.
+        kernels: for a recurrent layer on Triton: the form of kernel on each chip, its precision, and why.
     """
 
     kind: str
@@ -47,6 +49,7 @@ class RegionReport:
     backward: Work
     saved: int
     parameters: int
+    kernels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Explanation:
         backward: what the gradient of a step costs.
         regions: the schedule.
         notes: what passes have to say: pass, node, text.
+        precision: asked for, for the products inside recurrent layers.
     """
 
     model: str
@@ -82,6 +86,7 @@ class Explanation:
     backward: Work
     regions: tuple[RegionReport, ...]
     notes: tuple[tuple[str, str, str], ...]
+    precision: str = "auto"
 
     def to_json(self) -> dict[str, Any]:
         """As JSON."""
@@ -91,7 +96,13 @@ class Explanation:
 
 
 def explain(
-    graph: Graph, target: str = "auto", *, training: bool = False, checkpoint: int | None = None
+    graph: Graph,
+    target: str = "auto",
+    *,
+    training: bool = False,
+    checkpoint: int | None = None,
+    precision: str = "auto",
+    archs: Sequence[str] = (),
 ) -> Explanation:
     """What the compiler makes of ``graph``.
 
@@ -100,6 +111,8 @@ def explain(
         target: the target it is meant for.
         training: whether it is compiled as for training.
         checkpoint: every how many steps training keeps the states; None: as the target likes best.
+        precision: of the products inside recurrent layers, on Triton.
+        archs: the chips to speak of, where what runs depends on them.
     """
     compiled = compile_graph(graph, Request(training))
     costs = region_costs(compiled)
@@ -112,7 +125,10 @@ def explain(
         work = (cost.inference, cost.training, cost.backward)
         values = cost.parameters + cost.constants
         names = tuple(dict.fromkeys(members))
-        regions.append(RegionReport(region.kind, region.nodes, names, runs_as, region.reason, *work, saved, values))
+        kernels = _kernels(compiled, region, target, precision, archs)
+        regions.append(
+            RegionReport(region.kind, region.nodes, names, runs_as, region.reason, *work, saved, values, kernels)
+        )
     return Explanation(
         model=graph.name,
         target=target,
@@ -127,6 +143,7 @@ def explain(
         backward=whole.backward,
         regions=tuple(regions),
         notes=tuple((n.by, n.node, n.text) for n in compiled.notes),
+        precision=precision,
     )
 
 
@@ -146,6 +163,8 @@ def explain_text(e: Explanation) -> str:
         if r.members != r.nodes:
             lines.append(f"     computes  {', '.join(r.members)}")
         lines.append(f"     runs as   {r.runs_as}")
+        for text in r.kernels:
+            lines += wrap(text, 120, initial_indent="     kernels   ", subsequent_indent=" " * 15)
         lines.append(f"     why       {r.why}")
         lines.append(f"     forward   {_work(r.inference)}")
         lines.append(f"     backward  {_work(r.backward)}" if r.backward != Work() else "     backward  not needed")
@@ -218,9 +237,20 @@ def _runs_as(graph: Graph, region: Region, target: str) -> str:
             f" ({backend}); the weight's gradient {gradient}: {why(op)}"
         )
     if isinstance(layer, Layer):
-        return f"one kernel for each step: the product of {layer.connection}, then {layer.neurons} ({backend})"
+        return f"one operation over all steps: the product of {layer.connection}, then {layer.neurons} ({backend})"
     kernels = sum(isinstance(graph.op(n), Elementwise) for n in region.nodes)
     return f"{kernels} kernels and {len(region.nodes) - kernels} products for each step ({backend}), since {layer}"
+
+
+def _kernels(graph: Graph, region: Region, target: str, precision: str, archs: Sequence[str]) -> tuple[str, ...]:
+    """What runs a recurrent layer on Triton."""
+    if region.kind != "recurrent" or target not in ("triton", "auto"):
+        return ()
+    from snncompile.layer_report import layer_report
+    from snncompile.targets.recurrent_layer import Layer, match
+
+    layer = match(graph, region)
+    return layer_report(graph, layer, precision, archs) if isinstance(layer, Layer) else ()
 
 
 def _plastic(graph: Graph, region: Region, target: str) -> str:

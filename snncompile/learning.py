@@ -108,7 +108,9 @@ class LearningNetwork:
         one learns, the other has."""
         from snncompile.network import Network
 
-        twin = Network(without_learning(self.graph), self.target, checkpoint=self.checkpoint)
+        twin = Network(
+            without_learning(self.graph), self.target, checkpoint=self.checkpoint, precision=self.precision
+        )
         for name in twin.layout.values:
             node, role = name.split(".")
             held = twin._modules[node]

@@ -26,6 +26,7 @@ from snncompile.signals_io import Sequences, batch_first, check_state, read_inpu
 from snncompile.states import carried_on, checked_seed, initial_state
 from snncompile.streaming import QuickSteps
 from snncompile.targets.executor import Executor, Run, RunResult
+from snncompile.targets.precision import checked_precision
 from snncompile.targets.registry import automatic, checked_name, make_target
 from snncompile.values import build_module_tree, clamp, clamp_sign
 
@@ -48,6 +49,8 @@ class Network(LearningNetwork, nn.Module):
         checkpoint: save states every ``checkpoint`` steps for the backward pass and recompute between; 1 saves all.
             None leaves it to the target, which goes by the size of each scan; results are the same bits.
         values: parameter name -> first value, for every parameter; None initialises them as the graph says.
+        precision: of the products inside recurrent layers on Triton: one of
+            :data:`snncompile.targets.precision.PRECISIONS`.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Network(LearningNetwork, nn.Module):
         *,
         checkpoint: int | None = None,
         values: Mapping[str, Tensor] | None = None,
+        precision: str = "auto",
     ) -> None:
         super().__init__()
         whole = isinstance(checkpoint, int) and not isinstance(checkpoint, bool) and checkpoint >= 1
@@ -65,6 +69,7 @@ class Network(LearningNetwork, nn.Module):
         self.graph = graph
         self.target = checked_name(target)
         self.checkpoint = checkpoint
+        self.precision = checked_precision(precision)
         self._executors: dict[tuple[str, Request], Executor] = {}
         self._quick = QuickSteps(self)
         self._kept_anyway: dict[bool, frozenset[str]] = {}
@@ -294,7 +299,7 @@ class Network(LearningNetwork, nn.Module):
         request = Request(self.training, self._eliminated(keep))
         key = (target, request)
         if key not in self._executors:
-            self._executors[key] = Executor(compile_graph(self.graph, request), make_target(target))
+            self._executors[key] = Executor(compile_graph(self.graph, request), make_target(target, self.precision))
         return self._executors[key]
 
     def _eliminated(self, keep: frozenset[str]) -> frozenset[str]:

@@ -34,6 +34,8 @@ class RecurrentForwardCall:
         shape: T, B, N.
         store: results whose whole course is wanted; the source's is always given.
         train: whether to keep what the backward needs.
+        most: the source's largest value where its type says that it is whole numbers from 0 on, else None. It decides
+            in how many parts of a lower precision it can be taken without losing anything.
     """
 
     port: str
@@ -47,6 +49,7 @@ class RecurrentForwardCall:
     shape: tuple[int, int, int]
     store: tuple[str, ...] = ()
     train: bool = False
+    most: int | None = None
 
 
 @dataclass(frozen=True)

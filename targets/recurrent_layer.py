@@ -42,6 +42,7 @@ class Layer:
         port: the node's input that the connection feeds.
         source: the node's result that comes back.
         feedback: the state that holds it.
+        most: the source's largest value where its type says that it counts spikes, else None.
     """
 
     connection: str
@@ -49,6 +50,7 @@ class Layer:
     port: str
     source: str
     feedback: str
+    most: int | None = None
 
 
 def match(graph: Graph, region: Region) -> Layer | str:
@@ -75,7 +77,9 @@ def match(graph: Graph, region: Region) -> Layer | str:
         return f"{neurons} reads another late value"
     if graph.op(connection).input.size != graph.op(connection).output.size:
         return f"{connection} is not square"
-    return Layer(connection, neurons, port, back.source.port, back.feedback)
+    kind = graph.type_of(back.source)
+    most = kind.max if kind.kind == "spikes" else None
+    return Layer(connection, neurons, port, back.source.port, back.feedback, most)
 
 
 def run_layer(ev: Evaluation, layer: Layer, target: RecurrentTarget, events: EventTarget | None = None) -> None:
@@ -98,6 +102,7 @@ def run_layer(ev: Evaluation, layer: Layer, target: RecurrentTarget, events: Eve
         states=tuple(ev.r.state[s.name].reshape(shape[1:]).float().contiguous() for s in op.states),
         shape=shape,
         store=tuple(dict.fromkeys((*store, *sums, layer.source))),
+        most=layer.most,
     )
     sparse = events if event_driven(ev.graph.op(layer.connection)) else None
     courses, finals = _run(bound, call, target, sparse)

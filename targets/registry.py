@@ -21,25 +21,25 @@ class Availability:
     reason: str
 
 
-def _torch() -> ScanTarget:
+def _torch(precision: str) -> ScanTarget:
     from snncompile.targets.torch.loop import LoopTarget
 
     return LoopTarget()
 
 
-def _triton() -> ScanTarget:
+def _triton(precision: str) -> ScanTarget:
     from snncompile.targets.triton.target import TritonTarget
 
-    return TritonTarget()
+    return TritonTarget(precision=precision)
 
 
-def _c() -> ScanTarget:
+def _c(precision: str) -> ScanTarget:
     from snncompile.targets.c.target import CTarget
 
     return CTarget()
 
 
-_MAKERS: dict[str, Callable[[], ScanTarget]] = {"torch": _torch, "triton": _triton, "c": _c}
+_MAKERS: dict[str, Callable[[str], ScanTarget]] = {"torch": _torch, "triton": _triton, "c": _c}
 
 
 def checked_name(name: str) -> str:
@@ -53,9 +53,14 @@ def checked_name(name: str) -> str:
     return name
 
 
-def make_target(name: str) -> ScanTarget:
-    """A new runner for target ``name`` (not ``"auto"``)."""
-    return _MAKERS[name]()
+def make_target(name: str, precision: str = "auto") -> ScanTarget:
+    """A new runner for target ``name`` (not ``"auto"``).
+
+    Args:
+        name: the target.
+        precision: of the products inside recurrent layers; only Triton knows another one than float32.
+    """
+    return _MAKERS[name](precision)
 
 
 def availability(name: str) -> Availability:

@@ -14,6 +14,7 @@ from typing import Any
 from snncompile.ir.errors import ArtifactError
 from snncompile.ir.graph import Graph
 from snncompile.ir.types import SignalType
+from snncompile.targets.precision import PRECISIONS
 
 FORMAT = "snncompile-artifact"
 VERSION = 1
@@ -60,6 +61,7 @@ class Manifest:
         inputs: input name -> type.
         outputs: output key -> type.
         files: path inside the artifact -> size and hash, without the manifest.
+        precision: of the products inside recurrent layers on Triton; not written where it is ``"auto"``.
         format_version: version of this format.
     """
 
@@ -74,6 +76,7 @@ class Manifest:
     inputs: Mapping[str, SignalType]
     outputs: Mapping[str, SignalType]
     files: Mapping[str, FileInfo] = field(default_factory=dict)
+    precision: str = "auto"
     format_version: int = VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -86,6 +89,7 @@ class Manifest:
             "target": self.target,
             "dt": self.dt,
             "checkpoint": self.checkpoint,
+            **({} if self.precision == "auto" else {"precision": self.precision}),
             "archs": list(self.archs),
             "seed": self.seed,
             "toolchain": dict(sorted(self.toolchain.items())),
@@ -200,7 +204,10 @@ class _Reader:
     def manifest(self, data: Any) -> Manifest:
         names = ["format", "format_version", "producer", "model", "target", "dt", "checkpoint", "archs", "seed"]
         names += ["toolchain", "inputs", "outputs", "files"]
-        data = self.keys(data, "the manifest", *names)
+        self.need(isinstance(data, dict), "the manifest is no table")
+        data = self.keys({"precision": "auto", **data}, "the manifest", *names, "precision")
+        precision = data["precision"]
+        self.need(isinstance(precision, str) and precision in PRECISIONS, f"precision is {precision!r}")
         producer = self.keys(data["producer"], "producer", "name", "version")
         text_fields = (producer["version"], data["model"], data["target"])
         self.need(all(isinstance(v, str) and len(v) < 200 for v in text_fields), "producer, model or target is no text")
@@ -217,7 +224,7 @@ class _Reader:
             producer=producer["version"], model=data["model"], target=data["target"], dt=dt, checkpoint=checkpoint,
             archs=tuple(archs), seed=seed, toolchain=toolchain,
             inputs=self.types(data["inputs"], "inputs"), outputs=self.types(data["outputs"], "outputs"),
-            files=self.files(data["files"]), format_version=data["format_version"],
+            files=self.files(data["files"]), precision=precision, format_version=data["format_version"],
         )  # fmt: skip
 
     def types(self, data: Any, what: str) -> dict[str, SignalType]:

@@ -69,7 +69,12 @@ def check_archs(archs: Sequence[str], target: str) -> tuple[str, ...]:
 
 
 def make_kernels(
-    graph: Graph, target: str, archs: Sequence[str], checkpoint: int | None = None, progress: Progress = lambda _: None
+    graph: Graph,
+    target: str,
+    archs: Sequence[str],
+    checkpoint: int | None = None,
+    progress: Progress = lambda _: None,
+    precision: str = "auto",
 ) -> Kernels:
     """The kernels of ``graph`` (as written) for inference and training.
 
@@ -79,6 +84,7 @@ def make_kernels(
         archs: architectures to compile for; none leaves the sources alone.
         checkpoint: every how many steps training keeps the states: it decides which kernels training uses.
         progress: told what is being done.
+        precision: of the products inside recurrent layers, on Triton.
 
     Raises:
         UnsupportedError: where binaries are asked for, but Triton is not installed.
@@ -93,14 +99,14 @@ def make_kernels(
     if archs and importlib.util.find_spec("triton") is None:
         raise UnsupportedError("compiling for an architecture needs the package triton: pip install triton")
     progress("printing kernels")
-    printed = printed_kernels(graph, some)
+    printed = printed_kernels(graph, some, precision=precision, archs=archs)
     in_c = printed_kernels(graph, some, "c") if target == "auto" else []
     shown = [*printed, *in_c]
     files = {p.path: p.source.text.encode() for p in shown}
     sources = {p.path: p.node for p in shown}
     if not archs:
         return Kernels(files, sources)
-    count = len(printed) * len(archs)
+    count = sum(len(archs) if p.settings is None else len(p.settings) for p in printed)
     progress(f"compiling {count} kernel{'s' if count != 1 else ''} for {', '.join(archs)}")
     reports = []
     owner = {p.stem: p.node for p in printed}
@@ -121,11 +127,15 @@ def _compiled(printed: Sequence[Printed], archs: Sequence[str]) -> list[Binary]:
 
     chips = [parse_arch(name) for name in archs]
     try:
-        binaries = aot.compile_scans([{p.stem: cast("KernelSource", p.source)} for p in printed if not p.layer], chips)
-        for p in printed:
-            if p.layer:
-                binaries += aot.compile_recurrent({p.stem: cast("KernelSource", p.source)}, chips, p.layer)
-        return binaries
+        scans = [{p.stem: cast("KernelSource", p.source)} for p in printed if p.settings is None]
+        layers = [
+            aot.Job(p.stem, cast("KernelSource", p.source), chip, p.settings[chip.name])
+            for p in printed
+            if p.settings is not None
+            for chip in chips
+            if chip.name in p.settings
+        ]
+        return aot.compile_scans(scans, chips) + aot.compile_jobs(layers)
     except SnnError:
         raise
     except Exception as err:  # Triton, its compilers and assemblers have no common kind

@@ -93,7 +93,13 @@ def build_network(artifact: Artifact, target: str | None = None) -> Network:
             f"{artifact.path} is built for target {manifest.target!r}, which this snncompile does not have; name"
             f" another: {', '.join(CHOICES)}"
         )
-    return Network(artifact.graph, target or manifest.target, checkpoint=manifest.checkpoint, values=artifact.weights())
+    return Network(
+        artifact.graph,
+        target or manifest.target,
+        checkpoint=manifest.checkpoint,
+        values=artifact.weights(),
+        precision=manifest.precision,
+    )
 
 
 def is_artifact(path: Path) -> bool:

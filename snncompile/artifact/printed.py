@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from snncompile.artifact.format import C_SOURCE, KERNELS, SOURCE
 from snncompile.ir.connection import Connection
@@ -34,14 +34,14 @@ class Printed:
         node: the node it runs.
         stem: name of its files.
         source: its source.
-        layer: neurons of the recurrent layer it is a step of; 0 for a scan.
+        settings: for a kernel of a recurrent layer, name of a chip -> launch settings there.
         suffix: how its source's name ends.
     """
 
     node: str
     stem: str
     source: KernelSource | CSource
-    layer: int = 0
+    settings: Mapping[str, Any] | None = None
     suffix: str = SOURCE
 
     @property
@@ -50,19 +50,32 @@ class Printed:
         return f"{KERNELS}/{self.stem}{self.suffix}"
 
 
-def printed_kernels(graph: Graph, save_some: bool | None, target: str = "triton") -> list[Printed]:
+@dataclass(frozen=True)
+class _Options:
+    """What decides which kernels there are, besides the network: see :func:`printed_kernels`."""
+
+    save_some: bool | None
+    precision: str
+    archs: tuple[str, ...]
+
+
+def printed_kernels(
+    graph: Graph, save_some: bool | None, target: str = "triton", precision: str = "auto", archs: Sequence[str] = ()
+) -> list[Printed]:
     """Kernels of a network for inference and training.
 
     Args:
         graph: the network as written.
         save_some: whether training keeps the states of some steps only; None: both ways (C).
         target: ``"triton"`` or ``"c"``.
+        precision: of the products inside recurrent layers, on Triton.
+        archs: the chips that they are chosen for.
     """
+    kernels_of = _c_of_graph if target == "c" else _of_graph
+    options = _Options(save_some, precision, tuple(archs))
     found: dict[str, Printed] = {}
     for training in (False, True):
-        compiled = compile_graph(graph, Request(training))
-        kernels = _c_of_graph(compiled, save_some) if target == "c" else _of_graph(compiled, bool(save_some))
-        for kernel in kernels:
+        for kernel in kernels_of(compile_graph(graph, Request(training)), options):
             known = found.get(kernel.stem)
             if known is not None and known.source.text == kernel.source.text:
                 continue
@@ -71,7 +84,7 @@ def printed_kernels(graph: Graph, save_some: bool | None, target: str = "triton"
     return list(found.values())
 
 
-def _of_graph(compiled: Graph, save_some: bool) -> Iterator[Printed]:
+def _of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     from snncompile.targets.drawn import reading
     from snncompile.targets.scan import make_scan
     from snncompile.targets.triton.aot import scan_kernels
@@ -82,11 +95,10 @@ def _of_graph(compiled: Graph, save_some: bool) -> Iterator[Printed]:
         per_neuron = [role for role, p in op.params.items() if p.shape != ()]
         read = _read(compiled, name, scan.results)
         if name in layers:
-            for role, source in _layer_kernels(compiled, layers[name], reading(scan), read, per_neuron).items():
-                yield Printed(name, f"{name}_{role}", source, op.size)
+            yield from _layer_kernels(compiled, layers[name], reading(scan), read, per_neuron, options)
             continue
         for role, source in scan_kernels(scan, read, per_neuron, late_inputs(compiled, name)).items():
-            if not scan.states or role not in (_SAVE_ALL if save_some else _SAVE_SOME):
+            if not scan.states or role not in (_SAVE_ALL if options.save_some else _SAVE_SOME):
                 yield Printed(name, f"{name}_{role}", source)
 
 
@@ -108,7 +120,7 @@ def _layers(compiled: Graph) -> dict[str, Layer]:
     return {layer.neurons: layer for layer in found if isinstance(layer, Layer)}
 
 
-def _c_of_graph(compiled: Graph, save_some: bool | None) -> Iterator[Printed]:
+def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     from snncompile.targets.c.sources import event_sources, layer_sources, scan_sources
     from snncompile.targets.drawn import reading
     from snncompile.targets.scan import make_scan, one_number
@@ -128,7 +140,7 @@ def _c_of_graph(compiled: Graph, save_some: bool | None) -> Iterator[Printed]:
             bias = "bias" in compiled.op(layer.connection).params
             sources = layer_sources(reading(scan), layer.port, layer.source, bias, read, one, one_back)
         else:
-            ways = (False, True) if save_some is None else (save_some,)
+            ways = (False, True) if options.save_some is None else (options.save_some,)
             sources = {}
             for way in ways:
                 sources |= scan_sources(scan, read, one, one_back, way, late_inputs(compiled, name))
@@ -137,37 +149,16 @@ def _c_of_graph(compiled: Graph, save_some: bool | None) -> Iterator[Printed]:
 
 
 def _layer_kernels(
-    graph: Graph, layer: Layer, scan: Scan, read: Sequence[str], per_neuron: Sequence[str]
-) -> dict[str, KernelSource]:
-    """Step kernels of a recurrent layer: for inference, and for training forward and backward."""
-    from snncompile.targets.scan import one_number
-    from snncompile.targets.triton.recurrent_kernel import RecurrentVariant, print_recurrent
-    from snncompile.targets.variant import Layout
+    graph: Graph, layer: Layer, scan: Scan, read: Sequence[str], per_neuron: Sequence[str], options: _Options
+) -> Iterator[Printed]:
+    from snncompile.targets.triton.arch import parse_arch
+    from snncompile.targets.triton.layer_kernels import LayerShape, layer_kernels
 
-    flat = (True,) * len(scan.inputs)
-    one, one_back = (one_number(scan, per_neuron, reverse) for reverse in (False, True))
-    ahead, back = (
-        Layout(flat, tuple(c in one for c in scan.coefs)),
-        Layout(flat, tuple(c in one_back for c in scan.reverse_coefs)),
-    )
-    store = tuple(dict.fromkeys((*(r for r in scan.results if r in read), layer.source)))
-    forward = RecurrentVariant(
-        False, layer.port, layer.source, ahead, bias="bias" in graph.op(layer.connection).params, store=store
-    )
-    backward = RecurrentVariant(
-        True,
-        layer.port,
-        layer.source,
-        back,
-        grads=tuple((r, True) for r in scan.results if r in store),
-        need_inputs=tuple(x for x in scan.inputs if x != layer.port),
-        need_accumulators=bool(scan.accumulators),
-    )
-    return {
-        "recurrent": print_recurrent(scan, forward),
-        "recurrent_save": print_recurrent(scan, forward._replace(train=True)),
-        "recurrent_backward": print_recurrent(scan, backward),
-    }
+    bias = "bias" in graph.op(layer.connection).params
+    shape = LayerShape(layer.port, layer.source, layer.most, bias, graph.op(layer.neurons).size)
+    chips = [parse_arch(name) for name in options.archs or ("sm_90",)]
+    for kernel in layer_kernels(scan, shape, read, per_neuron, options.precision, chips):
+        yield Printed(layer.neurons, f"{layer.neurons}_{kernel.role}", kernel.source, kernel.settings)
 
 
 def _read(graph: Graph, name: str, results: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import snncompile
@@ -12,10 +13,11 @@ if TYPE_CHECKING:
     from snncompile.network import Network
 
 
-def report_text(net: Network, kernels: Kernels) -> str:
+def report_text(net: Network, kernels: Kernels, archs: Sequence[str] = ()) -> str:
     """The report on a network and its kernels, as plain text."""
     lines = [f"{net.graph.name}: written by snncompile {snncompile.__version__}", ""]
-    lines += [explain_text(explain(net.graph, net.target, checkpoint=net.checkpoint)), ""]
+    e = explain(net.graph, net.target, checkpoint=net.checkpoint, precision=net.precision, archs=archs)
+    lines += [explain_text(e), ""]
     lines += ["Kernels", ""]
     if not kernels.sources:
         lines.append(f'  none: target "{net.target}" generates no code')

@@ -61,10 +61,10 @@ def save_network(
     path = Path(path)
     archs = check_archs(archs, net.target)
     check_replaceable(path)
-    kernels = make_kernels(net.graph, net.target, archs, net.checkpoint, progress)
+    kernels = make_kernels(net.graph, net.target, archs, net.checkpoint, progress, net.precision)
     texts = {
         GRAPH: _graph_text(net).encode(),
-        REPORT: report_text(net, kernels).encode(),
+        REPORT: report_text(net, kernels, archs).encode(),
         **kernels.files,
     }
     inputs, outputs = signature(net.graph)
@@ -82,6 +82,7 @@ def save_network(
             target=net.target,
             dt=net.graph.dt,
             checkpoint=net.checkpoint,
+            precision=net.precision,
             archs=archs,
             seed=seed,
             toolchain=dict(kernels.toolchain),

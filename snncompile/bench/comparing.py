@@ -154,7 +154,8 @@ class _Way:
 
     def __init__(self, net: Network, target: str, given: Sample, device: torch.device) -> None:
         values = {n: v.detach().clone() for n, v in net.state_dict().items()}
-        self.net = Network(net.graph, target, checkpoint=net.checkpoint, values=values).to(device)
+        twin = Network(net.graph, target, checkpoint=net.checkpoint, values=values, precision=net.precision)
+        self.net = twin.to(device)
         self.inputs = {n: x.transpose(0, 1).contiguous().to(device) for n, x in given.inputs.items()}
         self.sizes: dict[str, int] = {} if self.inputs else {"steps": given.steps, "batch": given.batch}
         self.parameters = [p for p in self.net.parameters() if p.requires_grad]

@@ -87,7 +87,8 @@ def _run(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Outputs and records."""
     copied = {n: v.clone() for n, v in values.items()}
-    twin = Network(net.graph, target, checkpoint=net.checkpoint, values=copied).to(device).eval()
+    twin = Network(net.graph, target, checkpoint=net.checkpoint, values=copied, precision=net.precision)
+    twin = twin.to(device).eval()
     sizes: dict[str, Any] = {} if given else {"steps": sample.steps, "batch": sample.batch}
     inputs = {n: x.transpose(0, 1).to(device) for n, x in given.items()}
     with torch.no_grad():

@@ -39,6 +39,10 @@ def command(
     checkpoint: Annotated[
         int | None, typer.Option("--checkpoint", min=1, help="Training keeps the states of every so many steps.")
     ] = None,
+    precision: Annotated[
+        str,
+        typer.Option("--precision", help="Of products in recurrent layers: auto, float32, split-fp16, tf32, fp16."),
+    ] = "auto",
     calibrate: Annotated[
         Path | None,
         typer.Option("--calibrate", metavar="DATA.npz", help="Measure on it how sparse the products' inputs are."),
@@ -54,9 +58,11 @@ def command(
         raise UsageError("--weights and --seed exclude each other: weights are read, or initialised")
     from snncompile.artifact.directory import check_replaceable
     from snncompile.artifact.kernels import check_archs
+    from snncompile.targets.precision import checked_precision
     from snncompile.targets.registry import checked_name
 
     checked_name(target)
+    checked_precision(precision)
     archs = check_archs([a.strip() for group in arch or () for a in group.split(",")], target)
     with progress(as_json) as say:
         say("reading the model")
@@ -67,7 +73,7 @@ def command(
         source = open_source(model, settings or ())
         path = out or Path(f"{source.name}.snn")
         check_replaceable(path)
-        net, seed_used = make_network(source, target, checkpoint, weights, seed)
+        net, seed_used = make_network(source, target, checkpoint, weights, seed, precision)
         if calibrate is not None:
             say("calibrating")
             net = calibrated(net, calibrate)
@@ -84,7 +90,12 @@ def command(
 
 
 def make_network(
-    source: Source, target: str, checkpoint: int | None, weights: Path | None, seed: int | None
+    source: Source,
+    target: str,
+    checkpoint: int | None,
+    weights: Path | None,
+    seed: int | None,
+    precision: str = "auto",
 ) -> tuple[Network, int | None]:
     """The network with its weights, and the seed that made them, if one did."""
     import torch
@@ -95,13 +106,13 @@ def make_network(
     if weights is not None:
         check_weights_file(weights)
         values = read_weights(weights, source.graph.parameters())
-        net = Network(source.graph, target, checkpoint=checkpoint, values=values)
+        net = Network(source.graph, target, checkpoint=checkpoint, values=values, precision=precision)
         used = None
     else:
         used = 0 if seed is None else seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(used)
-            net = Network(source.graph, target, checkpoint=checkpoint)
+            net = Network(source.graph, target, checkpoint=checkpoint, precision=precision)
     net.check_parameters()
     return net, used
 
@@ -149,6 +160,7 @@ def _facts(
         "artifact": str(path),
         "model": net.graph.name,
         "target": net.target,
+        "precision": net.precision,
         "archs": list(archs),
         "seed": seed,
         "weights": str(weights) if weights else None,

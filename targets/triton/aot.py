@@ -19,12 +19,17 @@ from snncompile.targets.scan import Scan, one_number
 from snncompile.targets.triton.arch import Arch
 from snncompile.targets.triton.availability import check_installed
 from snncompile.targets.triton.backward import print_backward
-from snncompile.targets.triton.config import FULL, Config, Tile, choose, choose_tile
+from snncompile.targets.triton.config import FULL, Config, choose
 from snncompile.targets.triton.forward import print_forward
 from snncompile.targets.triton.kernel import CODEGEN, KernelSource
+from snncompile.targets.triton.recurrent_design import Design
 from snncompile.targets.triton.resources import Resources, check_fits
+from snncompile.targets.triton.split_kernel import SplitTile
 from snncompile.targets.triton.store import digest, directory, triton_version, write_whole
 from snncompile.targets.variant import BackwardVariant, ForwardVariant, Layout
+
+#: Launch settings of a kernel, by its kind.
+Settings = Config | Design | SplitTile
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Binary:
     role: str
     source: KernelSource
     arch: Arch
-    settings: Config | Tile
+    settings: Settings
     code: bytes
     assembly: str
     resources: Resources
@@ -95,7 +100,7 @@ class Job:
     role: str
     source: KernelSource
     arch: Arch
-    settings: Config | Tile
+    settings: Settings
 
 
 def compile_scans(kernels: Iterable[dict[str, KernelSource]], archs: Sequence[Arch]) -> list[Binary]:
@@ -116,17 +121,6 @@ def compile_scans(kernels: Iterable[dict[str, KernelSource]], archs: Sequence[Ar
             for arch in archs
         ]
     )
-
-
-def compile_recurrent(kernels: dict[str, KernelSource], archs: Sequence[Arch], size: int) -> list[Binary]:
-    """Compile recurrent step kernels for every chip.
-
-    Args:
-        kernels: role -> kernel, as :func:`snncompile.targets.triton.recurrent_kernel.print_recurrent` gives them.
-        archs: the chips.
-        size: neurons of the layer.
-    """
-    return compile_jobs([Job(role, k, arch, choose_tile(size)) for role, k in kernels.items() for arch in archs])
 
 
 def compile_jobs(jobs: Sequence[Job], threads: int | None = None) -> list[Binary]:
@@ -202,12 +196,19 @@ def _compile(job: Job, function: Any) -> Binary:
 
     from snncompile.targets.triton.resources import amd_resources, nvidia_resources
 
-    arch, constants = job.arch, job.settings.constants
+    arch, settings = job.arch, job.settings
+    constants = settings.constants
     signature = {p.name: p.type for p in job.source.params} | dict.fromkeys(constants, "constexpr")
+    aligned = {(i,): [["tt.divisibility", 16]] for i, p in enumerate(job.source.params) if p.aligned}
+    options: dict[str, Any] = {"num_warps": settings.warps, "enable_fp_fusion": False}
+    if not isinstance(settings, Config):
+        options["num_stages"] = settings.stages
+    if isinstance(settings, Design) and settings.together:
+        options["launch_cooperative_grid"] = True
     compiled = triton.compile(
-        ASTSource(function, signature, constants, {}),
+        ASTSource(function, signature, constants, aligned),
         target=GPUTarget(arch.backend, arch.chip, arch.warp),
-        options={"num_warps": job.settings.warps, "enable_fp_fusion": False},
+        options=options,
     )
     code, assembly = compiled.asm[arch.binary], compiled.asm[arch.assembly]
     report, code_file, assembly_file = _files(job)

@@ -57,3 +57,15 @@ def parse_arch(name: str) -> Arch:
     if arch is None:
         raise UnsupportedError(f"unknown architecture {name!r}. Known ones: {', '.join(ARCHS)}")
     return arch
+
+
+def nearest(backend: str, major: int, minor: int) -> Arch:
+    """What to assume of a chip that is present: the known one whose code it runs, or a cautious one."""
+    if backend == "hip":
+        return ARCHS["gfx942"]
+    known = ARCHS.get(f"sm_{major}{minor}")
+    if known is not None:
+        return known
+    # 8.6, 8.9 and 12.x have 99 KiB for a program, 8.7 what 8.0 has; what is newer still has no less
+    small = (major, minor) in ((8, 6), (8, 9)) or major >= 12
+    return Arch(f"sm_{major}{minor}", "cuda", 10 * major + minor, 32, 101_376 if small or major < 8 else 166_912)

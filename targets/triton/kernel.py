@@ -68,7 +68,8 @@ def snn_load_behind_late(
 _LOCALS = (
     "T K N B BLOCK AHEAD ROWS COLUMNS INNER count cells at n t u active start begin end chunk chunks done since saves "
     "row column inner across product current before limit snn_load_ahead snn_load_behind seed seed_low seed_high "
-    "first_step moment element snn_load_ahead_late snn_load_behind_late"
+    "first_step moment element WIDTH TOGETHER high low part rest up down sums scale block blocks place first done "
+    "snn_load_ahead_late snn_load_behind_late later source arrived snn_halves snn_larger snn_scales snn_together"
 )
 
 SCAN_LAYOUT = """One program owns BLOCK elements of batch * neurons, keeps their states in registers and walks
@@ -82,13 +83,19 @@ class Param:
 
     Attributes:
         name: its name.
-        type: Triton's type: ``"*fp32"``, ``"*i32"``, ``"*i64"`` or ``"i32"``.
+        type: Triton's type: ``"*fp32"``, ``"*fp16"``, ``"*i32"``, ``"*i64"`` or ``"i32"``. What is in float16 is memory
+            of our own: its address is a multiple of 16 and the compiler told so, for loads of 16 bytes.
         about: what it is, for the header.
     """
 
     name: str
     type: str
     about: str
+
+    @property
+    def aligned(self) -> bool:
+        """Whether its address is known to be a multiple of 16."""
+        return self.type == "*fp16"
 
 
 @dataclass(frozen=True)
@@ -128,10 +135,10 @@ class Writer(Lines):
             self.line(depth, part)
         self.line(depth, ")")
 
-    def pointer(self, wanted: str, about: str) -> str:
+    def pointer(self, wanted: str, about: str, type: str = "*fp32") -> str:
         """Add a pointer argument; its name."""
         name = self.names.new(f"{wanted}_ptr")
-        self.params.append(Param(name, "*fp32", about))
+        self.params.append(Param(name, type, about))
         return name
 
     def random(self) -> None:
@@ -297,9 +304,8 @@ Nodes: {comment(", ".join(scan.members)) or "one node"}.
 import triton
 import triton.language as tl
 '''
-    free = [p.name for p in writer.params]
-    numbers = ", ".join(f'"{n}"' for n in free)
-    signature = _fill([*free, *(f"{c}: tl.constexpr" for c in constexprs)])
+    numbers = ", ".join(f'"{p.name}"' for p in writer.params if not p.aligned)
+    signature = _fill([*(p.name for p in writer.params), *(f"{c}: tl.constexpr" for c in constexprs)])
     listed = _fill(numbers.split(", "))
     head = f"@triton.jit(do_not_specialize=[{listed}])\ndef {name}({signature}):"
     called = print_called(functions)

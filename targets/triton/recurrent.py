@@ -1,11 +1,14 @@
-"""Recurrent layers with one fused kernel per time step: the product and the neurons' step together.
+"""Recurrent layers with generated kernels: the whole sequence in one launch, or one launch a step.
 
-Products are float32, summed in an order that depends on nothing but N, with no tensor-core rounding. Batch and neurons
-are tiled over programs. Memory for training: every state and the product, each ``(T, B, N)``, besides what is stored.
+``targets/triton/recurrent_design.py`` says which form runs and in which precision. Products are float32 or as good as
+that, unless less was asked for, summed in an order that depends on the form and on N alone. Memory for training: every
+state and the product, each ``(T, B, N)``, besides what is stored.
 """
 
 from __future__ import annotations
 
+import functools
+import os
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -21,30 +24,62 @@ from snncompile.targets.recurrent_call import (
     RecurrentForwardResult,
 )
 from snncompile.targets.scan import Scan
+from snncompile.targets.triton.arch import ARCHS, Arch, nearest
 from snncompile.targets.triton.availability import check_runnable, interpreting
-from snncompile.targets.triton.config import choose_tile
-from snncompile.targets.triton.courses import add_course, is_flat, on_device
+from snncompile.targets.triton.courses import is_flat
 from snncompile.targets.triton.kernel import KernelSource
 from snncompile.targets.triton.load import load
+from snncompile.targets.triton.recurrent_design import Demand, Design, choose_design
 from snncompile.targets.triton.recurrent_kernel import RecurrentVariant, print_recurrent
+from snncompile.targets.triton.recurrent_launch import Arguments, Launcher, split_weight
+from snncompile.targets.triton.recurrent_product import product_of
+from snncompile.targets.triton.recurrent_resident import held
 from snncompile.targets.variant import Layout
 
+#: Names the form of kernel for every layer, to compare them: see ``targets/triton/recurrent_design.py``.
+FORM_VARIABLE = "SNNCOMPILE_RECURRENT_FORM"
 
-class RecurrentSteps:
-    """Runs recurrent layers, one launch a time step.
+_Kernels = weakref.WeakKeyDictionary[Scan, dict[Any, tuple[KernelSource, Any]]]
+
+
+class RecurrentLayers:
+    """Runs recurrent layers.
 
     Args:
         empty: allocates outputs; tests hand in one that fills them with NaN.
+        precision: of products: one of :data:`snncompile.targets.precision.PRECISIONS`.
+        form: the form of kernel for every layer, instead of one chosen by its size.
+        arch: the chip to choose for, instead of the one that the data is on.
     """
 
-    def __init__(self, empty: Callable[..., Tensor] = torch.empty) -> None:
+    def __init__(
+        self,
+        empty: Callable[..., Tensor] = torch.empty,
+        precision: str = "auto",
+        form: str | None = None,
+        arch: Arch | None = None,
+    ) -> None:
         self._empty = empty
-        self._kernels: weakref.WeakKeyDictionary[Scan, dict[Any, tuple[KernelSource, Any]]]
-        self._kernels = weakref.WeakKeyDictionary()
+        self._precision = precision
+        self._form = form or os.environ.get(FORM_VARIABLE) or None
+        self._arch = arch
+        self._kernels: _Kernels = weakref.WeakKeyDictionary()
+        self._designs: dict[Any, Design] = {}
+        self._launcher = Launcher()
+
+    def design(self, scan: Scan, shape: tuple[int, int, int], device: torch.device, backward: bool) -> Design:
+        """How a layer runs over a sequence of ``shape``."""
+        key = (scan, shape[2], shape[0] <= 1, device, backward)
+        if key not in self._designs:
+            asked = Demand(shape[2], self._precision, backward, held(scan, backward), self._form, shape[0])
+            self._designs[key] = choose_design(asked, self._arch or device_arch(device))
+        return self._designs[key]
 
     def forward(self, scan: Scan, call: RecurrentForwardCall) -> RecurrentForwardResult:
         """Run from the first step to the last."""
         shape, device = call.shape, _checked(scan, call)
+        design = self.design(scan, shape, device, backward=False)
+        product = product_of(design.precision, call.most)
         variant = RecurrentVariant(
             False,
             call.port,
@@ -54,26 +89,35 @@ class RecurrentSteps:
             bias=call.bias is not None,
             store=tuple(call.store),
             train=call.train,
+            resident=design.resident,
+            product=product,
         )
         source, kernel = self._kernel(scan, variant)
         like = {"dtype": torch.float32, "device": device}
         wanted = [r for r in scan.results if r in call.store or r == call.source]
         stored = {r: self._empty(shape, **like) for r in wanted}
-        finals = tuple(s.clone() for s in call.states)
         saved = tuple(self._empty(shape, **like) for _ in call.states) if call.train else ()
-        product = self._empty(shape, **like) if call.train else None
-        args = _weight_args(call.weight)
-        args += [t for t in (call.bias, call.start) if t is not None]
-        _add_inputs(args, source, call)
-        args += [call.coefs[i] for i in source.coefs]
-        args += [*finals, *stored.values(), *saved]
-        args += [] if product is None else [product]
-        self._launch(kernel, device, args, shape, range(shape[0]))
-        return RecurrentForwardResult(stored, finals, saved, product)
+        course = self._empty(shape, **like) if call.train else None
+        a = Arguments()
+        a.read(*self._weight(call.weight, product.parts, design, transposed=False))
+        a.read(*(t for t in (call.bias, call.start) if t is not None))
+        _add_inputs(a, source, call)
+        a.read(*(call.coefs[i] for i in source.coefs))
+        if design.resident:
+            finals = tuple(self._empty(shape[1:], **like) for _ in call.states)
+            a.read(*call.states)
+            a.write(*finals)
+        else:
+            finals = tuple(s.clone() for s in call.states)
+            a.update(*finals)
+        a.write(*stored.values(), *saved, *(() if course is None else (course,)))
+        self._launcher.run(kernel, a, design, shape, device, (scan, variant))
+        return RecurrentForwardResult(stored, finals, saved, course)
 
     def backward(self, scan: Scan, call: RecurrentBackwardCall) -> RecurrentBackwardResult:
         """Run the gradient from the last step to the first."""
         shape, device = call.shape, _checked(scan, call)
+        design = self.design(scan, shape, device, backward=True)
         needed = tuple(x for x, n in zip(scan.inputs, call.need_inputs, strict=True) if n and x != call.port)
         variant = RecurrentVariant(
             True,
@@ -85,28 +129,40 @@ class RecurrentSteps:
             finals=tuple(s for s, g in zip(scan.states, call.grad_finals, strict=True) if g is not None),
             need_inputs=needed,
             need_accumulators=call.need_accumulators,
+            resident=design.resident,
+            product=product_of(design.precision, None),
         )
         source, kernel = self._kernel(scan, variant)
         like = {"dtype": torch.float32, "device": device}
-        zero = torch.zeros(shape[1:], **like)
-        states = {
-            s: zero.clone() if g is None else g.clone() for s, g in zip(scan.states, call.grad_finals, strict=True)
-        }
+        given = dict(zip(scan.states, call.grad_finals, strict=True))
         product = self._empty(shape, **like)
         inputs = {x: self._empty(shape, **like) for x in needed}
-        sums = {a: zero.clone() for a in (scan.accumulators if call.need_accumulators else ())}
-        args = _weight_args(call.weight)
-        _add_inputs(args, source, call)
-        args += [call.product, *(call.coefs[i] for i in source.coefs), *(call.saved[i] for i in source.states)]
+        names = scan.accumulators if call.need_accumulators else ()
+        a = Arguments()
+        a.read(*self._weight(call.weight, variant.product.parts, design, transposed=True))
+        _add_inputs(a, source, call)
+        a.read(call.product, *(call.coefs[i] for i in source.coefs), *(call.saved[i] for i in source.states))
         flat = dict(variant.grads)
         for r in source.grads:
-            add_course(args, call.grads[r], flat[r])
-        args += [*(states[s] for s in source.carried), product, *inputs.values(), *sums.values(), shape[0]]
-        self._launch(kernel, device, args, shape, reversed(range(shape[0])))
-        start = product[0] @ call.weight if shape[0] else zero
-        return RecurrentBackwardResult(
-            tuple(inputs.get(x) for x in scan.inputs), product, start, tuple(states.values()), sums
-        )
+            a.course(call.grads[r], flat[r])
+        if design.resident:
+            carried = {s: self._empty(shape[1:], **like) for s in source.carried}
+            sums = {n: self._empty(shape[1:], **like) for n in names}
+            start = self._empty(shape[1:], **like)
+            a.read(*(g for s in source.carried if (g := given[s]) is not None))
+            a.write(*carried.values(), product, *inputs.values(), *sums.values(), start)
+        else:
+            zero = torch.zeros(shape[1:], **like)
+            carried = {s: (zero if (g := given[s]) is None else g).clone() for s in source.carried}
+            sums = {n: zero.clone() for n in names}
+            a.update(*carried.values())
+            a.write(product, *inputs.values())
+            a.update(*sums.values())
+        self._launcher.run(kernel, a, design, shape, device, (scan, variant))
+        if not design.resident:
+            start = product[0] @ call.weight if shape[0] else zero
+        states = tuple(carried[s] if s in carried else torch.zeros(shape[1:], **like) for s in scan.states)
+        return RecurrentBackwardResult(tuple(inputs.get(x) for x in scan.inputs), product, start, states, sums)
 
     def _kernel(self, scan: Scan, variant: RecurrentVariant) -> tuple[KernelSource, Any]:
         interpret = interpreting()
@@ -116,17 +172,23 @@ class RecurrentSteps:
             kernels[variant, interpret] = source, load(source, interpret)
         return kernels[variant, interpret]
 
-    @staticmethod
-    def _launch(kernel: Any, device: torch.device, args: list[Any], shape: tuple[int, int, int], steps: Any) -> None:
-        _, batch, size = shape
-        if not batch * size:
-            return
-        tile = choose_tile(size)
-        launch = kernel[-(-batch // tile.rows), -(-size // tile.columns)]
-        constants = tile.constants.values()
-        with on_device(device):
-            for t in steps:
-                launch(*args, batch, size, t, *constants, num_warps=tile.warps, enable_fp_fusion=False)
+    def _weight(self, weight: Tensor, parts: int, design: Design, transposed: bool) -> list[Any]:
+        if not parts:
+            return [weight, weight.stride(0)] if _by_rows(weight) else [weight, *weight.stride()]
+        return split_weight(weight.T if transposed else weight, parts, design)
+
+
+@functools.cache
+def _found_arch(index: int) -> Arch:
+    major, minor = torch.cuda.get_device_capability(index)
+    return nearest("hip" if torch.version.hip else "cuda", major, minor)
+
+
+def device_arch(device: torch.device) -> Arch:
+    """The chip that ``device`` is; for the interpreter, the newest one that was designed for."""
+    if device.type != "cuda":
+        return ARCHS["sm_90"]
+    return _found_arch(torch.cuda.current_device() if device.index is None else device.index)
 
 
 def _checked(scan: Scan, call: RecurrentForwardCall | RecurrentBackwardCall) -> torch.device:
@@ -146,10 +208,8 @@ def _by_rows(weight: Tensor) -> bool:
     return weight.stride(1) == 1
 
 
-def _weight_args(weight: Tensor) -> list[Any]:
-    return [weight, weight.stride(0)] if _by_rows(weight) else [weight, *weight.stride()]
-
-
-def _add_inputs(args: list[Any], source: KernelSource, call: RecurrentForwardCall | RecurrentBackwardCall) -> None:
+def _add_inputs(a: Arguments, source: KernelSource, call: RecurrentForwardCall | RecurrentBackwardCall) -> None:
     for i in source.inputs:
-        add_course(args, call.inputs[i], is_flat(call.inputs[i], call.shape))
+        a.course(call.inputs[i], is_flat(call.inputs[i], call.shape))
+
+

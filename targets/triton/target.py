@@ -67,22 +67,26 @@ class TritonTarget:
     Args:
         config: launch settings to use for every kernel, instead of settings chosen by size.
         empty: allocates outputs; tests hand in one that fills them with NaN.
+        precision: of the products inside recurrent layers.
     """
 
     name = "triton"
     offsets = True
 
-    def __init__(self, config: Config | None = None, empty: Callable[..., Tensor] = torch.empty) -> None:
+    def __init__(
+        self, config: Config | None = None, empty: Callable[..., Tensor] = torch.empty, precision: str = "auto"
+    ) -> None:
         self._config = config
         self._empty = empty
+        self._precision = precision
         self._kernels: weakref.WeakKeyDictionary[Scan, dict[Any, Kernel]] = weakref.WeakKeyDictionary()
 
     @cached_property
     def recurrent(self) -> RecurrentTarget:
         """Runs the recurrent layers that are one connection and one population."""
-        from snncompile.targets.triton.recurrent import RecurrentSteps
+        from snncompile.targets.triton.recurrent import RecurrentLayers
 
-        return RecurrentSteps(self._empty)
+        return RecurrentLayers(self._empty, self._precision)
 
     def forward(self, scan: Scan, call: ForwardCall) -> ForwardResult:
         """Run ``scan`` from the first step to the last, in one launch."""

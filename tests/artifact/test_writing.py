@@ -153,9 +153,9 @@ def test_kernels_follow_the_checkpoint(tmp_path, net):
     assert not set(every) & {"li_backward_checkpoint.py"} and not set(some) & {"li_backward.py"}
 
 
-def test_a_recurrent_layer_has_step_kernels(built):
+def test_a_recurrent_layer_has_kernels_of_its_own(built):
     names = {n.split("_recurrent")[-1] for n in left(built / "kernels") if "_recurrent" in n}
-    assert names == {".py", "_save.py", "_backward.py"}
+    assert names == {".py", "_save.py", "_backward.py", "_step.py", "_split.py"}
 
 
 @pytest.mark.slow

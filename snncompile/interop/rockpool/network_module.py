@@ -96,7 +96,8 @@ class NetworkModule(Module):
         if not store.values:
             return store.net
         values = {name: store.value(name).detach().clone() for name in store.parameters}
-        net = Network(store.net.graph, store.net.target, checkpoint=store.net.checkpoint, values=values)
+        old = store.net
+        net = Network(old.graph, old.target, checkpoint=old.checkpoint, values=values, precision=old.precision)
         return net.train(store.net.training)
 
     def _nested(self, state: Mapping[str, Tensor]) -> Tree:
@@ -198,7 +199,8 @@ class NodeModule(Module):
         """As :meth:`Module.to_torch`: a network of this node."""
         net, graph = self._store.net, self.graph
         values = {name: self._store.value(name).detach().clone() for name in graph.parameters()}
-        return Network(graph, net.target, checkpoint=net.checkpoint, values=values).train(net.training)
+        twin = Network(graph, net.target, checkpoint=net.checkpoint, values=values, precision=net.precision)
+        return twin.train(net.training)
 
 
 def run(

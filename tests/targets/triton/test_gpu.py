@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from snncompile.targets.triton.recurrent import RecurrentSteps
+from snncompile.targets.triton.recurrent import RecurrentLayers
 from snncompile.targets.triton.target import TritonTarget
 
 from ..scan_calls import make_calls, poisoned, scan_of
@@ -56,20 +56,63 @@ def test_scan(kind, checkpoint, shape):
         assert same_value(total.cpu(), expected.accumulators[a]), f"accumulator {a}"
 
 
-@pytest.mark.parametrize("shape", [(20, 3, 19), (12, 17, 130), (5, 20, 600)])
-def test_recurrent(shape):
+@pytest.mark.parametrize("shape", [(20, 3, 19), (12, 17, 128), (12, 33, 256), (5, 20, 512), (5, 20, 600)])
+@pytest.mark.parametrize(
+    ("form", "precision", "most"),
+    [
+        (None, "auto", 1),
+        (None, "auto", 65536),
+        (None, "auto", None),
+        ("streamed", "split-fp16", 1),
+        ("streamed", "float32", None),
+        ("steps", "float32", None),
+        ("together", "split-fp16", 1),
+        ("together", "float32", None),
+    ],
+)
+def test_recurrent(form, precision, most, shape):
     scan, call, backward_call = recurrent_calls("chain", "inh", "spikes", shape)
+    call = replace(call, most=most)
     courses, _, _, _ = loop_forward(scan, call)
-    steps = RecurrentSteps(empty=poisoned)
-    got = steps.forward(scan, on_device(call))
-    for r, course in courses.items():
-        assert same_bits(got.stored[r].cpu(), torch.stack(course)), r
+    layers = RecurrentLayers(empty=poisoned, precision=precision, form=form)
+    for _ in range(3):  # launches for each step are captured at the second call and repeated from the third on
+        got = layers.forward(scan, on_device(call))
+        for r, course in courses.items():
+            assert same_bits(got.stored[r].cpu(), torch.stack(course)), r
     host = replace(got, saved=tuple(s.cpu() for s in got.saved), product=got.product.cpu())
     call = backward_call(host, ("spikes",))
-    inputs, _, start, _ = loop_backward(scan, call)
-    got = steps.backward(scan, on_device(call))
-    assert close(got.product.cpu(), torch.stack(inputs["inh"]))
-    assert close(got.start.cpu(), start)
+    inputs, carry, start, sums = loop_backward(scan, call)
+    for _ in range(3):
+        got = layers.backward(scan, on_device(call))
+        assert close(got.product.cpu(), torch.stack(inputs["inh"]))
+        assert close(got.start.cpu(), start)
+        assert all(close(a.cpu(), carry[s]) for s, a in zip(scan.states, got.states, strict=True))
+        assert all(close(total.cpu(), sums[a]) for a, total in got.accumulators.items())
+
+
+@pytest.mark.parametrize("precision", ["split-fp16", "float32"])
+def test_recurrent_products_are_as_good_as_float32(precision):
+    scan, call, _ = recurrent_calls("lif", "x", "spikes", (1, 16, 128), bias=False)
+    g = torch.Generator().manual_seed(0)
+    call = replace(call, weight=torch.randn((128, 128), generator=g), start=torch.randn((16, 128), generator=g))
+    form = "resident" if precision == "split-fp16" else "streamed"
+    got = RecurrentLayers(poisoned, precision, form).forward(scan, on_device(call)).product[0].cpu().double()
+    exact = call.start.double() @ call.weight.double().T
+    assert float((got - exact).norm() / exact.norm()) < 1e-6
+
+
+@pytest.mark.parametrize("size", [100, 300, 700])
+def test_launches_of_a_recurrent_layer(size):
+    scan, call, _ = recurrent_calls("lif", "x", "spikes", (40, 3, size))
+    call, layers = on_device(replace(call, most=1)), RecurrentLayers()
+    for _ in range(3):
+        layers.forward(scan, call)
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        layers.forward(scan, call)
+        torch.cuda.synchronize()
+    count = sum("lif_recurrent" in event.name for event in profile.events())
+    assert count == (1 if size <= 512 else 40)
 
 
 def test_one_launch_a_sequence_and_no_recompilation():

@@ -1,0 +1,57 @@
+"""What a recurrent layer runs as on Triton: which form of kernel, in which precision, and why, for each chip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from snncompile.ir.graph import Graph
+
+if TYPE_CHECKING:
+    from snncompile.targets.recurrent_layer import Layer
+
+#: The chips that are spoken of where none was named.
+USUAL = ("sm_90",)
+
+_FORMS = {
+    "resident": "one launch for all steps, weight, states and spikes on chip",
+    "streamed": "one launch for all steps, weight, states and spikes through the L2 cache",
+    "steps": "one launch for each step, captured in a CUDA graph where the device has them",
+    "together": "one launch for all steps of programs that wait for each other",
+}
+
+
+def layer_report(graph: Graph, layer: Layer, precision: str, archs: Sequence[str]) -> tuple[str, ...]:
+    """One line for each direction in which a layer runs on each chip.
+
+    Args:
+        graph: the network after the passes.
+        layer: the layer in it.
+        precision: what was asked for.
+        archs: the chips; none takes the usual one.
+    """
+    from snncompile.targets.drawn import reading
+    from snncompile.targets.scan import make_scan
+    from snncompile.targets.triton.arch import parse_arch
+    from snncompile.targets.triton.layer_kernels import layer_designs
+    from snncompile.targets.triton.recurrent_product import product_of
+
+    op = graph.op(layer.neurons)
+    scan = reading(make_scan(layer.neurons, op))
+    lines = []
+    for name in archs or USUAL:
+        ahead, back = layer_designs(scan, op.size, precision, parse_arch(name))
+        product = product_of(ahead.precision, layer.most)
+        spikes = _OPERANDS[product.operand] if product.parts == 2 else ""
+        both = [("forward", ahead, spikes), ("backward", back, "")]
+        if (ahead.form, ahead.precision) == (back.form, back.precision):
+            both = [("both ways", ahead, spikes)]
+        lines += [f"{name}, {way}: {_FORMS[d.form]}; {d.why}{said}" for way, d, said in both]
+    return tuple(lines)
+
+
+_OPERANDS = {
+    "whole": "; spike counts fit one float16",
+    "counts": "; spike counts take two float16, one more product (max_spikes_per_dt of at most 2048 would save it)",
+    "real": "; what comes back takes two float16, scaled by the largest of its sequence",
+}

@@ -1,0 +1,133 @@
+"""Launches the kernels of a recurrent layer, and has a CUDA graph repeat those that take a launch for every step."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snncompile.targets.triton.availability import interpreting
+from snncompile.targets.triton.courses import add_course, on_device
+from snncompile.targets.triton.load import load
+from snncompile.targets.triton.recurrent_design import Design, check_together, groups
+from snncompile.targets.triton.split_kernel import SPLIT, SplitTile
+from snncompile.targets.triton.step_graph import StepGraphs
+
+
+@dataclass
+class Arguments:
+    """A kernel's arguments, and which of them it writes.
+
+    Attributes:
+        values: the arguments in order.
+        written: positions of the tensors that it writes.
+        fresh: positions of those that it does not read before.
+    """
+
+    values: list[Any] = field(default_factory=list)
+    written: list[int] = field(default_factory=list)
+    fresh: list[int] = field(default_factory=list)
+
+    def read(self, *values: Any) -> None:
+        """Add tensors that are read, or numbers."""
+        self.values += values
+
+    def course(self, tensor: Tensor, flat: bool) -> None:
+        """Add a course that is read, and its strides."""
+        add_course(self.values, tensor, flat)
+
+    def update(self, *tensors: Tensor) -> None:
+        """Add tensors that are read and written."""
+        self.written += range(len(self.values), len(self.values) + len(tensors))
+        self.values += tensors
+
+    def write(self, *tensors: Tensor) -> None:
+        """Add tensors that are written."""
+        self.fresh += range(len(self.values), len(self.values) + len(tensors))
+        self.update(*tensors)
+
+
+class Launcher:
+    """Launches kernels; it holds the graphs of those that take many launches."""
+
+    def __init__(self) -> None:
+        self._graphs = StepGraphs()
+
+    def run(
+        self, kernel: Any, a: Arguments, design: Design, shape: tuple[int, int, int], device: torch.device, key: Any
+    ) -> None:
+        """Run ``kernel`` over the whole sequence.
+
+        Args:
+            kernel: the loaded function.
+            a: its arguments, without sizes and constants.
+            design: how it is launched.
+            shape: T, B, N.
+            device: where.
+            key: what it runs: the same one for the same kernel.
+        """
+        steps, batch, size = shape
+        if not batch * size:
+            return
+        constants = list(design.constants.values())
+        options = {"num_warps": design.warps, "num_stages": design.stages, "enable_fp_fusion": False}
+        with on_device(device):
+            if design.resident:
+                kernel[(groups(batch, design),)](*a.values, steps, batch, *constants, **options)
+                return
+            blocks = -(-size // design.columns)
+            if design.form == "streamed":
+                blocks = 1
+            grid = (groups(batch, design), blocks)
+            apart = design.form == "steps" or (design.together and interpreting())  # a barrier would wait for ever
+            if design.together and not apart:
+                check_together(batch, size, design, _processors(device))
+                options["launch_cooperative_grid"] = True
+            arrived = (torch.zeros if design.together else torch.empty)(grid[0], dtype=torch.int32, device=device)
+            if apart and design.together:
+                constants[-1] = 0
+
+            def launch(values: list[Any], first: int, end: int) -> None:
+                kernel[grid](*values, arrived, steps, batch, first, end, *constants, **options)
+
+            def every_step(values: list[Any]) -> None:
+                for t in range(steps):
+                    launch(values, t, t + 1)
+
+            if not apart:
+                if steps:
+                    launch(a.values, 0, steps)
+            elif steps > 1 and device.type == "cuda":
+                self._graphs.run((key, design, shape, device), every_step, a.values, a.written, a.fresh, [arrived])
+            else:
+                every_step(a.values)
+
+
+@functools.cache
+def _processors(device: torch.device) -> int:
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
+
+
+def split_weight(weight: Tensor, parts: int, design: Design) -> list[Any]:
+    """A weight as its float16 parts and what undoes their scaling, as a kernel takes them.
+
+    Args:
+        weight: ``(outputs, inputs)``, any strides.
+        parts: how many.
+        design: says how far they are filled up with zeros.
+    """
+    size, device = weight.shape[0], weight.device
+    rows = -(-size // design.columns) * design.columns
+    high, *low = [torch.empty((rows, design.width), dtype=torch.float16, device=device) for _ in range(parts)]
+    scale = torch.empty(rows, dtype=torch.float32, device=device)
+    tile = SplitTile(design.width, parts)
+    if size:
+        with on_device(device):
+            load(SPLIT, interpreting())[(rows // tile.rows,)](
+                weight, *weight.stride(), high, *(low or [high]), scale, size, *tile.constants.values(),
+                num_warps=tile.warps, enable_fp_fusion=False,
+            )  # fmt: skip
+    return [high, *low, scale]

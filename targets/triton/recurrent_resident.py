@@ -1,0 +1,175 @@
+"""Prints a recurrent layer whose weight, states and spikes stay on chip for the whole sequence, in one launch."""
+
+from __future__ import annotations
+
+from snncompile.targets.scan import Scan
+from snncompile.targets.triton.kernel import Course, KernelSource, Writer
+from snncompile.targets.triton.recurrent_kernel import (
+    AT,
+    TILE,
+    Backward,
+    Forward,
+    RecurrentVariant,
+    address,
+    print_call,
+    print_coefficients,
+    print_offsets,
+    print_tile_bounds,
+    tile_of,
+    value_of,
+)
+from snncompile.targets.triton.recurrent_product import Weight, print_loaded_weight, print_resident
+
+#: Compile-time arguments: neurons, sequences and neurons of a tile, and the length of a row of the weight.
+RESIDENT_CONSTANTS = ("N", "ROWS", "COLUMNS", "WIDTH")
+
+_LAYOUT = """One program owns ROWS sequences and all N <= COLUMNS neurons. It loads the weight once, keeps it, the
+states and what comes back on chip, and walks through time. What a step reads is loaded before the step, which would
+otherwise wait for memory. Courses are float32 (T, B, N); those written are contiguous."""
+
+#: Up to so many courses are loaded two steps ahead. More are loaded just before the product that the next step waits
+#: for: then no register holds a value of this step and one of the next at the same time.
+_FEW = 3
+
+
+def held(scan: Scan, backward: bool) -> int:
+    """How many values of each neuron a resident kernel holds at the same time, about."""
+    if not backward:
+        return len(scan.states) + len(scan.inputs) + 2
+    outputs = len(scan.results) - len(scan.states)
+    return 2 * len(scan.states) + len(scan.inputs) + outputs + len(scan.accumulators) + 2
+
+
+def print_resident_layer(scan: Scan, variant: RecurrentVariant) -> KernelSource:
+    """The module of a resident kernel."""
+    return _backward(scan, variant) if variant.backward else _forward(scan, variant)
+
+
+class _Ahead:
+    """Courses of which a step is loaded before the step that needs it."""
+
+    def __init__(self, w: Writer, courses: dict[str, Course], forward: bool) -> None:
+        self.w, self.courses = w, courses
+        self.early = len(courses) <= _FEW
+        self.first, self.sign = ("0", "+") if forward else ("T - 1", "-")
+        self.offsets = print_offsets(w, 1, courses)
+        names = ("", "_next", "_later") if self.early else ("",)
+        self.names = {x: [w.names.new(f"{x}{suffix}") for suffix in names] for x in courses}
+        for k in range(2 if self.early else 1):
+            for x, (*_, last) in self.names.items():
+                name = self.names[x][k + 1] if self.early else last
+                w.line(1, f"{name} = {self._load(x, f'{self.first} {self.sign} {k}' if k else self.first)}")
+
+    def _load(self, x: str, t: str) -> str:
+        there = f"{t} < T" if self.sign == "+" else f"{t} >= 0"
+        return f"tl.load({address(self.courses[x], self.offsets[x], t)}, mask=active & ({there}), other=0.0)"
+
+    def print_start(self) -> dict[str, str]:
+        """Begin a step; the name of each value in it."""
+        if self.early:
+            for x, (now, following, last) in self.names.items():
+                self.w.line(2, f"{now} = {following}")
+                self.w.line(2, f"{following} = {last}")
+                self.w.line(2, f"{last} = {self._load(x, f't {self.sign} 2')}")
+        return {x: now for x, (now, *_) in self.names.items()}
+
+    def print_end(self) -> None:
+        """What comes once the step has used its values, before the next product."""
+        if not self.early:
+            for x, (now,) in self.names.items():
+                self.w.line(2, f"{now} = {self._load(x, f't {self.sign} 1')}")
+
+
+def _print_prologue(w: Writer, weight: Weight) -> tuple[str, ...]:
+    for name, about in (("T", "time steps"), ("B", "sequences")):
+        w.number(name, about)
+    w.line(1, "row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)")
+    w.line(1, "column = tl.arange(0, COLUMNS)")
+    print_tile_bounds(w, 1, "place")
+    w.line(1, "cells = B.to(tl.int64) * N  # time offsets exceed 32 bits")
+    w.line(1, "at = place")
+    parts = print_loaded_weight(w, weight)
+    w.line(1, f"scale = tl.load({weight.scale} + column)")
+    return parts
+
+
+def _forward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
+    f = Forward(scan, variant)
+    w, step = f.w, f.step
+    parts = _print_prologue(w, f.weight)
+    if f.bias:
+        bias = w.names.new("product_bias")
+        w.line(1, f"{bias} = tl.load({f.bias} + column, mask=column < N, other=0.0)[:, None]")
+    values = print_coefficients(w, 1, f.coefs, f.scalar)
+    state = {s: w.names.new(s) for s in scan.states}
+    for s, pointer in f.states.items():
+        w.line(1, f"{state[s]} = tl.load({pointer} + at, mask=active, other=0.0)")
+    w.line(1, f"source = tl.load({f.before} + at, mask=active, other=0.0)")
+    ahead = _Ahead(w, f.courses, forward=True)
+    w.line(1, "for t in range(0, T):")
+    w.line(2, AT)
+    values.update(ahead.print_start())
+    print_resident(w, 2, variant.product, parts, "source")
+    if f.bias:
+        w.line(2, f"product = product + {bias}")
+    if f.current:
+        w.line(2, f"tl.store({f.current} + (t * cells + at), product, mask=active)")
+    for s, pointer in f.saved.items():
+        w.line(2, f"tl.store({pointer} + (t * cells + at), {state[s]}, mask=active)")
+    values.update({**state, variant.port: "product"})
+    made = {r: w.names.new(f"{r}_new") for r in step.results}
+    print_call(w, 2, step, values, made)
+    for r, pointer in f.stores.items():
+        w.line(2, f"tl.store({pointer} + (t * cells + at), {value_of(step, made, r)}, mask=active)")
+    for s, name in state.items():
+        w.line(2, f"{name} = {tile_of(step, made, s)}")
+    w.line(2, f"source = tl.where(active, {value_of(step, made, variant.source)}, 0.0)")
+    ahead.print_end()
+    for s, pointer in f.finals.items():
+        w.line(1, f"tl.store({pointer} + at, {state[s]}, mask=active)")
+    what = f"forward over a whole sequence, the product of {variant.source} with a weight included, in one launch"
+    return f.source(what, _LAYOUT, RESIDENT_CONSTANTS, variant.product.helpers)
+
+
+def _backward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
+    b = Backward(scan, variant)
+    w, step = b.w, b.step
+    parts = _print_prologue(w, b.weight)
+    values = print_coefficients(w, 1, b.coefs, b.scalar)
+    carry = {s: w.names.new(f"grad_{s}_later") for s in b.carry}
+    nothing = f"tl.full({TILE}, 0.0, tl.float32)"
+    for s, name in carry.items():
+        w.line(1, f"{name} = " + (f"tl.load({b.last[s]} + at, mask=active, other=0.0)" if s in b.last else nothing))
+    totals = {a: w.names.new(f"{a}_total") for a in b.sums}
+    for name in ("later", *totals.values()):
+        w.line(1, f"{name} = {nothing}")
+    ahead = _Ahead(w, b.courses, forward=False)
+    w.line(1, "for done in range(0, T):")
+    w.line(2, "t = T - 1 - done")
+    w.line(2, AT)
+    values.update(ahead.print_start())
+    for s, name in carry.items():
+        values[f"grad_{s}"] = f"{name} + {values[f'grad_{s}']}" if f"grad_{s}" in values else name
+    grad = f"grad_{variant.source}"
+    values[grad] = f"{values[grad]} + later" if grad in values else "later"
+    made = {r: w.names.new(f"{r}_new") for r in step.results}
+    print_call(w, 2, step, values, made)
+    port = value_of(step, made, f"grad_{variant.port}")
+    w.line(2, f"tl.store({b.grad_product} + (t * cells + at), {port}, mask=active)")
+    for x, pointer in b.grad_inputs.items():
+        w.line(2, f"tl.store({pointer} + (t * cells + at), {value_of(step, made, f'grad_{x}')}, mask=active)")
+    for s, name in carry.items():
+        w.line(2, f"{name} = {tile_of(step, made, f'grad_{s}')}")
+    for a, total in totals.items():
+        w.line(2, f"{total} = {total} + {value_of(step, made, a)}")
+    w.line(2, f"source = tl.where(active, {port}, 0.0)")
+    ahead.print_end()
+    print_resident(w, 2, variant.product, parts, "source")
+    w.line(2, "later = product")
+    for s, pointer in b.carry.items():
+        w.line(1, f"tl.store({pointer} + at, {carry[s]}, mask=active)")
+    for a, pointer in b.sums.items():
+        w.line(1, f"tl.store({pointer} + at, {totals[a]}, mask=active)")
+    w.line(1, f"tl.store({b.grad_start} + at, later, mask=active)")
+    what = f"backward over a whole sequence, the product of the gradient for {variant.source} included, in one launch"
+    return b.source(what, _LAYOUT, RESIDENT_CONSTANTS, variant.product.helpers)
