@@ -84,6 +84,8 @@ def to_steps(seconds: Any, dt: float, what: str = "a delay") -> np.ndarray:
         steps = np.asarray(plain, dtype=np.float64) / dt
     except (TypeError, ValueError):
         raise ModelError(f"{what} is {seconds!r}, not a time in seconds or an array of them") from None
+    if seconds is None or isinstance(seconds, str):
+        raise ModelError(f"{what} is {seconds!r}, not a time in seconds or an array of them")
     if isinstance(seconds, bool) or not np.all(np.isfinite(steps)):
         raise ModelError(f"{what} holds a value that is no finite time")
     if steps.size and np.max(np.abs(steps)) > MAX_STEPS:

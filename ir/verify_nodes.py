@@ -299,6 +299,17 @@ def _norm(op: Connection) -> Shapes:
     return op.input.shape, {}
 
 
+def _least(op: Connection) -> None:
+    """What a cycle counts on is so: nothing newer is read."""
+    import torch
+
+    from snncompile.ir.delay import read
+
+    seen = int(read(torch.tensor(op.attrs["steps"], dtype=torch.float64), op.rule).index)
+    if seen < op.attrs["least"]:
+        raise Fault(f"least is {op.attrs['least']}, but it reads what is {seen} steps old")
+
+
 def _delay(op: Connection) -> Shapes:
     a = op.attrs
     for key in ("limit", "tau", "tolerance"):
@@ -317,6 +328,8 @@ def _delay(op: Connection) -> Shapes:
     single = isinstance(a["steps"], float) and isfinite(a["steps"])
     if a["steps"] != "given" and ("steps" in op.params or not single):
         raise Fault(f"steps is {a['steps']!r}, neither a number nor 'given' as a parameter")
+    if single and a["least"]:
+        _least(op)
     if op.depth * op.input.size > LIMITS.values:
         raise Fault(f"its history holds {op.depth * op.input.size} values, more than the limit of {LIMITS.values}")
     if op.kind == "DelayedLinear":

@@ -430,3 +430,60 @@ def test_a_state_with_another_history():
     net = network(snn.Delay(2 * ms))
     with pytest.raises(snn.InputError, match=r"state 'delay.history' has shape \(1, 3, 4\); with this input it is"):
         net.evolve(torch.zeros(1, 2, 4), state={"delay.history": torch.zeros(1, 3, 4)})
+
+
+# -- around a network ----------------------------------------------------------------------------------------------
+
+
+@snn.model(dt=1 * ms)
+def everything(x=snn.Spikes(4)):
+    h = x >> snn.Delay(np.array([0, 3, 1, 2]) * ms) >> snn.ExpSyn()
+    h = h >> snn.Linear(3, delay=np.arange(12).reshape(3, 4) * 0.5 * ms, interpolation="linear", trainable_delay=True)
+    return h >> snn.recurrent(snn.LIF(threshold=0.2), via=snn.Linear(3), delay=3 * ms)
+
+
+@pytest.mark.parametrize("target", ["torch", "c"])
+def test_artifacts(target, tmp_path):
+    torch.manual_seed(0)
+    net = snn.compile(everything, target=target)
+    x = (torch.rand(2, 12, 4) < 0.4).float()
+    again = snn.load(net.save(tmp_path / "net.snn"), target=target)
+    a, b = net.evolve(x), again.evolve(x)
+    assert torch.equal(a[0], b[0]) and all(torch.equal(a[1][k], b[1][k]) for k in a[1]) and a[0].sum() > 0
+
+
+def test_inside_torch_compile():
+    torch.manual_seed(0)
+    net = snn.compile(everything, target="torch")
+    x = (torch.rand(2, 12, 4) < 0.4).float()
+    run = torch.compile(lambda x, state: net.evolve(x, state=state), fullgraph=True)
+    want, got = net.evolve(x, state=net.initial_state(2)), run(x, net.initial_state(2))
+    assert torch.equal(want[0], got[0]) and all(torch.equal(want[1][k], got[1][k]) for k in want[1])
+    got[0].sum().backward()
+    mine = {name: p.grad.clone() for name, p in net.named_parameters()}
+    net.zero_grad()
+    net(x).sum().backward()
+    assert all(torch.allclose(p.grad, mine[name], rtol=1e-5) for name, p in net.named_parameters())
+    assert mine["linear.steps"].abs().sum() > 0
+
+
+@pytest.mark.parametrize("target", ["torch", "c", "triton"])
+def test_strided_inputs(target, monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    torch.manual_seed(0)
+    net, plain = snn.compile(everything, target=target), snn.compile(everything, target="torch")
+    plain.load_state_dict(net.state_dict())
+    wide = (torch.rand(9, 12, 2, 8) < 0.4).float()
+    for x in (wide.permute(2, 1, 0, 3)[:, :, 3, ::2], wide[0, 0, 0, :4].expand(2, 12, 4), wide[:2, :, 1, :4]):
+        assert torch.equal(net(x), plain(x.contiguous()))
+
+
+def test_a_delayed_signal_may_be_an_output_twice():
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Spikes(4)):
+        late = x >> snn.Delay(2 * ms)
+        return {"a": late, "b": late >> snn.LIF(threshold=0.5), "c": late >> snn.Delay(1 * ms)}
+
+    x = (torch.rand(2, 7, 4) < 0.4).float()
+    y = snn.compile(model, target="c")(x)
+    assert torch.equal(y["a"][:, 2:], x[:, :-2]) and torch.equal(y["c"][:, 3:], x[:, :-3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +32,9 @@ class Past:
         if self._by_synapse:
             self._kernel, self._bias = synapse_kernel(op, params, device)
         elif op.same_for_all is None:
-            self._reading = read(_steps(op, params, device), op.rule)
+            seen = read(_steps(op, params, device), op.rule)
+            # a cycle counts on it that nothing newer is read, whatever values are loaded
+            self._reading = replace(seen, index=seen.index.clamp(min=op.late))
 
     def __call__(self, record: Tensor, steps: int) -> Tensor:
         """The output of ``steps`` steps.

@@ -1,0 +1,134 @@
+"""Delays: read at an offset against a copy, one per synapse, and cycles that are late.
+
+    python benchmarks/delays.py [--runs 9] [--threads 1]
+
+First a Delay before a synapse and a neuron on the C target: with the pass ``delays-to-offsets`` the kernels read
+earlier steps of the signal, without it the late signal is made. Then a connection with a delay per synapse against one
+without. Then a recurrent layer whose spikes come back 1, 5 or 15 steps later. Times are the minimum and the median in
+milliseconds of runs that are interleaved in one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from timing import interleaved
+
+import snncompile as snn
+from snncompile import ms
+from snncompile.passes.pipeline import Request, compile_graph
+from snncompile.targets.c.target import CTarget
+from snncompile.targets.executor import Executor, Run
+
+BATCH, STEPS, SIZE = 16, 500, 512
+
+
+def offset_runs(delay: object) -> dict[str, Callable[[], object]]:
+    """The same network with an offset and with a copy, forward and in training."""
+
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Spikes(SIZE)):
+        return x >> snn.Delay(delay) >> snn.ExpSyn() >> snn.LIF(threshold=0.5)
+
+    net = snn.compile(model, target="c")
+    offset = compile_graph(net.graph, Request())
+    op = offset.op("delay")
+    copy = offset.copy()
+    copy.nx.nodes["delay"]["op"] = replace(op, attrs={k: v for k, v in op.attrs.items() if k != "offset"})
+    values = {name: net.value(name) for name in offset.parameters()}
+    x = (torch.rand(STEPS, BATCH, SIZE) < 0.1).float()
+    leaf = x.clone().requires_grad_()
+    grad = torch.rand(STEPS, BATCH, SIZE)
+
+    def run(executor: Executor, data: torch.Tensor) -> torch.Tensor:
+        given = Run(values, {"x": data}, net.initial_state(BATCH), STEPS, BATCH, data.device)
+        return executor.run(given).outputs["out"]
+
+    def forward(executor: Executor) -> torch.Tensor:
+        with torch.no_grad():
+            return run(executor, x)
+
+    def train(executor: Executor) -> object:
+        return torch.autograd.grad(run(executor, leaf), leaf, grad)
+
+    ways = {"offset": Executor(offset, CTarget()), "copy": Executor(copy, CTarget())}
+    assert torch.equal(*(forward(e) for e in ways.values())), "the two do not compute the same"
+    runs: dict[str, Callable[[], object]] = {}
+    for name, executor in ways.items():
+        runs[f"{name}, forward"] = lambda executor=executor: forward(executor)  # type: ignore[misc]
+        runs[f"{name}, forward + backward"] = lambda executor=executor: train(executor)  # type: ignore[misc]
+    return runs
+
+
+def synapse_runs() -> dict[str, Callable[[], object]]:
+    """A dense connection without delays, with one for all, and with one per synapse."""
+    delays = np.random.default_rng(0).integers(0, 20, size=(128, 128)) * ms
+
+    def net(**options: object) -> snn.Network:
+        @snn.model(dt=1 * ms)
+        def model(x=snn.Spikes(128)):
+            return x >> snn.Linear(128, **options) >> snn.LIF()
+
+        return snn.compile(model, target="c")
+
+    ways = {
+        "no delay": net(),
+        "5 ms for all": net(delay=5 * ms),
+        "0 to 19 ms, one per synapse": net(delay=delays),
+    }
+    x = (torch.rand(BATCH, STEPS, 128) < 0.1).float()
+    return {name: _quiet(one, x) for name, one in ways.items()}
+
+
+def cycle_runs() -> dict[str, Callable[[], object]]:
+    """A recurrent layer, its spikes 1, 5 and 15 steps late."""
+
+    def net(steps: int) -> snn.Network:
+        @snn.model(dt=0.1 * ms)
+        def model(x=snn.Spikes(256)):
+            return x >> snn.Linear(256) >> snn.recurrent(snn.LIF(), via=snn.Linear(256), delay=steps * 0.1 * ms)
+
+        return snn.compile(model, target="torch")
+
+    x = (torch.rand(1, 1500, 256) < 0.05).float()
+    return {f"{steps} steps late": _quiet(net(steps), x) for steps in (1, 5, 15)}
+
+
+def _quiet(net: snn.Network, x: torch.Tensor) -> Callable[[], object]:
+    def run() -> object:
+        with torch.no_grad():
+            return net(x)
+
+    return run
+
+
+def report(title: str, runs: dict[str, Callable[[], object]], n: int) -> None:
+    """Time ``runs`` and print the result."""
+    print(f"\n{title}")
+    for name, taken in interleaved(runs, n, each_warm=True).items():
+        print(f"  {name:<34} {min(taken) * 1e3:9.2f} ({statistics.median(taken) * 1e3:.2f})")
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=9, help="interleaved runs (default: 9)")
+    parser.add_argument("--threads", type=int, default=1, help="threads (default: 1)")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    print(f"torch {torch.__version__}, {args.threads} threads; min (median) ms")
+    shape = f"Delay, ExpSyn, LIF, C, ({BATCH}, {STEPS}, {SIZE})"
+    report(f"{shape}, 5 ms for all", offset_runs(5 * ms), args.runs)
+    each = np.random.default_rng(0).integers(0, 20, size=SIZE) * ms
+    report(f"{shape}, 0 to 19 ms per neuron", offset_runs(each), args.runs)
+    report(f"Linear and LIF, C, ({BATCH}, {STEPS}, 128 to 128)", synapse_runs(), args.runs)
+    report("Recurrent LIF, torch, (1, 1500, 256)", cycle_runs(), max(args.runs // 3, 1))
+
+
+if __name__ == "__main__":
+    main()
