@@ -72,7 +72,8 @@ test-browser: $(STAMP) $(WEB)  ## the browser example in a headless Chromium; ne
 	SNNCOMPILE_NEEDS_BROWSER=1 $(BIN)/python -m pytest tests/examples/test_browser.py
 
 bench: $(STAMP)  ## run the small benchmarks in benchmarks/
-	@set -e; for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script; done
+	@status=0; for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; \
+	$(BIN)/python $$script || case $$script in benchmarks/gpu_*) ;; *) status=1;; esac; done; exit $$status
 
 workloads: $(STAMP)  ## the large benchmark, against other libraries; writes docs/performance.md
 	$(INSTALL) --editable '.[plots]'

@@ -2,15 +2,15 @@
 
     python benchmarks/gpu_layers.py [--seconds 3] [--out benchmarks/results/gpu-layers.json]
 
-- LIF alone, batch 64 and 65,536 neurons, T of 4 to 32, forward and backward: the setting in which SpikingJelly publishes
-  its kernels. It runs in float32 and, as there, in float16; our networks compute in float32, so in the rows of float16
-  they stand for comparison only. `FlexSN` is its generator of kernels from a step function.
+- LIF alone, batch 64 and 65,536 neurons, T of 4 to 32, forward and backward: the setting in which SpikingJelly
+  publishes its kernels. It runs in float32 and, as there, in float16; our networks compute in float32, so in the rows
+  of float16 they stand for comparison only. `FlexSN` is its generator of kernels from a step function.
 - A recurrent LIF layer (W4's form, at several widths): ours, the plain loop, that loop under torch.compile in pieces of
   25 steps, and its inference captured in one CUDA graph.
 
 Spikes are compared before anything is timed. Times are minimum and median in milliseconds, until the GPU is done, taken
-in turns; kernels are those that one run launches. Floor: the bytes that have to move (float32 training: 24 per neuron and
-step) at the bandwidth of a copy measured in the same run. `--device cpu --tiny` shows that it runs, and measures nothing.
+in turns; kernels are those that one run launches. Floor: the bytes that have to move (float32 training: 24 per neuron
+and step) at the bandwidth of a copy measured in the same run. `--device cpu --tiny` shows that all of it runs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from benchmarks.workloads.shapes import DECAY_MEM, WORKLOADS, Data, Workload, ma
 from snncompile.bench.roofline import measure_rates
 from snncompile.bench.timing import interleaved
 
-BYTES = 24  # float32: forward 8, and 4 for the state; backward reads current, state and gradient... less what is shared
+BYTES = 24  # float32, forward: current, spikes, saved state; backward: state, gradient in, gradient out
 
 
 def kernels(run: Callable[[], object], device: str) -> int | None:
@@ -60,7 +60,7 @@ def lif_ways(x: Tensor, grad: Tensor, target: str) -> dict[str, Callable[[], Con
 
     def scan() -> Contender:
         @snn.model(dt=1e-3)
-        def model(x=snn.Current(x.shape[2])):  # type: ignore[no-untyped-def]  # noqa: B008
+        def model(x=snn.Current(x.shape[2])):  # type: ignore[no-untyped-def]
             return x >> neuron()
 
         net = snn.compile(model, target=target).to(x.device)

@@ -57,7 +57,9 @@ def model(w: Workload, hint: bool = True) -> Any:
     return net
 
 
-def compiled(w: Workload, data: Data, target: str, hint: bool = True, checkpoint: int = 1) -> snn.Network:
+def compiled(
+    w: Workload, data: Data, target: str, hint: bool = True, checkpoint: int | None = None
+) -> snn.Network:
     """The workload's network with the data's weights."""
     net = snn.compile(model(w, hint), target=target, checkpoint=checkpoint).to(data.x.device)
     held = dict(net.state_dict())
@@ -68,7 +70,7 @@ def compiled(w: Workload, data: Data, target: str, hint: bool = True, checkpoint
     return net
 
 
-def ours(target: str, hint: bool = True, checkpoint: int = 1, label: str = "") -> Any:
+def ours(target: str, hint: bool = True, checkpoint: int | None = None, label: str = "") -> Any:
     """A builder of the contender on ``target``."""
 
     def build(w: Workload, data: Data) -> Contender:

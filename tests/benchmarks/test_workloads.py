@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -162,3 +165,15 @@ def test_parts_are_checked(part, capsys):
     with pytest.raises(SystemExit):
         part("__main__").options(["W9"])
     assert "no part W9; there are W1" in capsys.readouterr().err
+
+
+def test_layers_of_the_gpu_benchmark():
+    """Where there is no GPU it measures nothing, and can be made to run all the same."""
+    command = [sys.executable, "benchmarks/gpu_layers.py"]
+    if not torch.cuda.is_available():
+        refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert refused.returncode == 1 and "nothing was measured" in refused.stderr
+    tried = [*command, "--device", "cpu", "--tiny", "--seconds", "0"]
+    done = subprocess.run(tried, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert "recurrent LIF" in done.stdout and "failed" not in done.stdout
