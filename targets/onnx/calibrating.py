@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from onnx import ModelProto
 
+from snncompile.ir.errors import InterchangeError
 from snncompile.ir.graph import Graph, Ref
+from snncompile.ir.plasticity import Plasticity
 from snncompile.targets.executor import Executor, Run, RunResult
 from snncompile.targets.onnx.cutting import observed
 from snncompile.targets.onnx.parts import Built, Request
@@ -87,6 +89,8 @@ class Quantization:
 def look(request: Request, inputs: Arrays) -> Seen:
     """Run the network in float32 on ``inputs``, ``(batch, time, ...)`` each."""
     graph = request.graph
+    for name, _ in graph.of_type(Plasticity):
+        raise InterchangeError("what learns is not quantised: export net.frozen(), the network without it", node=name)
     names = {ref: name for name, ref in graph.recordable().items()}
     fed = {
         edge.source for n, free in products(graph).items() if free for edge in graph.inputs_of(n).values()

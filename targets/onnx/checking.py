@@ -21,7 +21,7 @@ from snncompile.ir.types import SignalType
 from snncompile.targets.evaluation import Run, RunResult
 from snncompile.targets.executor import Executor
 from snncompile.targets.onnx.cutting import PREFIX, cut
-from snncompile.targets.onnx.parts import Built, Request
+from snncompile.targets.onnx.parts import Built, Request, first_value
 from snncompile.targets.onnx.running import Session, drive, evaluator, onnx_runtime
 from snncompile.targets.onnx.writing import save
 from snncompile.targets.torch.plain import PlainTarget
@@ -103,7 +103,7 @@ class Reference:
         rng = np.random.default_rng(0)
         self.inputs = {n: _random(rng, self.steps, t) for n, t in self.graph.input_types().items()}
         self.state = {
-            n: np.full((BATCH, *i.shape), i.init, dtype=np.float32) for n, i in self.graph.states().items()
+            n: first_value(i, request.values, BATCH) for n, i in self.graph.states().items()
         }  # fmt: skip
 
     @cached_property
@@ -243,7 +243,8 @@ def _mismatch(runtime: str, node: str, text: str) -> MismatchError:
 
 def _owner(graph: Graph, state: str) -> str:
     for name in graph.names:
-        if any(s.name == state for s in getattr(graph.op(name), "states", ())):
+        op = graph.op(name)
+        if any(s.name == state for s in getattr(op, "states", getattr(op, "traces", ()))):
             return name
     if state.removesuffix(".history") in graph.nx:
         return state.removesuffix(".history")
@@ -256,7 +257,9 @@ def _inexact_nodes(graph: Graph) -> dict[str, str]:
     for region in graph.regions or choose_regions(graph):
         ops = {n: graph.op(n) for n in region.nodes}
         products = {n for n, op in ops.items() if isinstance(op, Connection) and op.kind not in _SHAPES_ONLY}
-        if region.kind != "recurrent":
+        if region.kind == "plastic":  # its Linears sum in order
+            found.update(dict.fromkeys(ops, "cycle") if any(ops[n].kind != "Linear" for n in products) else {})
+        elif region.kind != "recurrent":
             found.update(dict.fromkeys(products, "product"))
         elif any(ops[n].input.kind != "spikes" or "norm_running_var" in ops[n].params for n in products):
             found.update(dict.fromkeys(ops, "cycle"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 from onnx import TensorProto, ValueInfoProto, helper
 
 from snncompile.ir.connection import DELAYS, Connection
@@ -19,7 +18,15 @@ from snncompile.targets.onnx.coefficients import coefficients
 from snncompile.targets.onnx.delays import Past, state_of
 from snncompile.targets.onnx.functions import DOMAIN, Functions, Step
 from snncompile.targets.onnx.loops import Loop, loop_of, shift
-from snncompile.targets.onnx.parts import LATER, Built, Request, refuse_unknown, signal_info, state_info
+from snncompile.targets.onnx.parts import (
+    LATER,
+    Built,
+    Request,
+    first_value,
+    refuse_unknown,
+    signal_info,
+    state_info,
+)
 from snncompile.targets.onnx.products import Place, lower
 from snncompile.targets.printing import check_printable
 from snncompile.targets.torch.loop import LoopTarget
@@ -61,7 +68,7 @@ class Exporter:
         given: dict[str, str | None] = {self.gb.fresh(name): name for name in types}
         if not given:
             given = {self.gb.fresh("clock"): None}
-        for name in (*self.infos, *self.graph.parameters()):
+        for name in dict.fromkeys((*self.infos, *self.graph.parameters())):  # a weight that learns is both
             if self.gb.fresh(name) != name:
                 raise InterchangeError(f"two things would be called {name} in the file: rename a node or an input")
         self.first = next(iter(given))
@@ -70,7 +77,7 @@ class Exporter:
         later = {name: self.gb.fresh(f"{name}{LATER}") for name in self.infos}
         for name, info in self.infos.items():
             if self.timed:
-                self.gb.initializer(name, np.full((1, *info.shape), info.init, dtype=np.float32))
+                self.gb.initializer(name, first_value(info, self.request.values, 1))
         for label, source in given.items():
             if source is not None:
                 self.courses[Ref(source)] = self._border(label, f"{label}.steps", len(types[source].shape), label)
@@ -86,7 +93,7 @@ class Exporter:
         inputs = [self._input(label, name, types, lead) for label, name in given.items()]
         outs = [signal_info(outputs[k], lead, t, str(t)) for k, t in self.graph.output_types().items()]
         outs += [state_info(out, self.infos[n], f"{n} after the last step") for n, out in later.items()]
-        states = [state_info(n, i, f"{n} before the first step; {i.init:g} at rest") for n, i in self.infos.items()]
+        states = [state_info(n, i, f"{n} before the first step; {_at_rest(i)}") for n, i in self.infos.items()]
         return Built(
             self.gb.nodes, self.functions.protos, inputs, states, outs, self.gb.initializers, self.results,
             {**outputs, **{f"state:{n}": out for n, out in later.items()}}, given,
@@ -146,7 +153,7 @@ class Exporter:
 
     def initial(self, name: str) -> str:
         """State ``name`` before the first step, for every sequence of the batch."""
-        if not self.timed:
+        if not self.timed or self.infos[name].shared:
             return name
         if name not in self._initial:
             shape = [self.batch(), self.gb.ints(self.infos[name].shape)]
@@ -192,7 +199,7 @@ class Exporter:
     def _region(self, region: Region, loop: Loop) -> None:
         name = region.nodes[0]
         op = self.graph.op(name)
-        if region.kind == "recurrent" or (isinstance(op, Elementwise) and op.states):
+        if region.kind in ("recurrent", "plastic") or (isinstance(op, Elementwise) and op.states):
             found, finals = loop.run(self, region)
             self.finals.update(finals)
         elif isinstance(op, Connection) and op.kind in DELAYS:
@@ -270,3 +277,7 @@ class Exporter:
         if op.kind != "Fused":
             return [op.kind]
         return [self.request.source.op(m).kind if m in self.request.source.nx else m for m in op.members]
+
+
+def _at_rest(info: StateInfo) -> str:
+    return "as trained" if info.parameter else f"{info.init:g} at rest"

@@ -9,9 +9,11 @@ from onnx import TensorProto, ValueInfoProto, helper
 
 from snncompile.ir.connection import DELAYS, Connection
 from snncompile.ir.elementwise import Elementwise
-from snncompile.ir.graph import Edge, Ref, Region
+from snncompile.ir.graph import Edge, Ref, Region, StateInfo
+from snncompile.ir.plasticity import Plasticity
 from snncompile.targets.onnx.building import GraphBuilder
 from snncompile.targets.onnx.delays import state_of
+from snncompile.targets.onnx.plasticity import current, learn
 
 if TYPE_CHECKING:
     from snncompile.targets.onnx.export import Exporter
@@ -46,7 +48,8 @@ class Layout:
         flat = [e for edges in self.edges.values() for e in edges]
         self.held = {e.feedback: e for e in flat if e.delay and e.source.node in inside}
         self.outside = list(dict.fromkeys(e for e in flat if e.source.node not in inside))
-        self.states = [s.name for n in region.nodes for s in getattr(ex.graph.op(n), "states", ())]
+        self.states = [s.name for n in region.nodes for s in _own_states(ex.graph.op(n))]
+        self.plastic = region.kind == "plastic"
         self.delays = [n for n in region.nodes if getattr(ex.graph.op(n), "kind", "") in DELAYS]
         self.states += [state_of(n) for n in self.delays if ex.graph.op(n).depth] + list(self.held)
         #: delays that show nothing newer than what is known before their input is
@@ -68,6 +71,13 @@ class Layout:
             late[edge.feedback] = oldest(gb, edge.feedback, edge.delay, states[edge.feedback])
         for name in self.nodes:
             op = self.ex.graph.op(name)
+            if isinstance(op, Plasticity):
+                fed = [self._fed(e, late, inputs, now) for e in self.edges[name]]
+                weight, traces, later = learn(self.ex, gb, name, dict(zip(op.inputs, fed, strict=True)), states)
+                now[Ref(name, "weight")] = weight
+                now.update({Ref(name, local): value for local, value in traces.items()})
+                after.update(later)
+                continue
             if name in self.waiting:
                 past = self.ex.past(gb, name, False)
                 now[Ref(name)] = past.output(past.known(states[state_of(name)]))
@@ -79,6 +89,9 @@ class Layout:
                 now[Ref(name)] = past.output(record)
                 if op.depth:
                     after[state_of(name)] = past.later(record)
+                continue
+            if isinstance(op, Connection) and self.plastic and (op.plastic or op.kind == "Linear"):
+                now[Ref(name)] = current(self.ex, gb, name, fed[0], fed[1] if op.plastic else None)
                 continue
             if isinstance(op, Connection):
                 now[Ref(name)] = self.ex.connect(gb, name, fed[0], False)
@@ -136,7 +149,7 @@ class ScanLoop:
         inputs = {e: ex.gb.fresh(f"{layout.course_name(e.source)}.step") for e in layout.outside}
         courses = [ex.course(e) for e in layout.outside]
         initial = [ex.initial(s) for s in layout.states]
-        declared = [_info(states[s], ex.infos[s].shape) for s in layout.states]
+        declared = [_state(states[s], ex.infos[s]) for s in layout.states]
         declared += [_info(inputs[e], ex.graph.type_of(e.source).shape) for e in layout.outside]
         if not courses:  # a Scan takes its length from an input
             courses = [ex.gb.node("ConstantOfShape", [ex.steps()], f"{region.nodes[0]}.clock")]
@@ -145,13 +158,15 @@ class ScanLoop:
         leaving, after = layout.step(body, states, inputs)
         taken = {*states.values(), *inputs.values()}
         outs = []
-        wanted = [(s, after[s], ex.infos[s].shape, "after") for s in layout.states]
-        wanted += [(layout.course_name(r), leaving[r], ex.graph.type_of(r).shape, "out") for r in layout.leaving]
-        for name, value, shape, suffix in wanted:
+        wanted = [(s, after[s], _state(s, ex.infos[s]), "after") for s in layout.states]
+        wanted += [(layout.course_name(r), leaving[r], _info("", ex.graph.type_of(r).shape), "out")
+                   for r in layout.leaving]  # fmt: skip
+        for name, value, info, suffix in wanted:
             if value in taken:  # an output is a value of its own
                 value = body.node("Identity", [value], f"{name}.{suffix}")
             taken.add(value)
-            outs.append(_info(value, shape))
+            info.name = value
+            outs.append(info)
         title = "_".join(region.nodes)[:80]
         graph = helper.make_graph(body.nodes, f"step_of_{title}", declared, outs)
         finals = {s: ex.gb.fresh(f"{s}.final") for s in layout.states}
@@ -208,3 +223,12 @@ def _scalar(value: int) -> np.ndarray:
 
 def _info(name: str, shape: tuple[int, ...]) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
+
+
+def _state(name: str, info: StateInfo) -> ValueInfoProto:
+    shape = info.shape if info.shared else ("batch", *info.shape)
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def _own_states(op: object) -> tuple:
+    return op.traces if isinstance(op, Plasticity) else getattr(op, "states", ())

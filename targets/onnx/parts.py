@@ -81,13 +81,7 @@ def refuse_unknown(graph: Graph) -> None:
     """Raise :class:`InterchangeError` for a node that ONNX has no words for."""
     for name in graph.names:
         op = graph.op(name)
-        if isinstance(op, Plasticity):
-            raise InterchangeError(
-                f"plasticity ({op.kind}) cannot be written as ONNX: export net.frozen(), the network without learning",
-                node=name,
-                where=graph.where(name),
-            )
-        if not isinstance(op, Input | Connection | Elementwise) or (
+        if not isinstance(op, Input | Connection | Elementwise | Plasticity) or (
             isinstance(op, Connection) and op.kind not in CONNECTIONS
         ):
             kind = "delay=" if getattr(op, "kind", "") == "DelayedLinear" else getattr(op, "kind", type(op).__name__)
@@ -108,4 +102,12 @@ def signal_info(name: str, lead: list, type: SignalType, doc: str) -> ValueInfoP
 
 def state_info(name: str, info: StateInfo, doc: str) -> ValueInfoProto:
     """An input or output that is a state."""
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *info.shape], doc)
+    lead = [] if info.shared else ["batch"]
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [*lead, *info.shape], doc)
+
+
+def first_value(info: StateInfo, values: Mapping[str, Tensor], batch: int) -> np.ndarray:
+    """A state before the first step, for ``batch`` sequences."""
+    if info.parameter:
+        return np.ascontiguousarray(values[info.parameter].detach().cpu().float().numpy())
+    return np.full(info.full_shape(batch), info.init, dtype=np.float32)
