@@ -56,7 +56,7 @@ class _Backward:
             for s in self.carried
             if s in variant.finals
         }
-        self.found = {x: w.cells(f"grad_{x}", "gradient of the input, (T, B, N)", True) for x in variant.need_inputs}
+        self.found = {x: self._found(x) for x in variant.need_inputs}
         each = [x for x in variant.need_inputs if self.late.get(x) == "each"]
         self.shifts = {x: (w.number(w.name(f"{x}_reach"), "L"), w.steps(f"{x}_shift")) for x in each}
         starts = {s: w.cells(f"grad_{s}_start", "gradient of the first state, (B, N)", True) for s in self.carried}
@@ -91,7 +91,7 @@ class _Backward:
         return KernelSource(
             self.name,
             text,
-            "".join(a.type for a in w.arguments) + ("p" if scratch else "") + "qqi",
+            "".join(a.type for a in w.arguments) + ("p" if scratch else "") + "qqqi",
             inputs=tuple(scan.inputs.index(x) for x in inputs),
             coefs=tuple(scan.reverse_coefs.index(c) for c in coefs),
             forward_coefs=tuple(scan.coefs.index(c) for c in forward_coefs),
@@ -102,6 +102,12 @@ class _Backward:
             scratch=scratch,
             random=draws,
         )
+
+    def _found(self, x: str) -> Course:
+        """Where the gradient of input ``x`` goes: in the memory order of the input, unless that is read late."""
+        if self.late.get(x):
+            return Course(self.w.cells(f"grad_{x}", "gradient of the input, (T, B, N)", True), "cells", "")
+        return self.w.course(f"grad_{x}", True, "gradient of the input", write=True)
 
     def _fill(self, depth: int, arrays: dict[str, str], declare: bool) -> None:
         """Give local arrays their first values."""
@@ -122,7 +128,7 @@ class _Backward:
         for array in local.values():
             w.line(1, f"float {array}[LANES];")
         for i, array in enumerate(kept.values()):
-            w.line(1, f"float *{array} = scratch + {i} * K * LANES; /* state before each step of a chunk */")
+            w.line(1, f"float *{array} = scratch + {i} * K * m; /* state before each step of a chunk */")
         w.line(1, "for (int64_t chunk = (T + K - 1) / K - 1; chunk >= 0; chunk--) {")
         w.line(2, "const int64_t begin = chunk * K, end = begin + K < T ? begin + K : T;")
         self._fill(2, {local[s]: f"{pointer}[chunk * cells + j]" for s, pointer in self.saved.items()}, False)
@@ -139,7 +145,7 @@ class _Backward:
         now = self._now(3, steps)
         rows = {s: w.name(f"{s}_row") for s in self.read}
         for s, row in rows.items():
-            w.line(3, f"float *{row} = {kept[s]} + (t - begin) * LANES;")
+            w.line(3, f"float *{row} = {kept[s]} + (t - begin) * m;")
         w.lanes(3)
         for s, row in rows.items():
             w.line(4, f"{row}[j] = {local[s]}[j];")
@@ -152,7 +158,7 @@ class _Backward:
         w.line(3, "}")
         w.line(2, "}")
         w.line(2, "/* and backward */")
-        self._walk(2, {s: f"{array} + (t - begin) * LANES" for s, array in kept.items()}, "begin", "end")
+        self._walk(2, {s: f"{array} + (t - begin) * m" for s, array in kept.items()}, "begin", "end")
         w.line(1, "}")
 
     def _walk(self, depth: int, states: dict[str, str], begin: str, end: str) -> None:
@@ -173,7 +179,7 @@ class _Backward:
             w.line(depth + 1, f"const float *{now[s]} = {states[s]};")
         rows = {x: w.name(f"grad_{x}_row") for x in self.found if x not in self.shifts}
         for x, row in rows.items():
-            w.line(depth + 1, f"float *{row} = {self.found[x]} + t * cells;")
+            w.line(depth + 1, f"float *{row} = {self.found[x].pointer} + t * {self.found[x].step};")
         w.lanes(depth + 1)
         values = {**self.values, **{s: f"{now[s]}[j]" for s in self.read}}
         values.update({v: course.value(now[v]) for v, course in courses.items()})
@@ -188,7 +194,7 @@ class _Backward:
         for x, row in rows.items():
             w.line(depth + 2, f"{row}[j] = {made[f'grad_{x}']};")
         for x, (reach, shift) in self.shifts.items():
-            w.line(depth + 2, f"{self.found[x]}[(t + {reach} - {shift}[j]) * cells + j] = {made[f'grad_{x}']};")
+            w.line(depth + 2, f"{self.found[x].pointer}[(t + {reach} - {shift}[j]) * cells + j] = {made[f'grad_{x}']};")
         for a, total in self.totals.items():
             w.line(depth + 2, f"{total}[j] = {total}[j] + {made[a]};")
         w.line(depth + 1, "}")

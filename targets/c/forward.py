@@ -94,7 +94,7 @@ def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
     return KernelSource(
         name,
         file_text(scan, "forward over a whole sequence", w, name, [step]),
-        "".join(a.type for a in w.arguments) + "qqi",
+        "".join(a.type for a in w.arguments) + "qqqi",
         inputs=tuple(i for i, x in enumerate(scan.inputs) if x in step.args),
         coefs=tuple(i for i, c in enumerate(scan.coefs) if c in step.args),
         states=tuple(range(len(scan.states))),

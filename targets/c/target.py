@@ -17,7 +17,7 @@ from snncompile.targets.c.backward import print_backward
 from snncompile.targets.c.compiler import function
 from snncompile.targets.c.courses import add_course, unit
 from snncompile.targets.c.forward import print_forward
-from snncompile.targets.c.kernel import LANES, KernelSource
+from snncompile.targets.c.kernel import FEW_LANES, LANES, KernelSource
 from snncompile.targets.event_linear import EventTarget
 from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.scan import (
@@ -99,7 +99,8 @@ class CTarget:
             args.append(call.checkpoint)
         if source.random and call.random is not None:
             args.append(call.random.data_ptr())
-        kernel.run(*args, rows, lanes, self._team(steps, rows, lanes))
+        team = self._team(steps, rows, lanes)
+        kernel.run(*args, rows, lanes, _width(rows, lanes, team), team)
         del held
         return result
 
@@ -113,7 +114,8 @@ class CTarget:
         at = [c.data_ptr() for c in fixed]
         cells, count, results = (batch, size), len(store), (*store, *scan.states)
         plain, like = self._empty is torch.empty, torch.empty_like
-        tail = (1, batch, size, self._team(1, batch, size))
+        team = self._team(1, batch, size)
+        tail = (1, batch, size, _width(batch, size, team), team)
 
         def run(inputs: Sequence[Tensor], states: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
             args: list[int] = []
@@ -143,13 +145,13 @@ class CTarget:
         source = kernel.source
         empty, cells = self._make, (batch, size)
         places = {x: scan.inputs.index(x) for x in variant.need_inputs}
-        inputs = {x: input_gradient(call, i, empty) for x, i in places.items()}
+        inputs = {x: self._gradient(call, i) for x, i in places.items()}
         starts = {s: empty(cells) for s in source.carried}
         sums = {a: empty(cells) for a in (scan.accumulators if call.need_accumulators else ())}
         if batch * size:
             courses = [call.inputs[i] for i in source.inputs]
             given = [grads[r] for r in source.grads]
-            rows, lanes, each = _layout(call.shape, [*courses, *given])
+            rows, lanes, each = _layout(call.shape, [*courses, *given, *inputs.values()])
             coefs = [call.coefs[i] for i in source.coefs] + [call.forward_coefs[i] for i in source.forward_coefs]
             coefs = [each(c) for c in coefs]
             args: list[int] = []
@@ -161,7 +163,11 @@ class CTarget:
                 add_course(args, grad, units[r])
             finals = dict(zip(scan.states, call.grad_finals, strict=True))
             args += [g.data_ptr() for s in source.carried if (g := finals[s]) is not None]
-            args += [t.data_ptr() for t in inputs.values()]
+            for x, grad in inputs.items():
+                if not call.late or call.late[places[x]] is None:
+                    add_course(args, grad, True)
+                else:
+                    args.append(grad.data_ptr())
             for x in variant.layout.late_of(scan.inputs):
                 late = call.late[scan.inputs.index(x)]
                 if x in inputs and late is not None and isinstance(late.steps, Tensor):
@@ -171,15 +177,16 @@ class CTarget:
                 args += [t.data_ptr() for t in group.values()]
             args.append(steps)
             team = self._team(steps, rows, lanes)
+            width = _width(rows, lanes, team)
             chunk = max(1, min(call.checkpoint, steps))
-            scratch = torch.empty(team * chunk * source.scratch * LANES, dtype=torch.float32, device="cpu")
+            scratch = torch.empty(team * chunk * source.scratch * width, dtype=torch.float32, device="cpu")
             if source.by_chunk:
                 args.append(chunk)
             if source.random and call.random is not None:
                 args.append(call.random.data_ptr())
             if source.by_chunk:
                 args.append(scratch.data_ptr())
-            kernel.run(*args, rows, lanes, team)
+            kernel.run(*args, rows, lanes, width, team)
             del held
         states = tuple([starts[s] if s in starts else self._make(cells).zero_() for s in scan.states])
         return BackwardResult(tuple([inputs.get(x) for x in scan.inputs]), states, sums)
@@ -187,7 +194,17 @@ class CTarget:
     @staticmethod
     def checkpoint(states: int, shape: tuple[int, int, int]) -> int:
         """How often states are best saved: replaying steps is quicker than moving what does not stay in the cache."""
-        return SAVE_EVERY if 4 * states * prod(shape) >= SAVE_SOME_FROM else 1
+        some = 4 * states * prod(shape) >= SAVE_SOME_FROM and shape[0] > 2 * SAVE_EVERY
+        return SAVE_EVERY if some else 1
+
+    def _gradient(self, call: BackwardCall, i: int) -> Tensor:
+        """The gradient of input ``i``, still to be written, in the input's own memory order: what comes before it in
+        the network computed in that order, and its gradient will."""
+        x = call.inputs[i]
+        if (call.late and call.late[i] is not None) or x.is_contiguous() or not x.transpose(0, 1).is_contiguous():
+            return input_gradient(call, i, self._make)
+        steps, batch, size = call.shape
+        return self._make((batch, steps, size)).transpose(0, 1)
 
     def _make(self, shape: tuple[int, ...]) -> Tensor:
         return self._empty(shape, dtype=torch.float32, device="cpu")
@@ -209,7 +226,15 @@ class CTarget:
         worth = steps * rows * lanes // _WORTH
         if worth < 2:
             return 1
-        return max(1, min(torch.get_num_threads(), worth, rows * -(-lanes // LANES)))
+        return max(1, min(torch.get_num_threads(), worth, rows * -(-lanes // FEW_LANES)))
+
+
+def _width(rows: int, lanes: int, team: int) -> int:
+    """Neurons of a block: many, so that each step reads far in one place, but a block for every thread."""
+    width = LANES
+    while width > FEW_LANES and rows * -(-lanes // width) < team:
+        width //= 2
+    return width
 
 
 def _layout(shape: tuple[int, int, int], courses: list[Tensor]) -> tuple[int, int, Callable[[Tensor], Tensor]]:
@@ -218,7 +243,7 @@ def _layout(shape: tuple[int, int, int], courses: list[Tensor]) -> tuple[int, in
     Where a time step of every course is contiguous, the batch is as good as more neurons: then few neurons fill blocks.
     """
     _, batch, size = shape
-    if batch == 1 or size % LANES == 0:
+    if batch == 1 or size % FEW_LANES == 0:
         return batch, size, _same
     for x in courses:
         _, row, column = x.stride()
