@@ -91,7 +91,16 @@ def synapse(name: str, node: Any, d: Discretisation) -> Chain:
 
 
 def share(tau: np.ndarray, d: Discretisation) -> np.ndarray:
-    """How far a step leads towards the input: ``1 - exp(-dt/tau)``, or ``dt/tau`` by Euler's method; in float64."""
+    """How far a step leads towards the input: ``1 - exp(-dt/tau)``, or ``dt/tau`` by Euler's method; in float64.
+
+    Raises:
+        InterchangeError: where Euler's method would lead beyond it.
+    """
+    if d.method == "euler" and np.any(d.dt > tau * (1 + 1e-6)):
+        raise InterchangeError(
+            f"a time constant is {float(np.min(tau)):g} s, shorter than dt = {d.dt:g} s: a step by Euler's method would"
+            " overshoot. Take a smaller dt, or method='exact'; or the file is not in seconds"
+        )
     return -np.expm1(-d.dt / tau) if d.method == "exact" else d.dt / tau
 
 

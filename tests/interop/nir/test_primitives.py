@@ -179,6 +179,15 @@ def test_refused_in_images(chain):
         snn.from_nir(chain(even, size=(2, 4, 4), out=(1, 4, 4)), dt=1e-3)
 
 
+def test_euler_does_not_overshoot(chain, both):
+    node = nir.LI(np.full(N, 1e-3), np.ones(N), np.zeros(N))
+    both(chain(node), np.ones((3, N)), method="euler")  # a step as long as the time constant forgets all, and no more
+    with pytest.raises(snn.InterchangeError, match="is 0.001 s, shorter than dt = 0.002 s: .* would overshoot") as err:
+        snn.from_nir(chain(node), dt=2e-3, method="euler")
+    assert err.value.node == "n0"
+    snn.from_nir(chain(node), dt=2e-3)
+
+
 def test_subtracting_has_no_reset_value(chain, rng):
     with pytest.raises(snn.InterchangeError, match=r"v_reset is 0\.5, and reset='subtract'"):
         snn.from_nir(chain(neuron("LIF", rng, reset=0.5)), dt=1e-3, reset="subtract")
