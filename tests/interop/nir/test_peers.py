@@ -21,7 +21,7 @@ import torch
 import snncompile as snn
 from snncompile import ms
 
-VERSIONS = {"norse": "1.1.0", "nirtorch": "2.6", "snntorch": "1.0.0", "sinabs": "3.1.3"}
+VERSIONS = {"norse": "1.1.0", "nirtorch": "2.6", "snntorch": "1.0.0", "sinabs": "3.1.3", "rockpool": "3.1.0"}
 FIRES = {"strict": True, "max_spikes_per_dt": 1, "reset": "zero"}
 DT, N = 1e-3, 8
 
@@ -332,3 +332,35 @@ def test_sinabs_reads_a_neuron_of_its_own_kind(x):
         return x >> snn.Linear(N, bias=False, init=file.nodes["fc"].weight) >> snn.LIF(tau_mem=10.0, threshold=0.8)
 
     assert torch.equal(got, snn.compile(same, target="torch")(x)) and got.max() > 1
+
+
+# -- where Rockpool differs from the file ----------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_rockpool_writes_another_gain(x):
+    """``r`` is ``tau_mem exp(-dt/tau_mem)/dt`` and ``w_in`` 1; its neuron has other gains, by either method."""
+    modules, combinators, exchange = peer(
+        "rockpool", "rockpool.nn.modules", "rockpool.nn.combinators", "rockpool.nn.modules.torch.nir"
+    )
+    torch.manual_seed(0)
+    tau_mem, tau_syn = 0.02, 0.01
+    neuron = modules.LIFTorch(
+        (N, N), tau_mem=torch.full((N,), tau_mem), tau_syn=torch.full((N, 1), tau_syn), threshold=torch.full((N,), 0.5),
+        bias=torch.zeros(N), dt=DT, max_spikes_per_dt=torch.tensor(1.0),
+    )  # fmt: skip
+    net = combinators.Sequential(modules.LinearTorch((6, N), has_bias=False), neuron)
+    want = net(x[None])[0][0]
+    file = exchange.to_nir(net, x)
+    (lif_node,) = (node for node in file.nodes.values() if isinstance(node, nir.CubaLIF))
+    np.testing.assert_allclose(lif_node.r, tau_mem * math.exp(-DT / tau_mem) / DT, rtol=1e-6)
+    np.testing.assert_array_equal(lif_node.w_in, 1)
+    with pytest.raises(snn.InterchangeError, match="its first dimension may be the batch"):
+        snn.from_nir(file, dt=DT)  # the shape of the sample is taken whole
+    file.nodes["input"] = nir.Input(np.array([6]))
+    file.nodes["output"] = nir.Output(np.array([N]))
+    for method in ("exact", "euler"):
+        assert not torch.equal(read_here(file, x, method=method, reset="subtract"), want)
+    lif_node.r = full(1 / (1 - math.exp(-DT / tau_mem)))
+    lif_node.w_in = full(1 / math.expm1(DT / tau_syn))
+    assert torch.equal(read_here(file, x, method="exact", reset="subtract"), want) and want.sum() > 10

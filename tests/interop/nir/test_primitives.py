@@ -182,7 +182,7 @@ def test_refused_in_images(chain):
 def test_euler_does_not_overshoot(chain, both):
     node = nir.LI(np.full(N, 1e-3), np.ones(N), np.zeros(N))
     both(chain(node), np.ones((3, N)), method="euler")  # a step as long as the time constant forgets all, and no more
-    with pytest.raises(snn.InterchangeError, match="is 0.001 s, shorter than dt = 0.002 s: .* would overshoot") as err:
+    with pytest.raises(snn.InterchangeError, match=r"is 0\.001 s, shorter than dt = 0\.002 s: .* overshoot") as err:
         snn.from_nir(chain(node), dt=2e-3, method="euler")
     assert err.value.node == "n0"
     snn.from_nir(chain(node), dt=2e-3)
