@@ -21,6 +21,7 @@ from snncompile.targets.plastic_layer import run_plastic_layer, why_not
 from snncompile.targets.recurrent import run_recurrent
 from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.recurrent_layer import Layer, match, run_layer
+from snncompile.targets.recurrent_quick import run_quickly
 from snncompile.targets.scan import Late, ScanTarget, checkpoint_of
 from snncompile.targets.stepping import Lookup, StepPlan, plan_step
 from snncompile.targets.torch.delays import Past
@@ -74,9 +75,8 @@ class Executor:
         layer = self._layers[region]
         if self._recurrent is not None and isinstance(layer, Layer):
             run_layer(ev, layer, self._recurrent, self._events)
-        else:
+        elif not run_quickly(ev, region, self._target):
             run_recurrent(ev, region)
-
 
     def _run_plastic(self, ev: Evaluation, region: Region) -> None:
         layer, target = self._plastic_layers[region], self._plastic

@@ -72,16 +72,16 @@ class StepPlan:
         self._outputs = [(key, str(ref)) for key, ref in graph.outputs]
         self._inputs = [(name, str(Ref(name))) for name, _ in graph.of_type(Input)]
         self._held: list[tuple[str, str]] = []
-        self._nodes: list[_Product | _Scan] = []
+        self._nodes: list[ProductStep | ScanNode] = []
         for name in graph.order():
             op = graph.op(name)
             edges = list(prepared.inputs[name].values())
             self._held += [(e.feedback, str(e.source)) for e in edges if e.delay]
             if isinstance(op, Connection):
-                self._nodes.append(_Product(name, op, edges[0], lookup))
+                self._nodes.append(ProductStep(name, op, edges[0], lookup))
             elif isinstance(op, Elementwise):
                 scan = prepared.scans[name]
-                self._nodes.append(_Scan(name, scan, edges, target, batch, tuple(prepared.read[name]), lookup))
+                self._nodes.append(ScanNode(name, scan, edges, target, batch, tuple(prepared.read[name]), lookup))
 
     def __call__(self, inputs: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tuple[dict, dict]:
         """Outputs and new state, ``(B, *features)`` each.
@@ -110,7 +110,7 @@ def _source(edge: Edge) -> tuple[bool, str]:
     return (True, edge.feedback) if edge.delay else (False, str(edge.source))
 
 
-class _Product:
+class ProductStep:
     """A connection."""
 
     def __init__(self, name: str, op: Connection, edge: Edge, lookup: Lookup) -> None:
@@ -133,7 +133,7 @@ class _Product:
             now[self._to] = apply_connection(self._op, params, x.unsqueeze(0), False)[0]
 
 
-class _Scan:
+class ScanNode:
     """An elementwise node."""
 
     def __init__(

@@ -10,7 +10,7 @@ from snncompile.targets.printing import DRAWN, Lines, PrintedScan
 from snncompile.targets.scan import Scan
 
 #: The most neurons of a block, and the fewest where there are more.
-LANES, FEW_LANES = 512, 128
+LANES, FEW_LANES = 512, 64
 
 _LOCALS = "T K B N t m j b at first own block blocks per_row cells threads scratch since saves begin end chunk"
 _LOCALS += " width tile tiles current listed before given end count found"
