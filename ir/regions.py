@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import networkx as nx
 
 from snncompile.ir.connection import Connection
@@ -26,10 +28,15 @@ def choose_regions(graph: Graph) -> tuple[Region, ...]:
     return tuple(regions)
 
 
-def _cycle(graph: Graph, names: list[str]) -> Region:
+def lateness(graph: Graph, names: Collection[str]) -> dict[str, int]:
+    """What makes the cycle through ``names`` late, feedbacks and delays, and by how many steps each."""
     inner = [e for n in names for e in graph.inputs_of(n).values() if e.source.node in names]
     late = {e.feedback: e.delay for e in inner if e.delay}
-    late |= {n: graph.op(n).late for n in names if any(graph.waits(m, n) for m in names)}
+    return late | {n: graph.op(n).late for n in names if any(graph.waits(m, n) for m in names)}
+
+
+def _cycle(graph: Graph, names: list[str]) -> Region:
+    late = lateness(graph, names)
     learned = sorted(op.weight.name for op in map(graph.op, names) if isinstance(op, Plasticity))
     if learned:
         others = sorted(name for name in late if name not in learned)

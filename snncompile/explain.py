@@ -13,6 +13,7 @@ from snncompile.ir.cost import Work, network_cost, region_costs
 from snncompile.ir.density import event_driven, why
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph, Input, Region
+from snncompile.ir.regions import lateness
 from snncompile.passes.pipeline import Request, compile_graph
 
 _BACKENDS = {"triton": "Triton", "c": "C", "auto": "the target that serves the input"}
@@ -239,7 +240,9 @@ def _runs_as(graph: Graph, region: Region, target: str) -> str:
     if isinstance(layer, Layer):
         return f"one operation over all steps: the product of {layer.connection}, then {layer.neurons} ({backend})"
     kernels = sum(isinstance(graph.op(n), Elementwise) for n in region.nodes)
-    return f"{kernels} kernels and {len(region.nodes) - kernels} products for each step ({backend}), since {layer}"
+    steps = min(lateness(graph, region.nodes).values())
+    each = "each step" if steps == 1 else f"every {steps} steps"
+    return f"{kernels} kernels and {len(region.nodes) - kernels} products for {each} ({backend}), since {layer}"
 
 
 def _kernels(graph: Graph, region: Region, target: str, precision: str, archs: Sequence[str]) -> tuple[str, ...]:

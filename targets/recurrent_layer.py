@@ -68,7 +68,7 @@ def match(graph: Graph, region: Region) -> Layer | str:
     if not back.delay:
         return f"the late edge leads to {neurons}, not to {connection}"
     if back.delay > 1:
-        return f"the late edge is {back.delay} steps late: as many run at a time, node by node"
+        return f"what comes back is {back.delay} steps late"
     if any(ref.node == connection for _, ref in graph.outputs) or len(graph.consumers(connection)) != 1:
         return f"{connection} is read elsewhere, too"
     feeds = graph.inputs_of(neurons)

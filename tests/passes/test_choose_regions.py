@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import snncompile as snn
+from snncompile.explain import explain
 from snncompile.passes.pipeline import Request, compile_graph
 from snncompile.passes.regions import ChooseRegions
 
@@ -79,3 +80,14 @@ def test_a_node_that_reads_its_own_late_value_is_a_region() -> None:
 def test_the_same_schedule_every_time(seed: int) -> None:
     first, second = (compile_graph(random_model(seed).build(), Request()) for _ in range(2))
     assert first.regions == second.regions
+
+
+def test_a_late_cycle_runs_several_steps_at_a_time() -> None:
+    @snn.model
+    def net(x=snn.Spikes(3)):
+        return x >> snn.recurrent(snn.LIF(), via=snn.Linear(3), delay=4e-3)
+
+    (region,) = compile_graph(net.build(), Request()).regions
+    assert region.reason == "a cycle through lif_back: step t needs step t-4, so 4 steps run at a time"
+    said = explain(net.build(), "c").regions[0].runs_as
+    assert said == "1 kernels and 1 products for every 4 steps (C), since what comes back is 4 steps late"
