@@ -146,8 +146,9 @@ def late_of(ev: Evaluation, name: str, op: Connection, past: Past, history: Tens
     steps, reach = past.offsets()
     shape = (ev.r.steps, ev.r.batch, op.input.size)
     flat = x.reshape(shape)
-    if ev.r.steps < reach or not reach or (flat.stride(2) != 1 and shape[2] != 1):
-        return None  # so short a run has little to copy; a kernel reads neighbours late, no others
+    apart = flat.stride(2) != 1 and shape[2] != 1
+    if ev.r.steps < reach or not reach or apart or reach * flat.stride(0) >= 2**31:
+        return None  # so short a run has little to copy; a kernel reads neighbours late, and not too far away
     return Late(history[op.depth - reach :].reshape(reach, *shape[1:]).float().contiguous(), steps)
 
 

@@ -149,7 +149,7 @@ class ForwardCall:
         checkpoint: 0 saves nothing; K >= 1 saves the states before steps 0, K, 2K, ... (1: all).
         random: where the scan draws: ``(2,)`` int64, the seed and the number of the first step.
         late: per input what makes it late, or None; empty where none is. Only for targets that say ``offsets``, and
-            inputs whose neurons lie one after the other.
+            inputs whose neurons lie one after the other and L steps within 2**31 elements.
     """
 
     inputs: tuple[Tensor, ...]

@@ -69,6 +69,9 @@ class _Backward:
         if draws:
             w.random()
 
+        for course in self.courses.values():
+            for line in course.prepare():
+                w.line(1, line)
         self.carry = {s: w.name(f"grad_{s}_now") for s in self.carried}
         self.totals = {a: w.name(f"{a}_total") for a in sums}
         arrays = {**{self.carry[s]: f"{ends[s]}[j]" if s in ends else "0.0f" for s in self.carried}}
@@ -150,7 +153,7 @@ class _Backward:
         for s, row in rows.items():
             w.line(4, f"{row}[j] = {local[s]}[j];")
         values = {**self.replay_values, **{s: f"{array}[j]" for s, array in local.items()}}
-        values.update({x: course.value(now[x]) for x, course in steps.items()})
+        values.update({x: f"{now[x]}[{course.at('j')}]" for x, course in steps.items()})
         made = {s: w.name(f"{s}_new") for s in replay.results}
         w.call(4, replay, values, made)
         for s, array in local.items():
@@ -182,7 +185,7 @@ class _Backward:
             w.line(depth + 1, f"float *{row} = {self.found[x].pointer} + t * {self.found[x].step};")
         w.lanes(depth + 1)
         values = {**self.values, **{s: f"{now[s]}[j]" for s in self.read}}
-        values.update({v: course.value(now[v]) for v, course in courses.items()})
+        values.update({v: f"{now[v]}[{course.at('j')}]" for v, course in courses.items()})
         for s, carry in self.carry.items():
             given = values.get(f"grad_{s}")
             values[f"grad_{s}"] = f"{carry}[j] + {given}" if given else f"{carry}[j]"
@@ -204,6 +207,6 @@ class _Backward:
         """Declare pointers to the current step of courses; their names."""
         now = {v: self.w.name(f"{v}_now") for v in courses}
         for v, course in courses.items():
-            if course.row(now[v]):
-                self.w.line(depth, course.row(now[v]))
+            for line in course.row(now[v]):
+                self.w.line(depth, line)
         return now

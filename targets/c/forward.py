@@ -34,6 +34,9 @@ def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
     if draws:
         w.random()
 
+    for course in courses.values():
+        for line in course.prepare():
+            w.line(1, line)
     local = {s: w.name(s) for s in scan.states}
     totals = {r: w.name(f"{r}_total") for r in sums}
     for array in (*local.values(), *totals.values()):
@@ -60,8 +63,8 @@ def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
         w.line(2, "since = since + 1 == K ? 0 : since + 1;")
     now = {x: w.name(f"{x}_now") for x in courses}
     for x, course in courses.items():
-        if course.row(now[x]):
-            w.line(2, course.row(now[x]))
+        for line in course.row(now[x]):
+            w.line(2, line)
     rows = {r: w.name(f"{r}_row") for r in stored}
     for r, pointer in stored.items():
         w.line(2, f"float *{rows[r]} = {pointer} + t * cells;")
@@ -72,7 +75,7 @@ def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
     for s, row in save_rows.items():
         w.line(3, f"{row}[j] = {local[s]}[j];")
     values.update({s: f"{array}[j]" for s, array in local.items()})
-    values.update({x: course.value(now[x]) for x, course in courses.items()})
+    values.update({x: f"{now[x]}[{course.at('j')}]" for x, course in courses.items()})
     made = {r: w.name(f"{r}_new") for r in step.results}
     if made:
         w.call(3, step, values, made)

@@ -13,7 +13,7 @@ from snncompile.targets.scan import Scan
 LANES, FEW_LANES = 512, 64
 
 _LOCALS = "T K B N t m j b at first own block blocks per_row cells threads scratch since saves begin end chunk"
-_LOCALS += " width tile tiles current listed before given end count found"
+_LOCALS += " source row width tile tiles current listed before given end count found"
 _LOCALS += " TILE snn_active snn_add_rows snn_dense_row snn_dense_tile"
 _LOCALS += " random seed_low seed_high moment element"
 
@@ -87,13 +87,13 @@ class Course:
         """Index of a lane."""
         return f"{lane} * {self.column}" if self.column else lane
 
-    def row(self, now: str) -> str:
-        """The statement that finds its values at step ``t``, or "" where each lane finds its own."""
-        return f"const float *{now} = {self.pointer} + t * {self.step};"
+    def prepare(self) -> list[str]:
+        """The statements before the loop over time."""
+        return []
 
-    def value(self, now: str) -> str:
-        """The value of lane ``j`` at step ``t``."""
-        return f"{now}[{self.at('j')}]"
+    def row(self, now: str) -> list[str]:
+        """The statements that make ``now`` its values at step ``t``."""
+        return [f"const float *{now} = {self.pointer} + t * {self.step};"]
 
 
 @dataclass(frozen=True)
@@ -104,25 +104,49 @@ class LateCourse(Course):
         past: the first neuron of the block at step 0 of the course, whose past lies before.
         late: how many steps; an array where ``each`` lane has its own.
         each: whether it has.
+        most: name of the longest of these steps in the block.
+        at_late: name of an array: where each lane's value lies, from its row on.
     """
 
     past: str
     late: str
     each: bool
+    most: str = ""
+    at_late: str = ""
 
-    def row(self, now: str) -> str:
-        """See :class:`Course`."""
-        if self.each:
-            return ""
-        old = f"{self.past} + (t - {self.late}) * cells"
-        return f"const float *{now} = t < {self.late} ? {old} : {self.pointer} + (t - {self.late}) * {self.step};"
-
-    def value(self, now: str) -> str:
-        """See :class:`Course`."""
+    def row(self, now: str) -> list[str]:
+        """See :class:`Course`. Lanes that are late by steps of their own are gathered first, in a loop of its own."""
+        late, step = self.late, self.step
         if not self.each:
-            return f"{now}[j]"
-        t = f"(t - {self.late}[j])"
-        return f"({t} < 0 ? {self.past}[{t} * cells + j] : {self.pointer}[{t} * {self.step} + j])"
+            old = f"{self.past} + (t - {late}) * cells"
+            return [f"const float *{now} = t < {late} ? {old} : {self.pointer} + (t - {late}) * {step};"]
+        return [
+            f"float {now}[LANES];",
+            f"if (t < {self.most}) {{",
+            "    for (int j = 0; j < m; j++) {",
+            f"        const int64_t source = t - {late}[j];",
+            f"        {now}[j] = source < 0 ? {self.past}[source * cells + j] : {self.pointer}[source * {step} + j];",
+            "    }",
+            "} else {",
+            f"    const float *row = {self.pointer} + t * {step};",
+            "    for (int j = 0; j < m; j++)",
+            f"        {now}[j] = row[{self.at_late}[j]];",
+            "}",
+        ]
+
+    def prepare(self) -> list[str]:
+        """The statements before the loop over time."""
+        if not self.each:
+            return []
+        late, most = self.late, self.most
+        return [
+            f"int32_t {self.at_late}[LANES];",
+            f"int64_t {most} = 0;",
+            "for (int j = 0; j < m; j++) {",
+            f"    {self.at_late}[j] = j - {late}[j] * (int32_t){self.step};",
+            f"    {most} = {late}[j] > {most} ? {late}[j] : {most};",
+            "}",
+        ]
 
 
 class Writer(Lines):
@@ -162,7 +186,8 @@ class Writer(Lines):
         past = self.cells(f"{wanted}_past", f"where what came before {wanted} ends, (L, B, N)")
         name = f"{wanted}_late"
         steps = self.steps(name) if late == "each" else self.number(self.name(name), f"steps that {wanted} is late")
-        return LateCourse(plain.pointer, plain.step, "", past, steps, late == "each")
+        own = [self.name(f"{wanted}_{what}") for what in ("most", "at")] if late == "each" else []
+        return LateCourse(plain.pointer, plain.step, "", past, steps, late == "each", *own)
 
     def steps(self, wanted: str) -> str:
         """Add whole numbers of steps, one for each neuron."""
