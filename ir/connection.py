@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 #: Every kind of connection, with its settings. A target lowers exactly these.
 CONNECTIONS: Mapping[str, tuple[str, ...]] = {
     "Linear": (),
+    "Sparse": ("out",),
     "Conv1d": ("stride", "padding", "dilation", "groups"),
     "Conv2d": ("stride", "padding", "dilation", "groups"),
     "SumPool2d": ("kernel_size", "stride", "padding"),

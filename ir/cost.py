@@ -215,9 +215,9 @@ def _connection(graph: Graph, name: str, op: Connection, learning: set[str]) -> 
     wants_input = edge.source.node in learning
     wants_weight = any(p.trainable for p in op.params.values())
     moved = Work(0, _FLOAT * n_in, _FLOAT * n_out)
-    if op.kind in PRODUCTS or op.kind == "DelayedLinear":
-        per_output = prod(op.params["weight"].shape[1:])
-        product = 2 * n_out * per_output
+    if op.kind in PRODUCTS or op.kind in ("DelayedLinear", "Sparse"):
+        weights = op.params["weight"].shape
+        product = 2 * weights[0] if op.kind == "Sparse" else 2 * n_out * prod(weights[1:])
         bias = n_out if "bias" in op.params or any(role.startswith("norm_") for role in op.params) else 0
         forward = Work(product + bias) + moved
         flops = product * (wants_input + wants_weight) + (bias if wants_weight else 0)

@@ -45,7 +45,7 @@ def style_of(op: object) -> Style:
     if isinstance(op, Input):
         return INPUT
     if isinstance(op, Connection):
-        return DELAY if op.depth else PRODUCT if op.kind in PRODUCTS else RESHAPE
+        return DELAY if op.depth else PRODUCT if op.kind in (*PRODUCTS, "Sparse") else RESHAPE
     if isinstance(op, Plasticity):
         return LEARNING
     return STATELESS if isinstance(op, Elementwise) and op.stateless else STATEFUL

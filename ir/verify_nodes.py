@@ -177,6 +177,7 @@ _ROLES: Mapping[str, tuple[set[str], set[str]]] = {
     "Delay": (set(), {"steps"}),
     "DelayedLinear": (_WEIGHTED[0], _WEIGHTED[1] | {"steps"}),
     "BatchNorm": ({"running_mean", "running_var"}, {"weight", "bias"}),
+    "Sparse": ({"weight", "targets", "counts"}, {"bias", "sign"}),
 }
 
 
@@ -232,6 +233,15 @@ def _linear(op: Connection) -> Shapes:
     if len(op.input.shape) != 1 or len(weight) != 2 or weight[1] != op.input.shape[0]:
         raise Fault(f"a weight of {weight} does not fit features {op.input.shape}")
     return weight[:1], _like(weight, weight)
+
+
+def _sparse(op: Connection) -> Shapes:
+    out, weight = op.attrs["out"], op.params["weight"].shape
+    if isinstance(out, bool) or not isinstance(out, int) or out < 1:
+        raise Fault(f"out is {out!r}, not a whole number of at least 1")
+    if len(op.input.shape) != 1 or len(weight) != 1:
+        raise Fault(f"synapses of {weight} do not fit features {op.input.shape}: both have one axis")
+    return (out,), {"weight": weight, "targets": weight, "sign": weight, "counts": op.input.shape}
 
 
 def _like(weight: Shape, effective: Shape) -> Mapping[str, Shape]:
@@ -357,6 +367,7 @@ _RULES = {
     "Flatten": _flatten,
     "Dropout": _dropout,
     "BatchNorm": _norm,
+    "Sparse": _sparse,
     "Delay": _delay,
     "DelayedLinear": _delay,
 }

@@ -15,6 +15,7 @@ from snncompile.ir.random import RANDOM
 from snncompile.targets.autograd import BoundScan, PreparedScan
 from snncompile.targets.plastic_rule import BoundRule, PreparedRule
 from snncompile.targets.scan import Late, ScanTarget
+from snncompile.targets.sparse import SparseTarget
 from snncompile.targets.transfer import move
 
 
@@ -77,6 +78,7 @@ class Prepared:
         self.graph = graph
         self.record = graph.recordable()
         self.offsets: bool = getattr(target, "offsets", False)
+        self.sparse: SparseTarget | None = getattr(target, "sparse", None)
         self.inputs = {name: graph.inputs_of(name) for name in graph.names}
         self.scans = {name: PreparedScan(name, op, target) for name, op in graph.of_type(Elementwise)}
         self.rules = {name: PreparedRule(name, op) for name, op in graph.of_type(Plasticity)}

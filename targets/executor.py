@@ -23,6 +23,7 @@ from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.recurrent_layer import Layer, match, run_layer
 from snncompile.targets.recurrent_quick import run_quickly
 from snncompile.targets.scan import Late, ScanTarget, checkpoint_of
+from snncompile.targets.sparse import apply_sparse
 from snncompile.targets.stepping import Lookup, StepPlan, plan_step
 from snncompile.targets.torch.delays import Past
 from snncompile.targets.torch.products import apply_connection, folded
@@ -111,6 +112,9 @@ def run_product(ev: Evaluation, name: str, events: EventTarget | None = None) ->
             f" {x.shape[0]} steps has {x.numel() // x.shape[2]}. In eval() it takes any",
             node=name,
         )
+    if op.kind == "Sparse":
+        ev.courses[Ref(name)] = apply_sparse(op, ev.params(name), x, ev.prepared.sparse)
+        return
     if events is not None and event_driven(op) and x.shape[0] * x.shape[1] >= LEAST_ROWS:
         ev.courses[Ref(name)] = apply_events(events, x, *folded(op, ev.params(name)))
         return

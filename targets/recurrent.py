@@ -14,6 +14,7 @@ from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Edge, Ref, Region
 from snncompile.ir.plasticity import Plasticity
 from snncompile.targets.evaluation import Evaluation, rows_of, state_of
+from snncompile.targets.sparse import apply_sparse
 from snncompile.targets.torch.delays import Past
 from snncompile.targets.torch.products import apply_connection, dropout_mask
 
@@ -159,6 +160,9 @@ class Loop:
             self.now[Ref(name)] = self._delayed(name, steps)
         elif isinstance(op, Elementwise):
             self._scan_steps(name, op, steps, kept)
+        elif op.kind == "Sparse":
+            (x,) = self.arriving(name, steps)
+            self.now[Ref(name)] = apply_sparse(op, self.params[name], x, self.ev.prepared.sparse)
         elif name in self.masks:
             self.now[Ref(name)] = self.arriving(name, steps)[0] * self.masks[name]
         else:

@@ -15,6 +15,7 @@ from snncompile.ir.nodes.pooling import AvgPool2d, MaxPool2d, SumPool2d
 from snncompile.ir.nodes.rules import Rule, plasticity
 from snncompile.ir.nodes.shape import Flatten
 from snncompile.ir.nodes.sources import BernoulliEncoder, PoissonEncoder
+from snncompile.ir.nodes.sparse import Sparse
 from snncompile.ir.nodes.spiking import spike
 from snncompile.ir.nodes.surrogates import (
     ATan,
@@ -65,6 +66,7 @@ __all__ = [
     "Rule",
     "Scale",
     "Sigmoid",
+    "Sparse",
     "StepPWL",
     "SumPool2d",
     "Surrogate",

@@ -30,6 +30,7 @@ from snncompile.targets.scan import (
     input_gradient,
 )
 from snncompile.targets.stepping import ScanStep
+from snncompile.targets.sparse import SparseTarget
 from snncompile.targets.variant import ForwardVariant, Layout, backward_variant, forward_variant
 
 #: Elements (time * batch * neurons) that a thread must have to be worth waking.
@@ -69,6 +70,13 @@ class CTarget:
         from snncompile.targets.c.recurrent import RecurrentLayers
 
         return RecurrentLayers(self._threads, self._empty)
+
+    @cached_property
+    def sparse(self) -> SparseTarget:
+        """Computes products with sparse weights."""
+        from snncompile.targets.c.sparse import SparseProducts
+
+        return SparseProducts(self._threads, self._empty)
 
     @cached_property
     def events(self) -> EventTarget:

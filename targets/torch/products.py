@@ -68,6 +68,12 @@ def _linear(op: Connection, params: Mapping[str, Tensor], x: Tensor, training: b
     return F.linear(x, weight, bias)
 
 
+def _sparse(op: Connection, params: Mapping[str, Tensor], x: Tensor, training: bool) -> Tensor:
+    from snncompile.targets.sparse import apply_sparse
+
+    return apply_sparse(op, params, x)
+
+
 def _conv(fn: Callable[..., Tensor]) -> Callable[[Connection, Mapping[str, Tensor], Tensor, bool], Tensor]:
     def lower(op: Connection, params: Mapping[str, Tensor], x: Tensor, training: bool) -> Tensor:
         weight, bias = folded(op, params)
@@ -131,6 +137,7 @@ def _over_time(x: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:
 _LOWERINGS: dict[str, Callable[[Connection, Mapping[str, Tensor], Tensor, bool], Tensor]] = {
     "Linear": _linear,
     "DelayedLinear": _linear,  # on what its delays show
+    "Sparse": _sparse,
     "Conv1d": _conv(F.conv1d),
     "Conv2d": _conv(F.conv2d),
     "SumPool2d": _pool(_sum_pool),
