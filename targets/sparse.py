@@ -55,8 +55,8 @@ class Pattern:
         in_range = not len(targets) or (int(self.targets.min()) >= 0 and int(self.targets.max()) < outputs)
         if not whole or not in_range or int(self.counts.min()) < 0 or int(self.counts.sum()) != self.synapses:
             raise InputError(
-                f"targets and counts of a sparse connection are damaged: {self.synapses} synapses must lead to outputs 0"
-                f" to {outputs - 1}, and counts must add up to their number"
+                f"targets and counts of a sparse connection are damaged: {self.synapses} synapses must lead to outputs"
+                f" 0 to {outputs - 1}, and counts must add up to their number"
             )
         self.starts = torch.cat([self.counts.new_zeros(1), self.counts.cumsum(0)])
 
@@ -197,3 +197,17 @@ def _events(pattern: Pattern, x: Tensor) -> Iterator[tuple[Tensor, Tensor, Tenso
         synapses = torch.repeat_interleave(starts[part], repeat) + within
         yield torch.repeat_interleave(rows[part], repeat), torch.repeat_interleave(values[part], repeat), synapses
         first = last
+
+
+#: Elements of a matrix beyond which a sparse connection is not written as a dense one.
+DENSE_LIMIT = 2**22
+
+
+def as_dense(op: Connection, params: Mapping[str, Tensor]) -> Tensor | None:
+    """The weight as a matrix ``(out, in)``, for formats that know no other; None where that is too large."""
+    if op.input.size * op.output.size > DENSE_LIMIT:
+        return None
+    pattern = pattern_of(op, params)
+    full = torch.zeros(pattern.outputs, pattern.inputs)
+    full[pattern.targets.cpu(), pattern.sources.cpu()] = params["weight"].detach().cpu().float()
+    return full

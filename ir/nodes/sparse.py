@@ -43,7 +43,7 @@ class Sparse(ConnectionNode):
     The sum of an output begins at 0 and goes through the sources in order, each product rounded before it is added; a
     source that is 0 adds nothing. So it is the same bit for bit on every target.
 
-    Which pairs are synapses is decided when the model is built, by one of ``p``, ``indegree`` and ``weight``, and stays.
+    Which pairs are synapses is decided when the model is built, by one of ``p``, ``indegree`` and ``weight``, for good.
     Only synapses are held: the parameter ``weight`` has one value each, ``(synapses,)``, ordered by source and then by
     target; ``targets`` ``(synapses,)`` and ``counts`` ``(in,)``, the number of synapses of each source, say which they
     are. Drawn pairs depend on ``seed`` and the node's name alone.
@@ -86,8 +86,9 @@ class Sparse(ConnectionNode):
             raise ModelError("it has no synapse")
         sign = None if self.sign is None else _signs(self.sign, found.counts)
         fan_in = float(max(1, round(count / out)))
+        init = self._init(found, sign, fan_in)
         held = {
-            "weight": Parameter(f"{owner}.weight", (count,), "weights", self._init(found, sign, fan_in), self.trainable),
+            "weight": Parameter(f"{owner}.weight", (count,), "weights", init, self.trainable),
             "targets": _numbers(f"{owner}.targets", found.targets),
             "counts": _numbers(f"{owner}.counts", found.counts),
         }
@@ -114,10 +115,7 @@ class Sparse(ConnectionNode):
         for size in (out, inputs):
             if size > MAX_FEATURES:
                 raise ModelError(f"it has {size} features on one side; at most {MAX_FEATURES} can be numbered")
-        seed = 0 if self.seed is None else self.seed
-        if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
-            raise ModelError(f"seed is a whole number of at least 0, not {seed!r}")
-        generator = np.random.default_rng([int(seed), stream_of(owner)])
+        generator = np.random.default_rng([_seed(self.seed), stream_of(owner)])
         if self.p is not None:
             return drawn_pairs(self.p, inputs, out, generator), out
         return drawn_sources(self.indegree, inputs, out, generator), out
@@ -140,13 +138,23 @@ class Sparse(ConnectionNode):
         except (TypeError, ValueError):
             raise ModelError(f"init is {self.init!r}, not a number or an array") from None
         if made.shape not in ((), shape):
-            raise ModelError(f"init has shape {made.shape}, but there are {shape[0]} synapses: give {shape}, or a number")
+            raise ModelError(
+                f"init has shape {made.shape}, but there are {shape[0]} synapses: give {shape}, or a number"
+            )
         if not np.all(np.isfinite(made)):
             raise ModelError("init holds a value that is not finite")
         if sign is None and not made.shape:
             return Init("constant", (float(made),))
         value = np.broadcast_to(made, shape)
         return Init("given", (), np.ascontiguousarray(value if sign is None else np.abs(value) * sign))
+
+
+def _seed(seed: Any) -> int:
+    if seed is None:
+        return 0
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or int(seed) < 0:
+        raise ModelError(f"seed is a whole number of at least 0, not {seed!r}")
+    return int(seed)
 
 
 def drawn_pairs(p: Any, inputs: int, out: int, generator: np.random.Generator) -> Synapses:

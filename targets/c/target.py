@@ -29,8 +29,8 @@ from snncompile.targets.scan import (
     allocate,
     input_gradient,
 )
-from snncompile.targets.stepping import ScanStep
 from snncompile.targets.sparse import SparseTarget
+from snncompile.targets.stepping import ScanStep
 from snncompile.targets.variant import ForwardVariant, Layout, backward_variant, forward_variant
 
 #: Elements (time * batch * neurons) that a thread must have to be worth waking.

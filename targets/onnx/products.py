@@ -13,6 +13,7 @@ from snncompile.ir.errors import InterchangeError
 from snncompile.targets.onnx.building import GraphBuilder
 from snncompile.targets.onnx.coefficients import as_array
 from snncompile.targets.onnx.quantizing import Int8
+from snncompile.targets.sparse import as_dense
 from snncompile.targets.torch.products import folded
 
 
@@ -106,6 +107,23 @@ def _linear(op: Connection, x: str, at: Place) -> str:
     return y if bias is None else at.gb.node("Add", [y, bias], at.label, f"{at.node}/Add")
 
 
+def _sparse(op: Connection, x: str, at: Place) -> str:
+    """A dense product with the matrix that has zeros where there is no synapse."""
+    weight = as_dense(op, at.values)
+    if weight is None:
+        raise InterchangeError(
+            f"ONNX has no sparse products, and {op.output.size} x {op.input.size} is too large for a dense one",
+            node=at.node,
+        )
+    turned = at.gb.stored(f"{at.node}.weight.dense", np.ascontiguousarray(as_array(weight).T))
+    wanted = at.label if "bias" not in op.params else f"{at.node}.product"
+    y = at.gb.node("MatMul", [x, turned], wanted, f"{at.node}/MatMul")
+    if "bias" not in op.params:
+        return y
+    bias = at.gb.initializer(op.params["bias"].name, as_array(at.values["bias"]))
+    return at.gb.node("Add", [y, bias], at.label, f"{at.node}/Add")
+
+
 def _conv(op: Connection, x: str, at: Place) -> str:
     weight, bias = _weights(op, at)
     inputs = [weight] if bias is None else [weight, bias]
@@ -177,6 +195,7 @@ def _on_images(op: Connection, x: str, at: Place, kind: str, inputs: list[str], 
 
 _LOWERINGS: dict[str, Callable[[Connection, str, Place], str]] = {
     "Linear": _linear,
+    "Sparse": _sparse,
     "Conv1d": _conv,
     "Conv2d": _conv,
     "SumPool2d": _sum_pool,

@@ -15,6 +15,7 @@ from snncompile.interop.nir.importing import from_nir
 from snncompile.interop.nir.leaving import MEMBRANES, SYNAPSES, Leaving, connection, elementwise, membrane
 from snncompile.interop.nir.options import checked_writing
 from snncompile.interop.nir.reading import load_nir
+from snncompile.interop.nir.sparse import densified
 from snncompile.ir.connection import Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import InterchangeError
@@ -233,7 +234,8 @@ def _check(net: Network, back: Network, rounded: bool) -> None:
     }
     from snncompile.network import Network
 
-    same = Network(net.graph, "torch", values={n: v.detach().cpu().clone() for n, v in net.state_dict().items()})
+    graph, values = densified(net.graph, {n: v.detach().cpu().clone() for n, v in net.state_dict().items()})
+    same = Network(graph, "torch", values=values)
     with torch.no_grad():
         wanted, found = (n.eval()(*inputs.values()) if len(inputs) == 1 else n.eval()(**inputs) for n in (same, back))
     for a, b in zip(_all(wanted), _all(found), strict=True):

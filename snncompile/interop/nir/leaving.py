@@ -81,10 +81,14 @@ def connection(nir: Any, name: str, op: Connection, values: dict[str, np.ndarray
         return nir.Flatten({"input": np.array(op.input.shape)}, 0, -1)
     if op.kind in ("SumPool2d", "AvgPool2d"):
         return getattr(nir, op.kind)(*(np.array(op.attrs[role]) for role in ("kernel_size", "stride", "padding")))
-    if op.kind not in ("Linear", "Conv1d", "Conv2d"):
+    if op.kind == "Sparse":
+        from snncompile.interop.nir.sparse import matrix
+
+        values = {**values, "weight": matrix(name, op, values)}
+    if op.kind not in ("Linear", "Sparse", "Conv1d", "Conv2d"):
         raise InterchangeError(f"NIR has no {op.kind}", node=name)
     weight = values["weight"] * values["mask"] if "mask" in values else values["weight"]
-    if op.kind == "Linear":
+    if op.kind in ("Linear", "Sparse"):
         return nir.Affine(weight, values["bias"]) if "bias" in values else nir.Linear(weight)
     bias = values.get("bias", np.zeros(weight.shape[0], np.float32))
     attrs = {role: tuple(op.attrs[role]) for role in ("stride", "padding", "dilation")}
