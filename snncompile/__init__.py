@@ -46,9 +46,9 @@ _NAMES = {
     **dict.fromkeys(
         ("ExpSyn", "ExpCurrent", "DoubleExpCurrent", "AlphaSyn", "LIF", "IF", "LI", "CubaLIF", "ALIF", "Izhikevich",
          "Linear", "Sparse", "Conv1d", "Conv2d", "SumPool2d", "AvgPool2d", "MaxPool2d", "Flatten", "Scale", "Add",
-         "Dropout", "BatchNorm", "Delay", "PoissonEncoder", "BernoulliEncoder", "StepPWL", "PeriodicExponential", "Sigmoid",
-         "ATan", "FastSigmoid", "Triangle", "Surrogate", "spike", "uniform", "normal", "neuron", "synapse", "Block",
-         "Node", "plasticity", "Rule", "STDP", "MSTDPET", "TripletSTDP"), "ir.nodes"),
+         "Dropout", "BatchNorm", "Delay", "PoissonEncoder", "BernoulliEncoder", "StepPWL", "PeriodicExponential",
+         "Sigmoid", "ATan", "FastSigmoid", "Triangle", "Surrogate", "spike", "uniform", "normal", "neuron", "synapse",
+         "Block", "Node", "plasticity", "Rule", "STDP", "MSTDPET", "TripletSTDP"), "ir.nodes"),
 }  # fmt: skip
 
 __all__ = ["__version__", "ms", "us", *_NAMES]

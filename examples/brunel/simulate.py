@@ -27,8 +27,9 @@ import snncompile as snn
 SYNAPSES = 1000  # excitatory ones of a neuron, in the paper
 SETTLING = 0.1  # seconds until the network has forgotten its start
 PIECE = 500  # steps at a time
-#: How far beyond the bounds of the theory a network may be: it knows no finite size, time steps or jumps.
-TOLERANCE = 0.06
+#: How far beyond the bounds of the theory a network may be: it knows no finite size, time steps or jumps, and a short
+#: run misses long intervals.
+TOLERANCE = 0.1
 MOST_CORRELATION = 0.1
 
 
