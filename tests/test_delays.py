@@ -160,6 +160,21 @@ def test_a_sequence_in_pieces_is_the_sequence(name, cut):
     assert all(s.shape == last[k].shape for k, s in net.initial_state(2).items())
 
 
+@pytest.mark.parametrize("options", [{}, {"interpolation": "linear"}, {"overbound": 0.5, "max_delay": 15 * ms}])
+def test_few_delays_among_many_steps(options):
+    """As many products as there are delays, instead of as many as steps: the same sums."""
+    delays = np.array([[2, 20, 2, 9], [9, 9, 20, 2], [2, 2, 2, 2]]) * ms
+    delays = delays + 0.5 * ms if "interpolation" in options else delays
+    weights = np.random.default_rng(0).integers(-8, 9, (3, 4)) / 8
+    few = network(snn.Linear(3, delay=delays, init=weights, bias=False, **options))
+    spread = network(snn.Linear(12, init=np.eye(4).repeat(3, 0), bias=False))  # one channel for each synapse
+    each = network(snn.Delay(delays.T.flatten(), **options), n=12)
+    x = torch.randint(0, 3, (2, 40, 4)).float()
+    want = (each(spread(x)).unflatten(2, (4, 3)) * torch.as_tensor(weights.T).float()).sum(2)
+    for steps in (0, 1, 7, 40):
+        assert torch.equal(few(x[:, :steps]), want[:, :steps])
+
+
 def test_the_gradient_through_delays():
     def loss(net, x):
         y, state, _ = net.evolve(x)

@@ -31,6 +31,7 @@ class Past:
         self._by_synapse = op.kind == "DelayedLinear" and op.attrs["steps"] == "given"
         if self._by_synapse:
             self._kernel, self._bias = synapse_kernel(op, params, device)
+            self._lags = [] if op.rule.trained else _lags(op, params, device)
         elif op.same_for_all is None:
             seen = read(_steps(op, params, device), op.rule)
             # a cycle counts on it that nothing newer is read, whatever values are loaded
@@ -44,10 +45,21 @@ class Past:
                 none of an op that is late by as many steps needs to be.
             steps: how many.
         """
+        if self._by_synapse and 0 < 2 * len(self._lags) <= self.depth + 1:
+            return self._few(record, steps)
         if self._by_synapse:
             return _product(record, self._kernel, self._bias, self.op.late, steps)
         y = self._seen(record, steps)
         return apply_connection(self.op, self._params, y, False) if self.op.kind == "DelayedLinear" else y
+
+    def _few(self, record: Tensor, steps: int) -> Tensor:
+        """The products of the delays that there are, where most steps between 0 and the longest are nobody's."""
+        y: Tensor | None = None
+        for k in self._lags:
+            one = F.linear(record[self.depth - k : self.depth - k + steps], self._kernel[k])
+            y = one if y is None else y + one
+        assert y is not None
+        return y if self._bias is None else y + self._bias
 
     def offsets(self) -> tuple[int | Tensor, int]:
         """Whole steps by which a Delay is late, one number or ``(N,)`` int32, and the most of them."""
@@ -72,6 +84,13 @@ class Past:
         if r.other is not None and r.other_gain is not None:
             y = y + _taken(self.op, record, r.other, steps, self.depth) * r.other_gain
         return y if r.valid is None else torch.where(r.valid, y, self._over)
+
+
+def _lags(op: Connection, params: Mapping[str, Tensor], device: torch.device) -> list[int]:
+    """How many steps ago synapses read, each number once."""
+    seen = read(_steps(op, params, device), op.rule)
+    read_at = [index for index in (seen.index, seen.other) if index is not None]
+    return [k for k in torch.cat([index.flatten() for index in read_at]).unique().tolist() if k >= op.late]
 
 
 def _steps(op: Connection, params: Mapping[str, Tensor], device: torch.device) -> Tensor:

@@ -100,6 +100,27 @@ def test_targets_read_earlier_steps(target, steps, checkpoint, monkeypatch) -> N
     assert torch.allclose(grad, same_grad, rtol=1e-5)  # three readers' gradients, added up in another order
 
 
+@pytest.mark.parametrize("target", ["c", "triton"])
+def test_no_late_signal_is_made(target, monkeypatch) -> None:
+    """The kernels are given the signal itself, where it lies, and how late it is."""
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    net = snn.compile(model, target=target)
+    x = (torch.rand(9, 2, 4) < 0.4).float().transpose(0, 1)  # inside, time comes first: no copy on the way in
+    runner = net.executor(x.device)._target
+    forward, seen = runner.forward, {}
+
+    def watched(scan, call):
+        seen.update({scan.name: (call.inputs[0].data_ptr(), call.late)})
+        return forward(scan, call)
+
+    monkeypatch.setattr(runner, "forward", watched)
+    with torch.no_grad():
+        net(x)
+    assert {pointer for pointer, _ in seen.values()} == {x.data_ptr()}
+    assert seen["lif"][1][0].steps == 3 and seen["lif"][1][0].past.shape == (3, 2, 4)
+    assert seen["exp_syn"][1][0].steps.tolist() == [0, 1, 4, 2]
+
+
 def test_a_recorded_delay_is_made() -> None:
     net = snn.compile(model, target="c")
     x = (torch.rand(2, 9, 4) < 0.4).float()
