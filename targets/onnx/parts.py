@@ -84,7 +84,7 @@ def refuse_unknown(graph: Graph) -> None:
         if not isinstance(op, Input | Connection | Elementwise | Plasticity) or (
             isinstance(op, Connection) and op.kind not in CONNECTIONS
         ):
-            kind = "delay=" if getattr(op, "kind", "") == "DelayedLinear" else getattr(op, "kind", type(op).__name__)
+            kind = getattr(op, "kind", type(op).__name__)
             raise InterchangeError(f"{kind} cannot be written as ONNX", node=name, where=graph.where(name))
         if isinstance(op, Elementwise) and draws_in(op.forward):
             raise InterchangeError(

@@ -129,14 +129,6 @@ def test_what_onnx_cannot_say_is_refused_by_name(net, tmp_path):
         refuse_unknown(graph)
 
 
-def test_delays_are_refused_by_what_the_model_calls_them(tmp_path):
-    refused = {"'linear'.*delay= cannot be": snn.Linear(3, delay=2 * ms), "'delay'.*Delay cannot be": snn.Delay(2 * ms)}
-    for said, node in refused.items():
-        late = snn.compile(snn.model(lambda x=snn.Spikes(3), *, node=node: x >> node), target="torch")
-        with pytest.raises(snn.InterchangeError, match=said):
-            late.to_onnx(tmp_path / "net.onnx")
-
-
 def test_a_wrong_file_is_not_written(net, tmp_path, monkeypatch):
     """An operator gone wrong is found, named with its node, and what stood there stays."""
     path = tmp_path / "net.onnx"
