@@ -7,6 +7,7 @@ sequences. It changes how a target may compute the product, never what is comput
 from __future__ import annotations
 
 from snncompile.ir.connection import PRODUCTS, Connection
+from snncompile.ir.graph import Graph, Input
 
 #: Up to this density a target with event-driven products uses them; measured in ``docs/c-target.md``.
 EVENT_DRIVEN_UP_TO = 0.15
@@ -37,3 +38,17 @@ def why(op: Connection) -> str:
     if op.kind != "Linear" and op.kind in PRODUCTS:
         return "convolutions are always dense"
     return "nothing says how many of its inputs are zero (density=, or build --calibrate)"
+
+
+def declared(graph: Graph) -> dict[str, float]:
+    """Input -> its density, as far as the connections that read it say."""
+    found: dict[str, float] = {}
+    for name, _ in graph.of_type(Input):
+        readers = [reader for reader, _, _ in graph.consumers(name)]
+        while readers:
+            op = graph.op(reader := readers.pop(0))
+            if isinstance(op, Connection) and density(op) is not None:
+                found.setdefault(name, op.attrs["density"])
+            elif isinstance(op, Connection) and op.kind in ("Flatten", "Dropout"):
+                readers += [more for more, _, _ in graph.consumers(reader)]
+    return found

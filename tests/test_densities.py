@@ -6,6 +6,7 @@ import torch
 import snncompile as snn
 from snncompile.densities import measure, with_densities
 from snncompile.explain import explain, explain_text
+from snncompile.ir.density import declared
 from snncompile.ir.errors import InputError, ModelError, VerificationError
 from snncompile.ir.json_form import graph_from_json, graph_to_json
 from snncompile.ir.text_form import from_text, to_text
@@ -115,3 +116,7 @@ def test_a_linear_with_delays_takes_no_hint():
 
     with pytest.raises(ModelError, match="a Linear with delays is always dense, so density= has no use"):
         delayed.build()
+
+
+def test_what_the_inputs_are_declared_to_be():
+    assert declared(model.build()) == {"x": 0.05}

@@ -14,6 +14,7 @@ from snncompile.bench.roofline import Floor, Rates, floor, largest_signal, measu
 from snncompile.bench.timing import Timing, interleaved, timed
 from snncompile.checks.running import Sample
 from snncompile.checks.whole import check_whole
+from snncompile.ir.density import declared
 from snncompile.ir.types import SignalType
 from snncompile.network import Network
 from snncompile.passes.pipeline import Request, compile_graph
@@ -84,15 +85,16 @@ class Comparison:
     notes: tuple[str, ...] = ()
 
 
-def sample(types: Mapping[str, SignalType], options: Options) -> Sample:
-    """Random input: single spikes of the density asked for, normal currents."""
+def sample(
+    types: Mapping[str, SignalType], options: Options, declared: Mapping[str, float] | None = None
+) -> Sample:
+    """Random input: single spikes of the density asked for, else ``declared`` for that input; normal currents."""
     generator = torch.Generator().manual_seed(options.seed)
     inputs = {}
     for name, t in types.items():
         shape = (options.steps, options.batch, *t.shape)
         if t.kind == "spikes":
-            hint = getattr(t, "density", None)
-            density = options.density if options.density is not None else DENSITY if hint is None else hint
+            density = (declared or {}).get(name, DENSITY) if options.density is None else options.density
             inputs[name] = (torch.rand(shape, generator=generator) < density).float()
         else:
             inputs[name] = torch.randn(shape, generator=generator)
@@ -115,7 +117,7 @@ def compare(
         device: where.
         say: told what is going on.
     """
-    given = sample(net.layout.inputs, options)
+    given = sample(net.layout.inputs, options, declared(net.graph))
     found: dict[str, TargetFigures] = {}
     ways: dict[str, _Way] = {}
     for target, missing in targets.items():
