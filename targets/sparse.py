@@ -80,6 +80,26 @@ class Pattern:
         """``starts`` and ``targets``, the latter in 32 bits, for kernels."""
         return self.starts.contiguous(), self.targets.int().contiguous()
 
+    @cached_property
+    def packed_sources(self) -> Tensor:
+        """``sources`` in 32 bits, for kernels."""
+        return self.sources.int().contiguous()
+
+    @cached_property
+    def read_by_target(self) -> tuple[Tensor, Tensor]:
+        """``by_target``, and the source that each of these synapses reads, in 32 bits, for kernels."""
+        return _reading(self.by_target, self.sources)
+
+    @cached_property
+    def read_by_source(self) -> tuple[Tensor, Tensor]:
+        """``by_source``, and the target that each of these synapses leads to, likewise."""
+        return _reading(self.by_source, self.targets)
+
+
+def _reading(table: Tensor, read: Tensor) -> tuple[Tensor, Tensor]:
+    reads = torch.cat([read, read.new_zeros(1)])[table]
+    return table.int().contiguous(), reads.int().contiguous()
+
 
 def _table(owner: Tensor, size: int) -> Tensor:
     order = torch.argsort(owner, stable=True)

@@ -159,6 +159,7 @@ def test_forms_read_back_and_artifacts(tmp_path):
     assert to_text(from_text(text)) == text
     assert to_text(graph_from_json(graph_to_json(net.graph)), places=False) == to_text(net.graph, places=False)
     net.save(tmp_path / "sparse.snn")
+    assert (tmp_path / "sparse.snn" / "kernels" / "sparse.c").is_file()
     loaded = snn.load(tmp_path / "sparse.snn")
     x = data("spikes", 2, 6, 9)
     assert torch.equal(loaded(x), net(x))

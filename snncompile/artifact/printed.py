@@ -121,11 +121,13 @@ def _layers(compiled: Graph) -> dict[str, Layer]:
 
 
 def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
-    from snncompile.targets.c.sources import event_sources, layer_sources, scan_sources
+    from snncompile.targets.c.sources import event_sources, layer_sources, scan_sources, sparse_source
     from snncompile.targets.drawn import reading
     from snncompile.targets.scan import make_scan, one_number
 
     for name, op in compiled.of_type(Connection):
+        if op.kind == "Sparse":  # one function serves every connection
+            yield Printed(name, "sparse", sparse_source(), suffix=C_SOURCE)
         if event_driven(op):  # one pair of functions serves every connection
             for role, source in event_sources().items():
                 yield Printed(name, role, source, suffix=C_SOURCE)

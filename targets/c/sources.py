@@ -21,6 +21,9 @@ from snncompile.targets.c.recurrent_kernel import (
     print_layer_backward,
     print_layer_forward,
 )
+from snncompile.targets.c.sparse_source import NAME as SPARSE_NAME
+from snncompile.targets.c.sparse_source import SOURCE as SPARSE
+from snncompile.targets.c.sparse_source import TYPES as SPARSE_TYPES
 from snncompile.targets.scan import Scan
 from snncompile.targets.variant import BackwardVariant, ForwardVariant, Layout
 
@@ -109,6 +112,11 @@ def event_sources() -> dict[str, KernelSource]:
         "events_forward": _fixed(FORWARD_NAME, FORWARD, FORWARD_TYPES),
         "events_weight": _fixed(WEIGHT_NAME, WEIGHT, WEIGHT_TYPES),
     }
+
+
+def sparse_source() -> KernelSource:
+    """The file of sparse connections."""
+    return _fixed(SPARSE_NAME, SPARSE, SPARSE_TYPES)
 
 
 def _fixed(name: str, text: str, types: str) -> KernelSource:

@@ -24,12 +24,13 @@ from snncompile.targets.triton.forward import print_forward
 from snncompile.targets.triton.kernel import CODEGEN, KernelSource
 from snncompile.targets.triton.recurrent_design import Design
 from snncompile.targets.triton.resources import Resources, check_fits
+from snncompile.targets.triton.sparse_kernel import SparseSettings
 from snncompile.targets.triton.split_kernel import SplitTile
 from snncompile.targets.triton.store import digest, directory, triton_version, write_whole
 from snncompile.targets.variant import BackwardVariant, ForwardVariant, Layout
 
 #: Launch settings of a kernel, by its kind.
-Settings = Config | Design | SplitTile
+Settings = Config | Design | SplitTile | SparseSettings
 
 
 @dataclass(frozen=True)

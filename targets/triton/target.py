@@ -22,6 +22,7 @@ from snncompile.targets.scan import (
     allocate,
     input_gradient,
 )
+from snncompile.targets.sparse import SparseTarget
 from snncompile.targets.triton.availability import check_runnable, interpreting
 from snncompile.targets.triton.backward import print_backward
 from snncompile.targets.triton.config import Config, choose
@@ -80,6 +81,13 @@ class TritonTarget:
         self._empty = empty
         self._precision = precision
         self._kernels: weakref.WeakKeyDictionary[Scan, dict[Any, Kernel]] = weakref.WeakKeyDictionary()
+
+    @cached_property
+    def sparse(self) -> SparseTarget:
+        """Computes products with sparse weights."""
+        from snncompile.targets.triton.sparse import SparseKernels
+
+        return SparseKernels(self._empty)
 
     @cached_property
     def recurrent(self) -> RecurrentTarget:
