@@ -20,8 +20,8 @@ import triton.language as tl
 _GATHER = _HEADER.format(
     what="its product, or the gradient of its input",
     layout="""One program owns BLOCK neurons of ROWS rows (steps and sequences). Row k of `ids` and `reads`,
-(most, owners), holds the k-th synapse of each neuron and what it reads of x; a neuron with fewer has the id `synapses`.
-A sum takes its synapses in order, each product rounded before it is added: nothing is reordered, there are no atomics.""",
+(most, owners), holds the k-th synapse of each neuron and what it reads of x; with fewer, the id is `synapses`. A sum
+takes its synapses in order, each product rounded before it is added: nothing is reordered, there are no atomics.""",
 ) + '''@triton.jit(do_not_specialize=["most", "owners", "width", "rows", "synapses"])
 def snn_sparse_gather(
     weight_ptr, x_ptr, ids_ptr, reads_ptr, made_ptr, most, owners, width, rows, synapses,
