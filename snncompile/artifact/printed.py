@@ -15,6 +15,7 @@ from snncompile.passes.pipeline import Request, compile_graph
 
 if TYPE_CHECKING:
     from snncompile.targets.c.kernel import KernelSource as CSource
+    from snncompile.targets.plastic_layer import PlasticLayer
     from snncompile.targets.recurrent_layer import Layer
     from snncompile.targets.scan import Scan
     from snncompile.targets.triton.kernel import KernelSource
@@ -120,9 +121,24 @@ def _layers(compiled: Graph) -> dict[str, Layer]:
     return {layer.neurons: layer for layer in found if isinstance(layer, Layer)}
 
 
+def _plastic_layers(compiled: Graph) -> dict[str, PlasticLayer]:
+    """Population -> the layer that learns that it is part of."""
+    from snncompile.targets.plastic_layer import PlasticLayer, match
+
+    found = (match(compiled, region) for region in compiled.regions if region.kind == "plastic")
+    return {layer.neurons: layer for layer in found if isinstance(layer, PlasticLayer)}
+
+
 def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
-    from snncompile.targets.c.sources import event_sources, layer_sources, scan_sources, sparse_source
+    from snncompile.targets.c.sources import (
+        event_sources,
+        layer_sources,
+        plastic_sources,
+        scan_sources,
+        sparse_source,
+    )
     from snncompile.targets.drawn import reading
+    from snncompile.targets.plastic_rule import make_rule
     from snncompile.targets.scan import make_scan, one_number
 
     for name, op in compiled.of_type(Connection):
@@ -131,7 +147,7 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
         if event_driven(op):  # one pair of functions serves every connection
             for role, source in event_sources().items():
                 yield Printed(name, role, source, suffix=C_SOURCE)
-    layers = _layers(compiled)
+    layers, plastic = _layers(compiled), _plastic_layers(compiled)
     for name, op in compiled.of_type(Elementwise):
         scan = make_scan(name, op)
         per_neuron = [role for role, p in op.params.items() if p.shape != ()]
@@ -141,6 +157,11 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
             layer = layers[name]
             bias = "bias" in compiled.op(layer.connection).params
             sources = layer_sources(reading(scan), layer.port, layer.source, bias, read, one, one_back)
+        elif name in plastic:
+            taught = plastic[name]
+            bias = "bias" in compiled.op(taught.connection).params
+            rule = make_rule(taught.rule, compiled.op(taught.rule))
+            sources = plastic_sources(reading(scan), rule, taught, bias, read, one)
         else:
             ways = (False, True) if options.save_some is None else (options.save_some,)
             sources = {}

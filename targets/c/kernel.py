@@ -150,10 +150,14 @@ class LateCourse(Course):
 
 
 class Writer(Lines):
-    """A function of one block being printed: its arguments and its lines."""
+    """A function of one block being printed: its arguments and its lines.
 
-    def __init__(self) -> None:
-        super().__init__([*RESERVED, *_LOCALS.split(), *FUNCTION_NAMES])
+    Args:
+        locals: more names that mean something in it.
+    """
+
+    def __init__(self, locals: str = "") -> None:
+        super().__init__([*RESERVED, *_LOCALS.split(), *locals.split(), *FUNCTION_NAMES])
         self.arguments: list[Argument] = []
 
     def name(self, wanted: str) -> str:

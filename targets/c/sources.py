@@ -15,6 +15,7 @@ from snncompile.targets.c.events_source import (
 )
 from snncompile.targets.c.forward import print_forward
 from snncompile.targets.c.kernel import KernelSource
+from snncompile.targets.c.plastic_kernel import PlasticVariant, print_plastic
 from snncompile.targets.c.recurrent_kernel import (
     LayerBackward,
     LayerForward,
@@ -24,6 +25,8 @@ from snncompile.targets.c.recurrent_kernel import (
 from snncompile.targets.c.sparse_source import NAME as SPARSE_NAME
 from snncompile.targets.c.sparse_source import SOURCE as SPARSE
 from snncompile.targets.c.sparse_source import TYPES as SPARSE_TYPES
+from snncompile.targets.plastic_layer import PlasticLayer
+from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan
 from snncompile.targets.variant import BackwardVariant, ForwardVariant, Layout
 
@@ -104,6 +107,25 @@ def layer_sources(
         "recurrent_save": print_layer_forward(scan, forward._replace(train=True)),
         "recurrent_backward": print_layer_backward(scan, backward),
     }
+
+
+def plastic_sources(
+    scan: Scan, rule: PlasticRule, layer: PlasticLayer, bias: bool, outputs: Collection[str], one: Collection[str]
+) -> dict[str, KernelSource]:
+    """Role -> file of a layer that learns.
+
+    Args:
+        scan: the layer's neurons.
+        rule: its rule.
+        layer: the layer.
+        bias: whether the product has a bias.
+        outputs: results whose course is wanted.
+        one: coefficients that are one number for all neurons.
+    """
+    layout = Layout((True,) * len(scan.inputs), tuple(c in one for c in scan.coefs))
+    store = tuple(r for r in scan.results if r in outputs)
+    variant = PlasticVariant(layer.port, layer.source, layout, bias, store, (), False)
+    return {"plastic": print_plastic(scan, rule, variant).kernel}
 
 
 def event_sources() -> dict[str, KernelSource]:

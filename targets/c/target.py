@@ -19,6 +19,7 @@ from snncompile.targets.c.courses import add_course, unit
 from snncompile.targets.c.forward import print_forward
 from snncompile.targets.c.kernel import FEW_LANES, LANES, KernelSource
 from snncompile.targets.event_linear import EventTarget
+from snncompile.targets.plastic_call import PlasticTarget
 from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.scan import (
     BackwardCall,
@@ -77,6 +78,13 @@ class CTarget:
         from snncompile.targets.c.sparse import SparseProducts
 
         return SparseProducts(self._threads, self._empty)
+
+    @cached_property
+    def plastic(self) -> PlasticTarget:
+        """Runs layers that learn."""
+        from snncompile.targets.c.plastic import PlasticLayers
+
+        return PlasticLayers(self._threads, self._empty)
 
     @cached_property
     def events(self) -> EventTarget:

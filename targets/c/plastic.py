@@ -1,0 +1,172 @@
+"""Plastic layers with one generated function for the whole sequence: product, neurons and learning in one loop.
+
+Products and updates leave out what is zero, in the order and with the exactness that ``targets/c/plastic_source.py``
+says: results equal those of the loop in ``targets/plastic.py`` bit for bit.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from snncompile.ir.ordered import LANES
+from snncompile.ir.plasticity import FACTORS
+from snncompile.targets.c.availability import check_runnable
+from snncompile.targets.c.compiler import function
+from snncompile.targets.c.courses import add_course, unit
+from snncompile.targets.c.plastic_kernel import PlasticSource, PlasticVariant, print_plastic
+from snncompile.targets.c.plastic_source import PAD
+from snncompile.targets.plastic_call import PlasticForwardCall, PlasticForwardResult
+from snncompile.targets.plastic_rule import PlasticRule
+from snncompile.targets.scan import Scan
+from snncompile.targets.variant import Layout
+
+#: Time steps * sequences * weights that a thread must have to be worth waking, and outputs it must have.
+_WORTH, _LEAST = 2**22, 2 * PAD
+
+
+class PlasticLayers:
+    """Runs plastic layers with generated C.
+
+    Args:
+        threads: how many threads to use for every call, instead of up to torch's number, by size.
+        empty: allocates outputs; tests hand in one that fills them with NaN.
+    """
+
+    def __init__(self, threads: int | None = None, empty: Callable[..., Tensor] = torch.empty) -> None:
+        self._threads = threads
+        self._empty = empty
+        self._kernels: weakref.WeakKeyDictionary[Scan, dict[Any, tuple[PlasticSource, Callable[..., Any]]]]
+        self._kernels = weakref.WeakKeyDictionary()
+
+    def why_not(self, scan: Scan, rule: PlasticRule, shape: tuple[int, int], batch: int | None = None) -> str:
+        """It runs every layer."""
+        return ""
+
+    def forward(self, scan: Scan, rule: PlasticRule, call: PlasticForwardCall) -> PlasticForwardResult:
+        """Run from the first step to the last."""
+        _check(call)
+        steps, batch, outs, ins = call.shape
+        source, run = self._kernel(scan, rule, call)
+        kernel = source.kernel
+        sides = {t.local: t.side for t in rule.node.traces}
+        blocks = self._team(call.shape)
+        made = PlasticForwardResult(
+            {r: self._make(steps, batch, outs) for r in call.store},
+            {t: self._make(steps, *call.traces[t].shape) for t in call.store_traces},
+            tuple(s.clone() for s in call.states),
+            {},
+            call.weight,
+            self._make(steps, batch, outs) if call.store_product else None,
+        )
+        weight, wide = _across(call.weight), -(-outs // PAD) * PAD
+        running = {t: _running(value, sides[t], blocks) for t, value in call.traces.items()}
+        if steps:
+            x = call.x if unit(call.x, (steps, batch, ins)) else call.x.contiguous()
+            product = self._make(batch, outs) if made.product is None else made.product
+            held = [*_side(running, sides, "pre"), *_side(running, sides, "post"), *_side(running, sides, "synapse")]
+            courses = [*_side(made.stored_traces, sides, "pre"), *_side(made.stored_traces, sides, "post")]
+            scratch = _scratch(blocks, batch, wide, ins)
+            args = [weight.data_ptr(), *([] if call.bias is None else [call.bias.data_ptr()])]
+            args += [x.data_ptr(), *x.stride()[:2]]
+            for i in kernel.inputs:
+                given = call.inputs[i]
+                assert given is not None
+                add_course(args, given, unit(given, (steps, batch, outs)))
+            args += [call.coefs[i].data_ptr() for i in kernel.coefs]
+            args += [t.data_ptr() for t in (*made.finals, *made.stored.values(), product, *held, *courses)]
+            for name in source.signals:
+                args += [call.signals[name].data_ptr(), *call.signals[name].stride()]
+            args += [call.rule_coefs[part][c].data_ptr() for part, c in source.rule_coefs]
+            args += [t.data_ptr() for t in scratch]
+            run(*args, steps, batch, outs, ins, wide, blocks, blocks)
+        made.traces.update({t: _settled(value, sides[t], outs) for t, value in running.items()})
+        return PlasticForwardResult(
+            made.stored, made.stored_traces, made.finals, made.traces, _back(weight, outs),
+            made.product,
+        )  # fmt: skip
+
+    def _make(self, *shape: int) -> Tensor:
+        return self._empty(shape, dtype=torch.float32, device="cpu")
+
+    def _kernel(
+        self, scan: Scan, rule: PlasticRule, call: PlasticForwardCall
+    ) -> tuple[PlasticSource, Callable[..., Any]]:
+        kernels = self._kernels.setdefault(scan, {})
+        units = tuple(x is None or unit(x, call.shape[:3]) for x in call.inputs)
+        variant = PlasticVariant(
+            call.port,
+            call.source,
+            Layout(units, tuple(c.dim() == 0 for c in call.coefs)),
+            call.bias is not None,
+            call.store,
+            call.store_traces,
+            call.store_product,
+        )
+        key = rule, variant
+        if key not in kernels:
+            source = print_plastic(scan, rule, variant)
+            kernel = source.kernel
+            kernels[key] = source, function(kernel.name, kernel.text, kernel.types)
+        return kernels[key]
+
+    def _team(self, shape: tuple[int, int, int, int]) -> int:
+        """How many blocks of outputs, one a thread; what comes out does not depend on it."""
+        steps, batch, outs, ins = shape
+        if self._threads is not None:
+            return max(1, min(self._threads, -(-outs // PAD)))
+        return max(1, min(torch.get_num_threads(), outs // _LEAST, steps * batch * outs * ins // _WORTH))
+
+
+def _running(value: Tensor, side: str, blocks: int) -> Tensor:
+    """A trace as the function reads and writes it: each block has inputs' traces of its own."""
+    if side == "pre":
+        return value.repeat(blocks, 1, 1)
+    return value.clone() if side == "post" else _across(value)
+
+
+def _settled(value: Tensor, side: str, outs: int) -> Tensor:
+    if side == "pre":
+        return value[0].clone()
+    return value if side == "post" else _back(value, outs)
+
+
+def _across(value: Tensor) -> Tensor:
+    """``(..., N, M)`` as ``(..., M, W)``, padded with zeros, in memory of its own."""
+    missing = -value.shape[-2] % PAD
+    turned = value.transpose(-1, -2)
+    return F.pad(turned, (0, missing)) if missing else turned.clone(memory_format=torch.contiguous_format)
+
+
+def _back(value: Tensor, outs: int) -> Tensor:
+    """``(..., M, W)`` as ``(..., N, M)``, in memory of its own."""
+    return value[..., :outs].transpose(-1, -2).clone(memory_format=torch.contiguous_format)
+
+
+def _side(values: dict[str, Tensor], sides: dict[str, str], side: str) -> list[Tensor]:
+    return [value for name, value in values.items() if sides[name] == side]
+
+
+def _scratch(blocks: int, batch: int, wide: int, ins: int) -> list[Tensor]:
+    """Factors of outputs (zero where padded) and inputs, partial sums, numbers, marks with places: see the file."""
+    return [
+        *(torch.zeros(batch, wide) for _ in FACTORS),
+        *(torch.empty(blocks, batch, ins) for _ in FACTORS),
+        torch.empty(blocks, LANES, wide),
+        torch.empty(blocks, 2 * ins + 2 * max(wide, ins) + wide + 1),
+        torch.empty(blocks, 3 * ins + 2 * wide + 1, dtype=torch.int32),
+    ]
+
+
+def _check(call: PlasticForwardCall) -> None:
+    rule = (c for part in call.rule_coefs.values() for c in part.values())
+    given = (x for x in call.inputs if x is not None)
+    for tensor in (call.weight, call.x, *given, *call.coefs, *call.states, *call.traces.values(), *rule):
+        check_runnable(tensor)
+    for tensor in call.signals.values():
+        check_runnable(tensor)

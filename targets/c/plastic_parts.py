@@ -1,0 +1,143 @@
+"""Prints the functions that a plastic layer's is made of: the input's side of the rule, and the update of the weights.
+
+Coefficients, traces and signals of the model get names of their own here, numbered: whatever the model calls them,
+nothing can clash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from snncompile.ir.plasticity import FACTORS
+from snncompile.targets.c.plastic_source import LEARN
+from snncompile.targets.c.printer import Function, call_lines
+
+_SHARED = [
+    "float *restrict weight", "int64_t N", "int64_t M", "int64_t B", "int m", "const float *restrict pre_p",
+    "const float *restrict pre_d", "const float *restrict post_p", "const float *restrict post_d",
+]  # fmt: skip
+
+
+def print_inputs(name: str, program: Function, traces: Sequence[str], coefs: Sequence[str]) -> str:
+    """The function ``name``: the input's side of one step of one sequence.
+
+    Args:
+        name: its name.
+        program: the printed program.
+        traces: the traces that it updates.
+        coefs: the coefficients that it takes, in the order of its arguments.
+    """
+    held, given = _numbered("trace", traces), _numbered("coef", coefs)
+    head = [
+        "const float *restrict z", *(f"float *restrict {p}" for p in held.values()), "float *restrict potentiate",
+        "float *restrict depress", "int64_t M", *(f"float {c}" for c in given.values()),
+    ]  # fmt: skip
+    values = {"z": "z[k]", **{t: f"{p}[k]" for t, p in held.items()}, **given}
+    targets = {t: f"{p}[k]" for t, p in held.items()}
+    targets.update(zip(FACTORS, ("potentiate[k]", "depress[k]"), strict=True))
+    new = _numbered("new", program.results)
+    lines = [
+        "/* The input's side of one step of one sequence. */",
+        *call_lines(f"static void {name}", head),
+        "{",
+        "#pragma omp simd",
+        "    for (int64_t k = 0; k < M; k++) {",
+        *_call(program, values, new, 2),
+        *(f"        {targets[r]} = {new[r]};" for r in program.results),
+        "    }",
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def print_learning(name: str, update: Function, coefs: Sequence[str]) -> str:
+    """The function ``name``: the update of the weights from the sums of both products over the batch.
+
+    Args:
+        name: its name.
+        update: the printed update.
+        coefs: the coefficients that it takes, in the order of its arguments.
+    """
+    given = _numbered("coef", coefs)
+    values = {"w": "weight[k]", "potentiation": "p", "depression": "d", **given}
+    return LEARN.format(
+        name=name,
+        update=bare_call(update, values),
+        idle=bare_call(update, {**values, "w": "w", "potentiation": "0.0f", "depression": "0.0f"}),
+        coefs="".join(f", float {c}" for c in given.values()),
+        pass_="".join(f", {c}" for c in given.values()),
+    )
+
+
+def print_synapses(
+    name: str,
+    synapse: Function,
+    update: Function,
+    traces: Sequence[str],
+    signals: Sequence[str],
+    coefs: tuple[Sequence[str], Sequence[str]],
+) -> str:
+    """The function ``name``: every synapse of every sequence, then the update of the weights.
+
+    Args:
+        name: its name.
+        synapse: the printed program of a synapse.
+        update: the printed update.
+        traces: the traces that the synapses hold.
+        signals: the signals that they hear, in the order of the arguments.
+        coefs: the coefficients of either program, in the order of the arguments.
+    """
+    held, told = _numbered("trace", traces), _numbered("signal", signals)
+    own, last = _numbered("coef", coefs[0]), _numbered("last", coefs[1])
+    head = [
+        *_SHARED, "float *restrict change", "int *wild", *(f"float *restrict {p}" for p in held.values()),
+        *(f"const float *restrict {s}" for s in told.values()), *(f"int64_t {s}_b" for s in told.values()),
+        *(f"float {c}" for c in (*own.values(), *last.values())),
+    ]  # fmt: skip
+    values = {
+        "w": "row[j]", "potentiation": "post_p[b * N + j] * more", "depression": "post_d[b * N + j] * less",
+        **{t: f"{p}_row[j]" for t, p in held.items()}, **{s: f"{n}[b * {n}_b]" for s, n in told.items()}, **own,
+    }  # fmt: skip
+    new = _numbered("new", synapse.results)
+    lines = [
+        "/* The update of one step for m outputs: every synapse of every sequence, then the weights. */",
+        *call_lines(f"static void {name}", head),
+        "{",
+        "    for (int64_t i = 0; i < M; i++) {",
+        "        float *restrict row = weight + i * N;",
+        "        for (int j = 0; j < m; j++)",
+        "            change[j] = 0.0f;",
+        "        for (int64_t b = 0; b < B; b++) {",
+        "            const float more = pre_p[b * M + i], less = pre_d[b * M + i];",
+        *(f"            float *restrict {p}_row = {p} + (b * M + i) * N;" for p in held.values()),
+        "            (void)more, (void)less;",
+        "#pragma omp simd",
+        "            for (int j = 0; j < m; j++) {",
+        *_call(synapse, values, new, 4),
+        *(f"                {held[r]}_row[j] = {new[r]};" for r in synapse.results if r in held),
+        f"                change[j] = change[j] + {new['change']};",
+        "            }",
+        "        }",
+        "#pragma omp simd",
+        "        for (int j = 0; j < m; j++)",
+        f"            row[j] = {bare_call(update, {'w': 'row[j]', 'change': 'change[j]', **last})};",
+        "        *wild |= snn_wild(row, m);",
+        "    }",
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def bare_call(function: Function, values: dict[str, str]) -> str:
+    """A call of a function that returns its only result."""
+    return f"{function.name}({', '.join(values[a] for a in function.args)})"
+
+
+def _numbered(kind: str, names: Sequence[str]) -> dict[str, str]:
+    return {name: f"{kind}_{n}" for n, name in enumerate(names)}
+
+
+def _call(function: Function, values: dict[str, str], new: dict[str, str], depth: int) -> list[str]:
+    items = [*(values[a] for a in function.args), *(f"&{new[r]}" for r in function.results)]
+    declared = f"{'    ' * depth}float {', '.join(new.values())};"
+    return [declared, *call_lines(function.name, items, depth, ";")]

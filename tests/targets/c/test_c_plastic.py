@@ -1,0 +1,126 @@
+"""Plastic layers in one C function: against the plainest run of one, to the last bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import snncompile as snn
+from snncompile import ms
+from snncompile.targets.c.plastic import PlasticLayers
+
+from ..plastic_calls import RULES, PlainPlastic, assert_same, plastic_case
+
+
+def poisoned(shape, **like):
+    return torch.full(shape, float("nan"), **like)
+
+
+def check(case, threads=None):
+    layers = PlasticLayers(threads, poisoned)
+    assert layers.why_not(case.scan, case.rule, case.call.shape[2:], case.call.shape[1]) == ""
+    before = case.call.weight.clone()
+    want = PlainPlastic().forward(case.scan, case.rule, case.call)
+    assert_same(layers.forward(case.scan, case.rule, case.call), want)
+    assert torch.equal(case.call.weight, before)
+    return want
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_matches_the_plain_run(name, batch, threads):
+    case = plastic_case(name, 60, batch, 9, 150, rate=0.1, bias=True)
+    want = check(case, threads)
+    assert want.stored[case.call.source].sum() > 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    name=st.sampled_from(list(RULES)),
+    steps=st.sampled_from([0, 1, 2, 13]),
+    batch=st.sampled_from([0, 1, 2, 5]),
+    outs=st.integers(1, 40),
+    ins=st.integers(1, 300),
+    rate=st.sampled_from([0.0, 0.05, 0.5, 1.0]),
+    threads=st.sampled_from([1, 2, 5]),
+    seed=st.integers(0, 99),
+)
+def test_matches_for_any_shape(name, steps, batch, outs, ins, rate, threads, seed):
+    check(plastic_case(name, steps, batch, outs, ins, rate=rate, bias=True, seed=seed), threads)
+
+
+@pytest.mark.parametrize("strided", [False, True])
+def test_matches_with_nothing_stored_and_without_a_bias(strided):
+    check(plastic_case("triplet", 20, 2, 7, 33, strided=strided, store=strided), 2)
+
+
+@pytest.mark.parametrize("name", ["additive", "free", "step", "relu", "triplet"])
+def test_weights_out_of_bounds_and_signed_zeros_move_at_once(name):
+    case = plastic_case(name, 5, 1, 6, 20, rate=0.1)
+    weight = case.call.weight * 4 - 1.5
+    weight[0, :4] = torch.tensor([0.0, -0.0, 1.0, 1e-45])
+    check(replace(case, call=replace(case.call, weight=weight)))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+@pytest.mark.parametrize("where", ["more", "trace"])
+def test_what_is_no_number_spreads_as_in_the_plain_run(value, where):
+    case = plastic_case("relu", 6, 2, 6, 20, rate=0.2)
+    if where == "trace":
+        traces = {name: t.clone() for name, t in case.call.traces.items()}
+        next(iter(traces.values()))[0, 3] = value
+        call = replace(case.call, traces=traces)
+    else:
+        other = [None if x is None else x.clone() for x in case.call.inputs]
+        next(x for x in other if x is not None)[2, 0, 1] = value
+        call = replace(case.call, inputs=tuple(other))
+    want = PlainPlastic().forward(case.scan, case.rule, call)
+    got = PlasticLayers(1, poisoned).forward(case.scan, case.rule, call)
+    for name in ("stored", "traces"):
+        for key, t in getattr(want, name).items():
+            assert torch.equal(torch.nan_to_num(t), torch.nan_to_num(getattr(got, name)[key])), key
+            assert torch.equal(t.isnan(), getattr(got, name)[key].isnan())
+    assert torch.equal(want.weight.isnan(), got.weight.isnan())
+    assert torch.equal(torch.nan_to_num(want.weight), torch.nan_to_num(got.weight))
+
+
+def test_inputs_that_are_no_spikes():
+    case = plastic_case("additive", 30, 2, 8, 40)
+    x = torch.randn(case.call.x.shape) * (torch.rand(case.call.x.shape) < 0.4)
+    check(replace(case, call=replace(case.call, x=x)))
+
+
+def test_a_network_learns_the_same_and_streams(tmp_path):
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Spikes(30, max=1)):
+        connection = snn.Linear(12, init=torch.rand(12, 30))
+        h = x >> connection >> snn.ExpSyn(tau=3 * ms) >> snn.LIF(threshold=3.0)
+        snn.learn(connection, snn.STDP(eta_plus=0.02, eta_minus=0.02))
+        return h
+
+    net = snn.compile(model, target="c")
+    same = snn.compile(model, target="torch")
+    same.load_state_dict(net.state_dict())
+    x = (torch.rand(1, 40, 30) < 0.2).float()
+    with torch.no_grad():
+        want, state, record = same.evolve(x, record=["stdp.t_pre", "stdp.t_post:sum", "linear.out"])
+        got, other, found = net.evolve(x, record=["stdp.t_pre", "stdp.t_post:sum", "linear.out"])
+        assert torch.equal(got, want) and want.sum() > 0
+        assert all(torch.equal(other[n], s) for n, s in state.items())
+        assert torch.equal(found["stdp.t_pre"], record["stdp.t_pre"])
+        assert torch.equal(found["linear.out"], record["linear.out"])
+        assert torch.allclose(found["stdp.t_post:sum"], record["stdp.t_post:sum"])
+        assert not torch.equal(state["linear.weight"], net.value("linear.weight"))
+        held = None
+        for t in range(40):
+            y, held = net.step(x[:, t], held)
+            assert torch.equal(y, want[:, t])
+        assert torch.equal(held["linear.weight"], state["linear.weight"])
+    net.save(tmp_path / "learning.snn")
+    text = (tmp_path / "learning.snn" / "kernels").glob("*plastic*.c")
+    assert "stdp_update(" in next(text).read_text()
