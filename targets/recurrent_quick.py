@@ -29,7 +29,8 @@ def run_quickly(ev: Evaluation, region: Region, target: ScanTarget) -> bool:
     for name in region.nodes:
         op = ev.graph.op(name)
         if isinstance(op, Connection):
-            nodes.append(ProductStep(name, op, edges[name][0], ev.r.values.__getitem__))
+            lookup = ev.r.values.__getitem__
+            nodes.append(ProductStep(name, op, edges[name][0], lookup, ev.prepared.sparse))
             continue
         read = {*ev.prepared.read[name], *(ref.port for ref in kept if ref.node == name)}
         scan = ev.prepared.scans[name]

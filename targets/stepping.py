@@ -20,6 +20,7 @@ from snncompile.ir.graph import Edge, Graph, Input, Ref
 from snncompile.targets.autograd import PreparedScan
 from snncompile.targets.evaluation import Prepared
 from snncompile.targets.scan import ForwardCall, Scan, ScanTarget
+from snncompile.targets.sparse import SparseTarget, apply_sparse
 from snncompile.targets.torch.products import apply_connection
 
 #: Stored results and final states of a step, ``(B, N)`` each, from inputs and states, likewise.
@@ -78,7 +79,7 @@ class StepPlan:
             edges = list(prepared.inputs[name].values())
             self._held += [(e.feedback, str(e.source)) for e in edges if e.delay]
             if isinstance(op, Connection):
-                self._nodes.append(ProductStep(name, op, edges[0], lookup))
+                self._nodes.append(ProductStep(name, op, edges[0], lookup, prepared.sparse))
             elif isinstance(op, Elementwise):
                 scan = prepared.scans[name]
                 self._nodes.append(ScanNode(name, scan, edges, target, batch, tuple(prepared.read[name]), lookup))
@@ -113,8 +114,10 @@ def _source(edge: Edge) -> tuple[bool, str]:
 class ProductStep:
     """A connection."""
 
-    def __init__(self, name: str, op: Connection, edge: Edge, lookup: Lookup) -> None:
-        self._op, self._lookup = op, lookup
+    def __init__(
+        self, name: str, op: Connection, edge: Edge, lookup: Lookup, sparse: SparseTarget | None
+    ) -> None:
+        self._op, self._lookup, self._sparse = op, lookup, sparse
         self._late, self._from = _source(edge)
         self._to = str(Ref(name))
         self._roles = {role: p.name for role, p in op.params.items()}
@@ -130,6 +133,9 @@ class ProductStep:
             now[self._to] = F.linear(x, lookup(self._weight), bias)
         else:
             params = {role: lookup(name) for role, name in self._roles.items()}
+            if self._op.kind == "Sparse":
+                now[self._to] = apply_sparse(self._op, params, x.unsqueeze(0), self._sparse)[0]
+                return
             now[self._to] = apply_connection(self._op, params, x.unsqueeze(0), False)[0]
 
 

@@ -32,6 +32,15 @@ def loop(x=snn.Spikes(4)):
     return h, h.state("v")
 
 
+@snn.model
+def few(x=snn.Spikes(6, max=1)):
+    h = x >> snn.Sparse(8, indegree=3) >> snn.LIF(threshold=0.2)
+    back = snn.Feedback(8)
+    e = (h >> snn.Linear(8)) + (back >> snn.Sparse(8, p=0.3)) >> snn.LIF(threshold=0.3)
+    back.close(e >> snn.IF())
+    return e
+
+
 def network(model, target="c"):
     torch.manual_seed(0)
     return snn.compile(model, target=target).eval()
@@ -61,7 +70,7 @@ def run(net, courses, quick):
 
 
 @pytest.mark.parametrize("target", ["c", "torch"])
-@pytest.mark.parametrize("model", [deep, images, loop])
+@pytest.mark.parametrize("model", [deep, images, loop, few])
 @pytest.mark.parametrize("batch", [0, 1, 3])
 def test_same_as_the_usual_way(model, target, batch):
     net = network(model, target)
