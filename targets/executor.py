@@ -18,6 +18,7 @@ from snncompile.targets.plastic import run_plastic
 from snncompile.targets.plastic_call import PlasticTarget
 from snncompile.targets.plastic_layer import match as match_plastic
 from snncompile.targets.plastic_layer import run_plastic_layer, why_not
+from snncompile.targets.pooling import PoolTarget, apply_pool, tiles
 from snncompile.targets.recurrent import run_recurrent
 from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.recurrent_layer import Layer, match, run_layer
@@ -41,6 +42,7 @@ class Executor:
         self._target = target
         self._recurrent: RecurrentTarget | None = getattr(target, "recurrent", None)
         self._events: EventTarget | None = getattr(target, "events", None)
+        self._pools: PoolTarget | None = getattr(target, "pools", None)
         self._plastic: PlasticTarget | None = getattr(target, "plastic", None)
         self._plastic_layers = {r: match_plastic(graph, r) for r in self.regions if r.kind == "plastic"}
         self._layers = {r: match(graph, r) for r in self.regions if r.kind == "recurrent"}
@@ -63,7 +65,7 @@ class Executor:
             elif region.kind == "plastic":
                 self._run_plastic(ev, region)
             elif region.kind == "product":
-                run_product(ev, region.nodes[0], self._events)
+                run_product(ev, region.nodes[0], self._events, self._pools)
             else:
                 run_scan(ev, region.nodes[0])
         return ev.result()
@@ -98,7 +100,9 @@ def _check_devices(run: Run) -> None:
             first = first or (f"{what} {name!r}" if what else repr(name), tensor.device)
 
 
-def run_product(ev: Evaluation, name: str, events: EventTarget | None = None) -> None:
+def run_product(
+    ev: Evaluation, name: str, events: EventTarget | None = None, pools: PoolTarget | None = None
+) -> None:
     """Run a connection over all steps at once."""
     op: Connection = ev.graph.op(name)
     (edge,) = ev.sources(name)
@@ -117,6 +121,9 @@ def run_product(ev: Evaluation, name: str, events: EventTarget | None = None) ->
         return
     if events is not None and event_driven(op) and x.shape[0] * x.shape[1] >= LEAST_ROWS:
         ev.courses[Ref(name)] = apply_events(events, x, *folded(op, ev.params(name)))
+        return
+    if pools is not None and tiles(op) and x.dtype is torch.float32:
+        ev.courses[Ref(name)] = apply_pool(pools, op, x)
         return
     ev.courses[Ref(name)] = apply_connection(op, ev.params(name), x, ev.r.training)
 

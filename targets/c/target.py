@@ -20,6 +20,7 @@ from snncompile.targets.c.forward import print_forward
 from snncompile.targets.c.kernel import FEW_LANES, LANES, KernelSource
 from snncompile.targets.event_linear import EventTarget
 from snncompile.targets.plastic_call import PlasticTarget
+from snncompile.targets.pooling import PoolTarget
 from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.scan import (
     BackwardCall,
@@ -85,6 +86,13 @@ class CTarget:
         from snncompile.targets.c.plastic import PlasticLayers
 
         return PlasticLayers(self._threads, self._empty)
+
+    @cached_property
+    def pools(self) -> PoolTarget:
+        """Runs pooling by windows that tile the image."""
+        from snncompile.targets.c.pools import Pools
+
+        return Pools(self._threads, self._empty)
 
     @cached_property
     def events(self) -> EventTarget:
