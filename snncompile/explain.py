@@ -15,6 +15,7 @@ from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph, Input, Region
 from snncompile.ir.regions import lateness
 from snncompile.passes.pipeline import Request, compile_graph
+from snncompile.targets.pooling import tiles
 
 _BACKENDS = {"triton": "Triton", "c": "C", "auto": "the target that serves the input"}
 
@@ -208,6 +209,8 @@ def _state_size(graph: Graph, name: str) -> int:
 
 def _product(op: Connection, target: str) -> str:
     dense = "one call of torch over all steps"
+    if target in ("c", "auto") and tiles(op):
+        return f"one function over all steps (C{'' if target == 'c' else ' on a CPU'}): windows that lie side by side"
     if target not in ("c", "auto") or op.kind not in PRODUCTS:
         return dense
     if not event_driven(op):

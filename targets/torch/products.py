@@ -78,6 +78,8 @@ def _conv(fn: Callable[..., Tensor]) -> Callable[[Connection, Mapping[str, Tenso
     def lower(op: Connection, params: Mapping[str, Tensor], x: Tensor, training: bool) -> Tensor:
         weight, bias = folded(op, params)
         a = op.attrs
+        if op.input.size < op.output.size:
+            x = x.contiguous()  # else it is the gradient of the output, which is larger, that is turned to its order
         return _over_time(x, lambda y: fn(y, weight, bias, a["stride"], a["padding"], a["dilation"], a["groups"]))
 
     return lower
