@@ -74,13 +74,13 @@ def recurrent_lif(currents: Tensor, weight: Tensor, reset: str = "subtract") -> 
 
 def conv_net(x: Tensor, p: dict[str, Tensor], neurons: Callable[[Tensor], Tensor] = lif) -> Tensor:
     """The convolutional network; ``neurons`` maps currents to spikes, time first."""
-    steps, batch = x.shape[:2]
+    steps, batch = x.shape[:2]  # `view`, since `unflatten` is nothing that torch.compile can trace
     h = F.conv2d(x.flatten(0, 1), p["conv1.weight"], p["conv1.bias"])
-    h = F.avg_pool2d(neurons(h.unflatten(0, (steps, batch))).flatten(0, 1), 2)
+    h = F.avg_pool2d(neurons(h.view(steps, batch, *h.shape[1:])).flatten(0, 1), 2)
     h = F.conv2d(h, p["conv2.weight"], p["conv2.bias"])
-    h = F.avg_pool2d(neurons(h.unflatten(0, (steps, batch))).flatten(0, 1), 2)
+    h = F.avg_pool2d(neurons(h.view(steps, batch, *h.shape[1:])).flatten(0, 1), 2)
     h = F.linear(h.flatten(1), p["linear.weight"], p["linear.bias"])
-    return neurons(h.unflatten(0, (steps, batch)))
+    return neurons(h.view(steps, batch, *h.shape[1:]))
 
 
 def network(w: Workload, x: Tensor, p: dict[str, Tensor], reset: str = "subtract") -> Tensor:
