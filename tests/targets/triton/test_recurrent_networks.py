@@ -52,8 +52,9 @@ def given(steps, batch, size):
     }
 
 
-@pytest.mark.parametrize("kind", NEURONS)
-@pytest.mark.parametrize(("steps", "batch", "size"), [(5, 1, 9), (3, 17, 21)])
+@pytest.mark.parametrize(
+    ("kind", "steps", "batch", "size"), [*((kind, 5, 1, 9) for kind in NEURONS), ("lif", 3, 17, 21)]
+)
 def test_the_same_bits_and_gradients(kind, steps, batch, size):
     want, got = network(kind, size, "torch"), network(kind, size)
     got.load_state_dict(want.state_dict())
