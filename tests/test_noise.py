@@ -357,10 +357,11 @@ def test_seeds_and_states():
 def test_interchange_refuses_noise(tmp_path):
     @snn.model
     def noisy(x=snn.Spikes(3)):
-        return x >> snn.Linear(3) >> snn.LIF(noise_std=0.1, name="loud", max_spikes_per_dt=1, strict=True, reset="zero")
+        h = x >> snn.Linear(3) >> snn.ExpSyn()  # fused with the neuron
+        return h >> snn.LIF(noise_std=0.1, name="loud", max_spikes_per_dt=1, strict=True, reset="zero")
 
     net = snn.compile(noisy, target="torch")
-    with pytest.raises(snn.InterchangeError, match=r"loud.*random numbers.*noise_std=0"):
+    with pytest.raises(snn.InterchangeError, match=r"'loud'.*random numbers.*noise_std=0"):
         net.to_onnx(tmp_path / "n.onnx")
     with pytest.raises(snn.InterchangeError, match=r"loud.*NIR cannot say that it has noise.*noise_std=0"):
         net.to_nir(tmp_path / "n.nir")

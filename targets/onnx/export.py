@@ -23,6 +23,7 @@ from snncompile.targets.onnx.parts import (
     Built,
     Request,
     first_value,
+    refuse_random,
     refuse_unknown,
     signal_info,
     state_info,
@@ -59,6 +60,7 @@ class Exporter:
         self._sizes: dict[str, str] = {}
         self._steps: dict[str, tuple[Step, list[str], tuple[str, ...]]] = {}
         self.read = self._ports_read()
+        refuse_random(request.source)
         refuse_unknown(self.graph)
 
     # -- the whole ---------------------------------------------------------------------------------------------------

@@ -86,7 +86,12 @@ def refuse_unknown(graph: Graph) -> None:
         ):
             kind = getattr(op, "kind", type(op).__name__)
             raise InterchangeError(f"{kind} cannot be written as ONNX", node=name, where=graph.where(name))
-        if isinstance(op, Elementwise) and draws_in(op.forward):
+
+
+def refuse_random(graph: Graph) -> None:
+    """Raise :class:`InterchangeError` for a node, of a network as written, that draws random numbers."""
+    for name, op in graph.of_type(Elementwise):
+        if draws_in(op.forward):
             raise InterchangeError(
                 "it draws random numbers, which ONNX cannot repeat: set noise_std=0, or make a source an input of the"
                 " model",

@@ -75,5 +75,5 @@ def test_every_node_has_a_case() -> None:
     public = {getattr(nodes, n) for n in nodes.__all__}
     steps = {c for c in public if isinstance(c, type) and issubclass(c, ElementwiseNode)}
     steps -= {nodes.ElementwiseNode, nodes.UserNode}
-    steps -= {nodes.PoissonEncoder, nodes.BernoulliEncoder}  # they draw: tests/ir/nodes/test_noise.py
+    steps -= {nodes.PoissonEncoder, nodes.BernoulliEncoder}  # they draw: test_noise.py
     assert steps == {type(n) for n in NODES.values()}
