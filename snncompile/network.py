@@ -188,7 +188,8 @@ class Network(LearningNetwork, nn.Module):
         Returns:
             the output of this step and the new state.
         """
-        if inputs and (inputs[-1] is None or isinstance(inputs[-1], Mapping)):
+        last = inputs[-1] if inputs else 0
+        if last is None or (not isinstance(last, Tensor) and isinstance(last, Mapping)):
             if state is not None:
                 raise InputError("the state is given twice")
             *rest, state = inputs
