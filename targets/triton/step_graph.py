@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 #: Graphs kept at the same time, the memory that one may hold, and the launches in it.
-KEPT = 8
-MOST_BYTES = 2**31
+KEPT = 4
+MOST_BYTES = 2**30
 MOST_LAUNCHES = 4096
 
 Run = Callable[[list[Any]], None]
