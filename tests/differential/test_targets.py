@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import snncompile as snn
 from snncompile.passes.pipeline import Request, compile_graph, pass_names
@@ -100,3 +101,19 @@ def test_triton_on_a_gpu_gives_the_same_bits(seed):
     got.gradients = {k: v.cpu() for k, v in got.gradients.items()}
     assert_same_bits(want, got)
     assert_close_gradients(want, got)
+
+
+@settings(max_examples=15)
+@given(seeds, shapes, st.integers(0, 13), st.sampled_from(["torch", "c"]))
+def test_a_run_in_two_pieces_is_the_run(seed, shape, cut, target):
+    """The state carries everything on, histories of delays too: outputs and states are equal to the last bit."""
+    torch.manual_seed(seed)
+    net = snn.compile(random_model(seed, delays=True), target=target)
+    x = spikes(seed, *shape)
+    with torch.no_grad():
+        want, last, _ = net.evolve(x)
+        first, state, _ = net.evolve(x[:, :cut])
+        second, state, _ = net.evolve(x[:, cut:], state=state)
+    for name, y in want.items():
+        assert torch.equal(torch.cat([first[name], second[name]], 1), y), name
+    assert all(torch.equal(state[name], last[name]) for name in last)
