@@ -86,6 +86,7 @@ def test_attributes_are_those_of_the_ir() -> None:
         "Flatten": (snn.Flatten(), (2, 8)),
         "Dropout": (snn.Dropout(), (4,)),
         "BatchNorm": (snn.BatchNorm(), (4,)),
+        "Sparse": (snn.Sparse(3, p=0.5, seed=0), (4,)),
         "Delay": (snn.Delay(2e-3), (4,)),
         "DelayedLinear": (snn.Linear(3, delay=2e-3), (4,)),
     }
