@@ -92,6 +92,6 @@ def test_large_scans_save_some_states(monkeypatch, steps, every):
 def test_default_checkpoint_is_explained_and_kept(tmp_path):
     net = snn.compile(model, target="c")
     said = explain_text(explain(net.graph, "c"))
-    assert "a scan whose states take 1 MiB or more keeps those of every 32nd step" in said
+    assert "whose states take 1 MiB or more keeps those of every 32nd" in said
     net.save(tmp_path / "n.snn")
     assert snn.load(tmp_path / "n.snn").checkpoint is None
