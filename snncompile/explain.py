@@ -198,7 +198,8 @@ def _plan(e: Explanation) -> Sequence[str]:
         kept = f"{saved / e.checkpoint:,.0f} bytes for each sequence and step"
         text = f"the states every {e.checkpoint} steps ({kept}), {again}"
     elif e.checkpoint is None and e.target in ("c", "auto"):
-        text += f".\n  On C, a scan of more than 64 steps whose states take 1 MiB or more keeps those of every 32nd, {again}"
+        text += ".\n  On C, a scan of more than 64 steps whose states take 1 MiB or more keeps those of every 32nd"
+        text += f", {again}"
     return ["What training keeps for the backward pass", "", f"  {text}"]
 
 
