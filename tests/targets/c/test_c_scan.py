@@ -117,7 +117,8 @@ def test_small_calls_stay_on_one_thread(monkeypatch):
     target = CTarget()
     assert target._team(1, 1, 128) == 1
     assert target._team(1000, 16, 512) == 8
-    assert target._team(100_000, 1, 128) == 1  # one block
+    assert target._team(100_000, 1, 64) == 1  # one block
+    assert target._team(100_000, 1, 128) == 2
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert target._team(1000, 16, 512) == 1
 
