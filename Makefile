@@ -16,7 +16,7 @@ PIP   := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --no-build-isolation --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo browser test test-browser lint types pytest bench workloads clean
+.PHONY: help install demo browser brunel test test-browser lint types pytest bench workloads clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ $(WEB): examples/browser/package-lock.json
 	npm ci --prefix examples/browser --ignore-scripts --no-audit --no-fund
 	@touch $@
 
+brunel: $(STAMP)  ## Brunel's network of 12,500 neurons: raster, rates and regularity against theory (brunel-out)
+	$(BIN)/python examples/brunel/simulate.py --out brunel-out
+
 # Every check runs even when an earlier one failed, so that one run tells everything; pytest's summary comes last.
 test: $(STAMP)  ## lint, type check and tests: what CI runs
 	@status=0; \
@@ -81,5 +84,5 @@ workloads: $(STAMP)  ## the large benchmark, against other libraries; writes doc
 	$(BIN)/python -m benchmarks.workloads
 
 clean:  ## remove caches, build outputs and the virtual environment .venv
-	rm -rf .venv build dist demo-out examples/browser/node_modules .pytest_cache .hypothesis .ruff_cache .mypy_cache *.egg-info
+	rm -rf .venv build dist demo-out brunel-out examples/browser/node_modules .pytest_cache .hypothesis .ruff_cache .mypy_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
