@@ -16,7 +16,7 @@ PIP   := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --no-build-isolation --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo browser brunel test test-browser lint types pytest bench workloads clean
+.PHONY: help install demo diehl browser brunel test test-browser lint types pytest bench workloads clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ demo: $(STAMP)  ## train on real digits, build, run the held-out ones, also as O
 	$(BIN)/snncompile export $(DEMO)/digits.snn --to onnx --form step --out $(DEMO)/digits-step.onnx
 	$(BIN)/python examples/digits/deploy.py $(DEMO)
 	$(BIN)/python examples/digits/report.py $(DEMO)
+
+diehl: $(STAMP)  ## a network that learns the digits by itself, and a picture of what it looks for (DEMO=demo-out)
+	$(BIN)/python examples/diehl_cook/learn.py --out $(DEMO)
 
 browser: $(STAMP) $(WEB)  ## draw digits in a browser: the step form in onnxruntime-web, served here (PORT=8000); needs npm
 	test -e $(DEMO)/digits-step.onnx || $(MAKE) demo

@@ -16,7 +16,7 @@ from torch import Tensor
 from snncompile.ir.connection import Connection
 from snncompile.ir.errors import InputError
 from snncompile.ir.graph import Ref, Region
-from snncompile.ir.ordered import ordered_product, summed_over_batch
+from snncompile.ir.ordered import not_zero, ordered_product, summed_over_batch
 from snncompile.ir.plasticity import FACTORS, Plasticity
 from snncompile.targets.evaluation import Evaluation
 from snncompile.targets.recurrent import Loop
@@ -86,11 +86,13 @@ class PlasticLoop(Loop):
             made = rule.run(part, {"z": arrived[side], **self._held(op, side)}, arrived[side])
             factors[side] = {name: made.pop(name) for name in FACTORS}
             self._keep(name, op, made)
-        products = {f: outer(op, factors["post"][f], factors["pre"][f]) for f in FACTORS}
         w = self.previous[op.weight.name].rows(1)[0]
         if op.synapse is None:
-            given = {f: summed_over_batch(product) for f, product in products.items()}
+            given = dict.fromkeys(FACTORS, w)  # what no program reads need not be computed
+            read = rule.prepared.read
+            given.update({f: summed_outer(op, factors["post"][f], factors["pre"][f]) for f in read})
         else:
+            products = {f: outer(op, factors["post"][f], factors["pre"][f]) for f in FACTORS}
             axes = (-1,) + (1,) * w.dim()
             signals = {port: arrived[port].reshape(axes) for port in op.signals}
             like = products["potentiation"]
@@ -134,3 +136,9 @@ def outer(op: Plasticity, after: Tensor, before: Tensor) -> Tensor:
     fields = F.unfold(before, shape[2:], dilation=s["dilation"], padding=s["padding"], stride=s["stride"])
     product = torch.einsum("bik,bjk->bij", after.flatten(2), fields)
     return product.reshape(-1, *shape)
+
+
+def summed_outer(op: Plasticity, after: Tensor, before: Tensor) -> Tensor:
+    """:func:`outer`, summed over the batch: ``weight``-shaped. Sequences whose output has no factor add nothing."""
+    busy = not_zero(after) if op.connection == "Linear" else None  # torch's einsum: its bits may hang on the batch
+    return summed_over_batch(outer(op, after, before) if busy is None else outer(op, after[busy], before[busy]))

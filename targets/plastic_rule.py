@@ -14,7 +14,7 @@ from torch import Tensor
 
 from snncompile.ir.hoist import hoist
 from snncompile.ir.interp import Interpreter
-from snncompile.ir.plasticity import Plasticity
+from snncompile.ir.plasticity import FACTORS, Plasticity
 from snncompile.ir.program import Program
 from snncompile.targets.transfer import move
 
@@ -62,6 +62,10 @@ class PreparedRule:
         self.node = node
         self.rule = make_rule(name, node)
         self.step = {part: Interpreter(p) for part, p in self.rule.programs.items()}
+        update = self.rule.programs["update"]
+        read = {a for op in update.ops for a in op.args} | {a for _, a in update.outputs}
+        #: the factors whose products the new weight depends on
+        self.read = tuple(f for f in FACTORS if f in read)
         self._derived = {part: Interpreter(p, host=True) for part, p in self.rule.derived.items()}
 
     def bind(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import snncompile as snn
 from snncompile import ms
-from snncompile.ir.ordered import LANES, ordered_product, summed_over_batch
+from snncompile.ir.ordered import LANES, not_zero, ordered_product, summed_over_batch
 from snncompile.passes.pipeline import Request, compile_graph
 from snncompile.targets.executor import Executor
 from snncompile.targets.plastic_layer import PlasticLayer, match
@@ -53,6 +53,54 @@ def test_a_batch_is_so_many_products_and_zeros_change_nothing() -> None:
         while lanes.shape[1] > 1:
             lanes = lanes[:, ::2] + lanes[:, 1::2]
         assert torch.equal(y[b], lanes[:, 0])
+
+
+def test_sequences_without_a_spike_are_left_out() -> None:
+    weight, x = torch.randn(5, 70), torch.randn(6, 70) * torch.tensor([1.0, 0.0, 1.0, 0.0, 0.0, 1.0]).unsqueeze(1)
+    want = ordered_product(weight, x)
+    assert not_zero(x) is None  # their gradient may be wanted
+    with torch.no_grad():
+        assert not_zero(x).tolist() == [0, 2, 5]
+        assert not_zero(x[:1]) is None and not_zero(x[::5]) is None
+        got, nothing = ordered_product(weight, x), ordered_product(weight, torch.zeros(2, 70))
+    assert torch.equal(got, want) and not torch.signbit(got[1]).any()
+    assert nothing.shape == (2, 5) and not nothing.any()
+
+
+@pytest.mark.parametrize("connection", ["Linear", "Conv2d"])
+def test_quiet_sequences_and_factors_that_nobody_reads_change_nothing(connection: str) -> None:
+    @snn.plasticity(pre={"t": 0.0})
+    class OnOutput:
+        """Reads one product of two."""
+
+        def pre(z, t, *, target=0.2):
+            t = 0.9 * t + z
+            return {"t": t, "potentiation": t - target, "depression": t}
+
+        def post(z):
+            return {"potentiation": z, "depression": 1.0 + z}
+
+        def update(w, potentiation, *, eta=0.05):
+            return {"w": w + eta * potentiation}
+
+    shape = (20,) if connection == "Linear" else (2, 5, 5)
+
+    @snn.model(dt=1 * ms)
+    def net(x=snn.Spikes(shape, max=1)):
+        made = snn.Linear(6, bias=False) if connection == "Linear" else snn.Conv2d(3, 3, bias=False)
+        h = x >> made >> snn.LIF(threshold=0.7)
+        snn.learn(made, OnOutput())
+        return h
+
+    torch.manual_seed(0)
+    one = snn.compile(net, target="torch")
+    weight = one.layout.learned[0]
+    x = (torch.rand(5, 40, *shape) < 0.3).float() * torch.tensor([1.0, 0, 1, 0, 0]).reshape(5, 1, *[1] * len(shape))
+    with torch.no_grad():
+        out, state, _ = one.evolve(x)
+    want, other, _ = one.evolve(x, differentiable=True)  # leaves nothing out
+    assert float(out.sum()) > 0 and torch.equal(out, want)
+    assert torch.equal(state[weight], other[weight]) and not torch.equal(state[weight], one.value(weight))
 
 
 def test_a_batch_is_summed_from_the_first_to_the_last() -> None:
