@@ -155,6 +155,11 @@ class _Recorder(TorchDispatchMode):
             said = f"{type(err).__name__}: {err}"
             if "Boolean value of Tensor" in said:
                 said = "Python cannot decide by a value (if, and, or, min, max): write torch.where(condition, a, b)"
+            elif said.startswith(tuple(f"TypeError: {name}()" for name in ("clamp", "maximum", "minimum"))):
+                said = (
+                    "torch.clamp is for bounds that are numbers, torch.minimum and torch.maximum for those that are"
+                    " parameters: write torch.minimum(torch.clamp(x, min=0.0), w_max)"
+                )
             raise ModelError(f"{self.what}: {said}", where=place) from err
         finally:
             active.pop()

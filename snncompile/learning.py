@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -119,23 +120,34 @@ class LearningNetwork:
         return twin.train(self.training)
 
     @torch.no_grad()
-    def normalize_(self: Any, name: str, total: float, dim: int = 1) -> Network:
-        """Scale a weight, in place, so that it sums to ``total`` along ``dim``; a sum of 0 stays.
+    def normalize_(self: Any, name: str, total: float, dim: int | Sequence[int] | None = None) -> Network:
+        """Scale a weight, in place, so that it sums to ``total`` for each output; a sum of 0 stays.
 
-        With ``dim=1`` that is what arrives at each neuron. Call it between examples.
+        That is what arrives at a neuron, or all a kernel of a convolution holds. Call it between examples.
 
         Args:
             name: e.g. ``"linear.weight"``.
             total: the sum.
-            dim: the axis, or axes, summed over.
+            dim: the axis, or axes, summed over; None is all but the first. 0 scales what leaves each input.
 
         Raises:
-            InputError: where there is no such parameter.
+            InputError: where there is no such parameter or axis, or sums have another sign than ``total``.
         """
         if name not in self.layout.values:
             raise InputError(f"there is no parameter {name!r}; parameters: {', '.join(self.layout.values)}")
         weight = self.value(name)
-        sums = weight.sum(dim, keepdim=True)
+        axes = tuple(range(1, weight.dim())) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
+        if not axes or any(not -weight.dim() <= axis < weight.dim() for axis in axes):
+            raise InputError(f"{name} has shape {tuple(weight.shape)}: there is no axis {dim} to sum over")
+        if not math.isfinite(total) or total == 0:
+            raise InputError(f"{name} cannot be scaled to sum to {total}: it takes a finite number other than 0")
+        sums = weight.sum(axes, keepdim=True)
+        if bool((sums * total < 0).any()):
+            found = sums.flatten()[(sums * total < 0).flatten()][0]
+            raise InputError(
+                f"{name} cannot be scaled to sum to {total}: a sum there is {float(found):.6g}, and every weight would"
+                " change its sign. Normalisation is for weights of one sign (init=, and bounds of the rule)"
+            )
         weight.mul_(torch.where(sums == 0, 1.0, total / sums))
         return self
 

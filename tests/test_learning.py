@@ -214,6 +214,24 @@ def test_normalisation_leaves_what_is_zero_and_takes_any_axis() -> None:
     net.normalize_("linear.weight", 2.0)
     assert not net.value("linear.weight")[0].any()
     assert torch.allclose(net.normalize_("linear.weight", 1.0, dim=0).value("linear.weight").sum(0), torch.ones(10))
+    kernels = compiled(images).normalize_("conv2d.weight", 4.0).value("conv2d.weight")
+    assert torch.allclose(kernels.flatten(1).sum(1), torch.full((3,), 4.0))
+    net.commit({"linear.weight": -START})
+    assert torch.allclose(net.normalize_("linear.weight", -2.0).value("linear.weight").sum(1), torch.full((6,), -2.0))
+
+
+def test_normalisation_that_makes_no_sense() -> None:
+    net = compiled()
+    for total in (0.0, float("nan"), float("inf")):
+        with pytest.raises(snn.InputError, match=r"cannot be scaled to sum to .*a finite number other than 0"):
+            net.normalize_("linear.weight", total)
+    with pytest.raises(snn.InputError, match=r"linear.weight has shape \(6, 10\): there is no axis 2 to sum over"):
+        net.normalize_("linear.weight", 1.0, dim=2)
+    with pytest.raises(snn.InputError, match=r"linear.bias has shape \(6,\): there is no axis None"):
+        net.normalize_("linear.bias", 1.0)
+    with pytest.raises(snn.InputError, match=r"a sum there is \d.*every weight would change its sign"):
+        net.normalize_("linear.weight", -1.0)
+    assert torch.equal(net.value("linear.weight"), START)
 
 
 def test_mistakes_between_examples() -> None:

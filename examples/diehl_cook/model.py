@@ -45,10 +45,10 @@ class OnOutput:
 
     def pre(z, t, *, tau=snn.Param(10 * ms, family="taus", constraint="positive"), target=0.4, dt):
         t = t * torch.exp(-dt / tau) + z
-        return {"t": t, "potentiation": t - target, "depression": 1.0}
+        return {"t": t, "potentiation": t - target}
 
     def post(z):
-        return {"potentiation": z, "depression": 0.0}
+        return {"potentiation": z}
 
     def update(w, potentiation, *, eta=1e-2, w_max=1.0):
         return {"w": torch.minimum(torch.relu(w + eta * potentiation * (w_max - w)), w_max)}

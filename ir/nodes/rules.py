@@ -145,7 +145,10 @@ class Rule(Node):
 
         def run(*args: Any) -> dict[str, Any]:
             values = dict(zip([*given, *roles], args, strict=True))
-            out = _result(fn(**self._arguments(fn, values, dt)), results, what)
+            out = fn(**self._arguments(fn, values, dt))
+            if part in ("pre", "post") and isinstance(out, Mapping):
+                out = {**dict.fromkeys(self._unread(), 0.0), **out}
+            out = _result(out, results, what)
             return {**out, "w": _held(out["w"], values)} if part == "update" else out
 
         try:
@@ -162,6 +165,11 @@ class Rule(Node):
                 where=where,
             )
         return traced
+
+    def _unread(self) -> list[str]:
+        """The factors of which nothing makes use: ``pre`` and ``post`` need not give them."""
+        taken = inspect.signature(self.parts.get("synapse", self.parts["update"])).parameters
+        return [f for f in FACTORS if f not in taken]
 
     def _arguments(self, fn: Callable[..., Any], values: Mapping[str, Any], dt: float) -> dict[str, Any]:
         known = {**self.settings(), **values, "dt": dt}
@@ -218,7 +226,8 @@ def plasticity(
     - ``synapse(w, potentiation, depression, <traces>, <signals>, *, ...)`` runs over the weights for each sequence, and
       returns the new traces and ``"change"``.
 
-    Positional arguments are taken by name, and what is not needed may be left out. Keyword-only arguments are the
+    Positional arguments are taken by name, and what is not needed may be left out; a factor that no function takes need
+    not be returned. Keyword-only arguments are the
     rule's parameters (a number or :class:`Param` as default: one number, not trained unless it says so) and settings
     (any other default); two functions that name one mean the same, and one of them gives its default. ``dt`` is the
     time step in seconds.

@@ -11,6 +11,7 @@ from snncompile.ir.connection import Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import Location, ModelError
 from snncompile.ir.graph import Edge, Graph, Ref
+from snncompile.ir.nodes.base import Node
 from snncompile.ir.nodes.rules import Rule
 from snncompile.ir.plasticity import PLASTIC
 
@@ -75,6 +76,12 @@ def read_lesson(
         )
     elif applied:
         name = applied[0]
+    elif isinstance(connection, Node):
+        raise ModelError(
+            f"snn.learn takes a connection of this model, and this {type(connection).__name__} was not applied to a"
+            " signal so far: call snn.learn after `x >> connection`",
+            where=where,
+        )
     else:
         raise ModelError(
             f"snn.learn takes a connection of this model, a node that was applied or the signal that left it, not"
@@ -108,6 +115,13 @@ def read_lesson(
 
 def _check_connection(graph: Graph, name: str, where: Location | None) -> None:
     op = graph.op(name)
+    if getattr(op, "kind", "") == "DelayedLinear":
+        raise ModelError(
+            "a Linear with delay= cannot learn; one whose inputs are delayed can: x >> snn.Delay(...) >>"
+            " snn.Linear(...)",
+            node=name,
+            where=where,
+        )
     if not isinstance(op, Connection) or op.kind not in PLASTIC:
         kind = getattr(op, "kind", "input")
         raise ModelError(

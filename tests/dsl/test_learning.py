@@ -166,6 +166,19 @@ def post_is_a_node(x, y, reward):
     return h >> snn.LIF()
 
 
+def no_connection(x, y, reward):
+    h = x >> snn.Linear(3) >> snn.LIF()
+    snn.learn("linear", snn.STDP())
+    return h
+
+
+def delayed(x, y, reward):
+    c = snn.Linear(3, delay=np.full((3, 4), 2e-3))
+    h = x >> c >> snn.LIF()
+    snn.learn(c, snn.STDP())
+    return h
+
+
 def normalised(x, y, reward):
     c = snn.Linear(4)
     h = x >> c >> snn.BatchNorm() >> snn.LIF()
@@ -184,7 +197,9 @@ def normalised(x, y, reward):
         (shared_by_signal, 4, "weights are shared: it is applied as linear, linear_1"),
         (grouped, (2, 5, 5), r"a grouped convolution \(groups=2\) cannot learn: use groups=1"),
         (a_neuron, 4, "a LIF cannot learn; Linear and Conv2d can"),
-        (not_applied, 4, "takes a connection of this model"),
+        (not_applied, 4, "this Linear was not applied to a signal so far: call snn.learn after `x >> connection`"),
+        (no_connection, 4, "takes a connection of this model, .* not 'linear'"),
+        (delayed, 4, r"a Linear with delay= cannot learn; .*x >> snn.Delay\(...\) >> snn.Linear"),
         (a_class, 4, r"needs an object: write STDP\(...\)"),
         (no_rule, 4, r"takes a rule such as snn.STDP\(\), not 'stdp'"),
         (applied_rule, 4, r"STDP is a learning rule, .*snn.learn\(connection, STDP\(...\)\)"),

@@ -143,6 +143,26 @@ def test_a_rule_of_ones_own() -> None:
     assert float(learnt(Hebb(rate=2.0, bounded=False), x, start)[1].max()) > 1
 
 
+def test_a_factor_that_nobody_takes_need_not_be_given() -> None:
+    @snn.plasticity(pre={"t": 0.0})
+    class Short:
+        """Hebb, in fewer words."""
+
+        def pre(z, t, *, tau=snn.Param(10 * ms, family="taus"), dt):
+            t = t * torch.exp(-dt / tau) + z
+            return {"t": t, "potentiation": t}
+
+        def post(z):
+            return {"potentiation": z}
+
+        def update(w, potentiation, *, rate=0.01):
+            return {"w": torch.clamp(w + rate * potentiation, 0.0, 1.0)}
+
+    x, start = spikes(2, 60, 5, 0.2), torch.full((3, 5), 0.4)
+    got = learnt(Short(), x, start)[1]
+    assert torch.equal(got, learnt(Hebb(), x, start)[1]) and not torch.equal(got, start)
+
+
 def test_rules_are_picklable_and_documented() -> None:
     assert Hebb.__doc__ == "Output spikes strengthen what came in shortly before."
     rule = pickle.loads(pickle.dumps(Hebb(rate=0.5)))
@@ -198,6 +218,8 @@ def test_without_parentheses() -> None:
         ({"pre": lambda z: z}, "pre of Mine: it must return a dict"),
         ({"pre": lambda z: {"potentiation": z}}, "missing: depression"),
         ({"update": lambda w: {"w": w, "v": w}}, "not known: v"),
+        ({"update": lambda w, *, top=1.0: {"w": torch.clamp(w, 0.0, top)}}, "torch.clamp is for bounds"),
+        ({"update": lambda w: {"w": torch.maximum(w, 0.0)}}, "maximum for those that are parameters: write"),
         ({"update": lambda w: {"w": w.sum()}}, "not elementwise|not known"),
         ({"update": lambda w: {"w": torch.log(w)}}, "uses log on a signal, a trace, a weight or a constant"),
         ({"update": lambda w: {"w": torch.rand_like(w)}}, "draws other random numbers on every machine"),
