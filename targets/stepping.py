@@ -8,7 +8,7 @@ what an :class:`~snncompile.targets.executor.Executor` gives for one step; produ
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,7 @@ _Watched = tuple[str, int, tuple[int, ...], Any, bytes]
 _CPU = torch.device("cpu")
 
 
+@runtime_checkable
 class StepTarget(Protocol):
     """A target that prepares single steps itself."""
 
@@ -190,9 +191,8 @@ class ScanNode:
 
     def _step(self, coefs: tuple[Tensor, ...]) -> ScanStep:
         scan, target, batch, size, store = self._prepared.scan, self._target, self._batch, self._size, self._store
-        own = getattr(target, "step", None)
-        if own is not None:
-            return own(scan, coefs, batch, size, store)
+        if isinstance(target, StepTarget):
+            return target.step(scan, coefs, batch, size, store)
         shape = (1, batch, size)
 
         def run(inputs: Sequence[Tensor], states: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:

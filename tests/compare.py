@@ -44,6 +44,16 @@ def outcome(net: Network, x: Tensor, record: list[str], executor=None) -> Outcom
     return Outcome({k: v.detach() for k, v in values.items()}, gradients)
 
 
+def run_pure(net: Network, x: Tensor, record: list[str], executor=None) -> Outcome:
+    """As :func:`outcome`, without gradients: for networks that learn, too."""
+    if executor is not None:
+        net = _with_executor(net, executor)
+    with torch.no_grad():
+        out, state, courses = net.evolve(x, record=record)
+    ends = {f"state:{k}": v for k, v in state.items()}
+    return Outcome({**{f"out:{k}": v for k, v in out.items()}, **courses, **ends}, {})
+
+
 def weighting(v: Tensor) -> Tensor:
     """Different weights for every element, the same in every run."""
     return torch.linspace(-1.0, 1.3, max(v.numel(), 1))[: v.numel()].reshape(v.shape).to(v.device)
