@@ -380,9 +380,34 @@ def test_inside_a_compiled_module() -> None:
 
 def test_interchange_refuses_it_by_name(tmp_path: Path) -> None:
     net = compiled()
-    with pytest.raises(snn.InterchangeError, match=r"'stdp'.*NIR has no plasticity \(STDP\).*frozen"):
-        net.to_nir(tmp_path / "net.nir", lossy=True)
+    with pytest.raises(snn.InterchangeError, match=r"'stdp'.*NIR cannot say that linear.weight learns \(STDP\).*lossy"):
+        net.to_nir(tmp_path / "net.nir")
+    assert not list(tmp_path.iterdir())
     assert net.frozen().to_onnx(tmp_path / "net.onnx").path.exists()
+
+
+@pytest.mark.parametrize("rewarded", [False, True])
+def test_lossy_nir_is_the_network_without_learning(tmp_path: Path, rewarded: bool) -> None:
+    @snn.model(dt=1 * ms)
+    def learner(x=snn.Spikes(4, max=1), reward=snn.Current(1)):
+        connection = snn.Linear(3, bias=False, init=START[:3, :4], name="fc")
+        fires = snn.LIF(tau_mem=10 * ms, threshold=0.4, strict=True, max_spikes_per_dt=1, reset="zero")
+        h = x >> connection >> fires
+        if rewarded:
+            snn.learn(connection, snn.MSTDPET(eta=0.1), reward=reward)
+        else:
+            snn.learn(connection, snn.STDP(eta_plus=0.05))
+        return h
+
+    net = snn.compile(learner)
+    made = net.to_nir(tmp_path / "net.nir", lossy=True)
+    (line,) = made.lost
+    assert "fc.weight learns" in line
+    back = snn.from_nir(made.path, **made.read_with)
+    x, reward = spikes(2, 15)[..., :4], torch.zeros(2, 15, 1)
+    with torch.no_grad():
+        want = net.frozen()(x=x, reward=reward)
+        assert want.sum() > 0 and torch.equal(back(x=x, reward=reward), want)
 
 
 def test_explained() -> None:

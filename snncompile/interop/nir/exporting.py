@@ -72,7 +72,10 @@ def export_nir(
         raise InterchangeError(f"{path} cannot be written: there is no directory {path.parent}, or it is one itself")
     checked_writing(dt, method, cycles)
     step = net.graph.dt if dt is None else float(dt)
-    writer = _Writer(net, Leaving(net.graph.dt, step, method, lossy), cycles == "bare")
+    to = Leaving(net.graph.dt, step, method, lossy)
+    for name, rule in net.graph.of_type(Plasticity):
+        to.lose(f"{rule.weight.name} learns ({rule.kind})", name)
+    writer = _Writer(net.frozen() if net.layout.learned else net, to, cycles == "bare")
     graph = nir.NIRGraph(*writer.written(), type_check=False)
     read_with: dict[str, Any] = {
         "dt": step,
@@ -118,10 +121,6 @@ class _Writer:
                 self.to.lose("it has noise (set noise_std=0)", name)
             if isinstance(op, Input):
                 self.nodes[name] = self.nir.Input(np.array(op.type.shape))
-            elif isinstance(op, Plasticity):
-                raise InterchangeError(
-                    f"NIR has no plasticity ({op.kind}): export net.frozen(), the network without learning", node=name
-                )
             elif isinstance(op, Connection):
                 self.nodes[name] = connection(self.nir, name, op, self._values(op), self.to.step)
             elif name in chains:
