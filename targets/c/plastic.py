@@ -158,7 +158,7 @@ def _scratch(blocks: int, batch: int, wide: int, ins: int) -> list[Tensor]:
         *(torch.zeros(batch, wide) for _ in FACTORS),
         *(torch.empty(blocks, batch, ins) for _ in FACTORS),
         torch.empty(blocks, LANES, wide),
-        torch.empty(blocks, 2 * ins + 2 * max(wide, ins) + wide + 1),
+        torch.empty(blocks, ins + 2 * max(wide, ins) + wide + 1),
         torch.empty(blocks, 3 * ins + 2 * wide + 1, dtype=torch.int32),
     ]
 

@@ -16,7 +16,7 @@ from snncompile.targets.scan import Scan
 from snncompile.targets.variant import Layout
 
 _SIZES = ["int64_t B", "int64_t N", "int64_t M", "int64_t W", "int64_t blocks", "int threads"]
-_LOCALS = "M W PAD SUMS ROW_COST snn_ordered snn_bits snn_marks snn_wild snn_all"
+_LOCALS = "M W PAD SUMS SOME ROW_COST snn_ordered snn_bits snn_marks snn_wild snn_all"
 _LOCALS += " wild all now i wide still x_now own_p own_d own_lanes own_marks own_values"
 _SIDES = {"before": "the input's side", "after": "the output's side", "synapse": "a synapse of one sequence"}
 
@@ -117,7 +117,7 @@ class _Printer:
         post_factors = {f: self._padded(f"after_{f}", "factors of outputs, (B, W), 0 where padded") for f in FACTORS}
         pre_factors = {f: w.whole(f"before_{f}", "scratch: of inputs, (blocks, B, M)", "float") for f in FACTORS}
         lanes = w.whole("lanes", "scratch: partial sums, (blocks, SUMS, W)", "float")
-        numbers = w.whole("numbers", "scratch, (blocks, 2 M + 2 max(M, W) + W + 1)", "float")
+        numbers = w.whole("numbers", "scratch, (blocks, M + 2 max(M, W) + W + 1)", "float")
         marks = w.whole("marks", "scratch, (blocks, 3 M + 2 W + 1)", "int32_t")
         steps = w.whole("T", "time steps", number=True)
 
@@ -132,8 +132,8 @@ class _Printer:
             "        const int64_t wide = M > W ? M : W;",
             f"        float *own_p = {pre_factors['potentiation']} + own, *own_d = {pre_factors['depression']} + own;",
             f"        float *own_lanes = {lanes} + block * SUMS * W;",
-            f"        float *own_values = {numbers} + block * (2 * M + 2 * wide + W + 1);",
-            "        float *found = own_values + M + 2 * wide, *now = found + M + 1;",
+            f"        float *own_values = {numbers} + block * (M + 2 * wide + W + 1);",
+            "        float *found = own_values + 2 * wide, *now = found + M + 1;",
             f"        int32_t *own_marks = {marks} + block * (3 * M + 2 * W + 1), *listed = own_marks + 2 * M + 2 * W;",
             "        int64_t i;",
             "        int still = 0, wild = 0; /* see the update, and above snn_wild */",

@@ -11,13 +11,14 @@ from __future__ import annotations
 from snncompile.ir.ordered import LANES
 
 #: How much dearer a weight is in a row of an output, where weights lie far apart, than in that of an input.
-ROW_COST = 16
+ROW_COST = 2
 
 #: Rows of weights are padded to so many numbers: whole vectors on every processor.
 PAD = 16
 
 ORDERED = f"""#define SUMS {LANES} /* partial sums of a product: inputs are dealt to them in turn */
 #define PAD {PAD} /* numbers that a row of weights is padded to */
+#define SOME 64 /* inputs whose weights are brought near at a time */
 #define ROW_COST {ROW_COST} /* a weight costs so much more where its neighbours are not wanted */
 
 /* out = the products of the listed inputs with their rows of the weight (m of N values), added up in the order that
@@ -168,7 +169,7 @@ static int {name}(
 {{
     int32_t *restrict in_p = marks, *restrict in_d = marks + M;
     int32_t *restrict out_p = marks + 2 * M, *restrict out_d = marks + 2 * M + m;
-    float *restrict row = values, *restrict p = values + M, *restrict d = values + M + (M > m ? M : m);
+    float *restrict p = values, *restrict d = values + (M > m ? M : m);
     int finite = 1, known = 1;
     const int64_t inputs_p = snn_marks(pre_p, B, M, M, in_p, &finite);
     const int64_t inputs_d = snn_marks(pre_d, B, M, M, in_d, &finite);
@@ -183,24 +184,39 @@ static int {name}(
     const int64_t work = (turn_p ? by_outputs_p : by_inputs_p) + (turn_d ? by_outputs_d : by_inputs_d);
     const int all = !still || !finite || 2 * work > dense;
     const int trial = finite && 2 * work <= dense; /* else the next step is likely to touch all, too */
+    int64_t turns = 0; /* outputs that take part by themselves, listed where their marks were */
 
+    for (int64_t i = 0; i < M; i++) /* inputs all of whose weights are updated */
+        in_p[i] = all || (!turn_p && outputs_p && in_p[i]) || (!turn_d && outputs_d && in_d[i]);
     for (int j = 0; j < m && !all; j++)
-        if ((turn_p && out_p[j]) || (turn_d && out_d[j])) {{
-            for (int64_t i = 0; i < M; i++)
-                row[i] = weight[i * N + j];
+        if ((turn_p && out_p[j]) || (turn_d && out_d[j]))
+            out_p[turns++] = j;
+    /* their weights lie far apart: some inputs at a time, so that what was fetched serves all such outputs */
+    for (int64_t begin = 0; begin < M && turns; begin += SOME) {{
+        const int n = M - begin < SOME ? (int)(M - begin) : SOME;
+        float row[SOME];
+        for (int i = 0; i < n && begin + SOME + i < M; i++)
+            for (int64_t k = 0; k < turns; k++)
+                SNN_FETCH(weight + (begin + SOME + i) * N + out_p[k]);
+        for (int64_t k = 0; k < turns; k++) {{
+            const int j = out_p[k];
+            float *restrict at = weight + begin * N + j;
+            for (int i = 0; i < n; i++)
+                row[i] = at[i * N];
             if (B == 1) {{
-                known &= {name}_many(row, pre_p, post_p[j], pre_d, post_d[j], M, 0, 1{pass_});
+                known &= {name}_many(row, pre_p + begin, post_p[j], pre_d + begin, post_d[j], n, 0, 1{pass_});
             }} else {{
-                {name}_sum(post_p + j, N, pre_p, M, B, M, p);
-                {name}_sum(post_d + j, N, pre_d, M, B, M, d);
-                known &= {name}_many(row, p, 1.0f, d, 1.0f, M, 0, 1{pass_});
+                {name}_sum(post_p + j, N, pre_p + begin, M, B, n, p);
+                {name}_sum(post_d + j, N, pre_d + begin, M, B, n, d);
+                known &= {name}_many(row, p, 1.0f, d, 1.0f, n, 0, 1{pass_});
             }}
-            for (int64_t i = 0; i < M; i++) /* what goes by inputs follows below */
-                if (!(!turn_p && outputs_p && in_p[i]) && !(!turn_d && outputs_d && in_d[i]))
-                    weight[i * N + j] = row[i];
+            for (int i = 0; i < n; i++)
+                if (!in_p[begin + i]) /* the others follow below */
+                    at[i * N] = row[i];
         }}
+    }}
     for (int64_t i = 0; i < M; i++)
-        if (all || (!turn_p && outputs_p && in_p[i]) || (!turn_d && outputs_d && in_d[i])) {{
+        if (in_p[i]) {{
             float *restrict at = weight + i * N;
             if (B == 1) {{
                 known &= {name}_many(at, post_p, pre_p[i], post_d, pre_d[i], m, !finite, trial{pass_});
