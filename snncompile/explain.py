@@ -173,7 +173,8 @@ def explain_text(e: Explanation) -> str:
         if r.parameters:
             lines.append(f"     holds     {r.parameters:,} parameter values")
         if r.saved:
-            lines.append(f"     training  keeps {r.saved:,} bytes of states{_every(e.checkpoint, e.target)}")
+            every = _every(e.checkpoint, "torch" if r.kind == "recurrent" else e.target)  # a cycle keeps all
+            lines.append(f"     training  keeps {r.saved:,} bytes of states{every}")
     lines += ["", *_plan(e)]
     lines += ["", "Why something was not done"] + ([""] if e.notes else [])
     lines += [f"  {node}: {text} ({by})" for by, node, text in e.notes] or ["", "  nothing was declined"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -140,10 +141,13 @@ def _device() -> Finding:
 
 
 def _compiler() -> Finding:
-    for name in (os.environ.get("CC"), "cc", "gcc", "clang"):
-        path = shutil.which(name) if name else None
+    asked = os.environ.get("CC")
+    for name in (asked,) if asked else ("cc", "gcc", "clang"):
+        path = shutil.which((shlex.split(name) or [""])[0])
         if path:
             return Finding("C compiler", "ok", path)
+    if asked:
+        return Finding("C compiler", "missing", f"no command {asked!r}, which CC names", "correct CC, or unset it")
     return Finding(
         "C compiler",
         "missing",

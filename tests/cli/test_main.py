@@ -168,3 +168,10 @@ def test_options_that_are_refused_as_json(cli, args, said):
     assert done.json["ok"] is False
     assert done.json["error"]["kind"] == "usage"
     assert said in done.json["error"]["message"]
+
+
+def test_doctor_says_that_cc_names_no_compiler(monkeypatch):
+    monkeypatch.setenv("CC", "/no/such/cc -O1")
+    assert doctor._compiler().status == "missing" and "'/no/such/cc -O1'" in doctor._compiler().found
+    monkeypatch.setenv("CC", f"{sys.executable} -E")
+    assert doctor._compiler().status == "ok"

@@ -95,3 +95,13 @@ def test_default_checkpoint_is_explained_and_kept(tmp_path):
     assert "whose states take 1 MiB or more keeps those of every 32nd" in said
     net.save(tmp_path / "n.snn")
     assert snn.load(tmp_path / "n.snn").checkpoint is None
+
+
+def test_a_cycle_is_said_to_keep_all_its_states():
+    @snn.model
+    def cycle(x=snn.Spikes(4)):
+        return x >> snn.Linear(8) >> snn.recurrent(snn.LIF(), via=snn.Linear(8)) >> snn.LIF()
+
+    lines = explain_text(explain(snn.compile(cycle).graph, "c")).split("\n")
+    kept = [line for line in lines if "training  keeps" in line]
+    assert kept[0].endswith("at every step") and kept[1].endswith("or at every 32nd")
