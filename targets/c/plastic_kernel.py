@@ -103,9 +103,9 @@ class _Printer:
         stores = {r: w.cells(r, "result, (T, B, N)", True) for r in variant.store}
         rows = "(T, B, N)" if variant.store_product else "of one step, (B, N)"
         product = w.whole("product", f"the product, {rows}", "float")
-        pre = {t: w.whole(t, "trace, (blocks, B, M), read and written", "float") for t in self.sides["pre"]}
-        post = {t: w.cells(t, "trace, (B, N), read and written", True) for t in self.sides["post"]}
-        held = {t: w.whole(t, "trace, (B, M, W), read and written", "float") for t in self.sides["synapse"]}
+        pre = {t: w.whole(f"{t}_trace", "(blocks, B, M), read and written", "float") for t in self.sides["pre"]}
+        post = {t: w.cells(f"{t}_trace", "(B, N), read and written", True) for t in self.sides["post"]}
+        held = {t: w.whole(f"{t}_trace", "(B, M, W), read and written", "float") for t in self.sides["synapse"]}
         kept = {s: [t for t in self.sides[s] if t in variant.store_traces] for s in ("pre", "post")}
         pre_courses = {t: w.whole(f"{t}_course", "trace, (T, B, M)", "float") for t in kept["pre"]}
         post_courses = {t: w.cells(f"{t}_course", "trace, (T, B, N)", True) for t in kept["post"]}
@@ -178,7 +178,7 @@ class _Printer:
 
     def _signal(self, signal: str) -> tuple[str, str, str]:
         """Add a signal: its pointer, and its strides over time and batch."""
-        pointer = self.w.whole(signal, "signal, (T, B)")
+        pointer = self.w.whole(f"{signal}_signal", "(T, B)")
         time, row = (self.w.whole(f"{pointer}_{axis}", f"stride of {pointer}", number=True) for axis in "tb")
         return pointer, time, row
 

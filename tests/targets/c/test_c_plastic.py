@@ -124,3 +124,39 @@ def test_a_network_learns_the_same_and_streams(tmp_path):
     net.save(tmp_path / "learning.snn")
     text = (tmp_path / "learning.snn" / "kernels").glob("*plastic*.c")
     assert "stdp_update(" in next(text).read_text()
+
+
+def test_names_of_a_model_are_no_names_of_the_file():
+    @snn.plasticity(pre={"t": 0.0, "i": 0.0}, post={"b": 0.0, "at": 0.0}, synapse={"m": 0.0}, signals=("count",))
+    class Odd:
+        """Every name means something in the printed file."""
+
+        def pre(z, t, i, *, B=0.5):
+            t = t * B + z
+            return {"t": t, "i": i + z, "potentiation": t, "depression": z}
+
+        def post(z, b, at, *, T=0.25):
+            b = b * T + z
+            return {"b": b, "at": at + z, "potentiation": z, "depression": b}
+
+        def synapse(w, potentiation, depression, m, count, *, k=0.5):
+            m = m * k + potentiation - depression
+            return {"m": m, "change": m * count}
+
+        def update(w, change, *, n=0.01):
+            return {"w": w + change * n}
+
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Spikes(9), first=snn.Current(1)):
+        connection = snn.Linear(5, init=torch.rand(5, 9))
+        h = x >> connection >> snn.LIF(threshold=1.0)
+        snn.learn(connection, Odd(), count=first)
+        return h
+
+    nets = {t: snn.compile(model, target=t) for t in ("torch", "c")}
+    nets["c"].load_state_dict(nets["torch"].state_dict())
+    x, count = (torch.rand(2, 30, 9) < 0.3).float(), torch.randn(2, 30, 1)
+    with torch.no_grad():
+        (want, before, _), (got, after, _) = (net.evolve(x, count) for net in nets.values())
+    assert torch.equal(got, want) and want.sum() > 0
+    assert all(torch.equal(after[n], s) for n, s in before.items())
