@@ -388,6 +388,8 @@ def test_interchange_refuses_it_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rewarded", [False, True])
 def test_lossy_nir_is_the_network_without_learning(tmp_path: Path, rewarded: bool) -> None:
+    pytest.importorskip("nir")
+
     @snn.model(dt=1 * ms)
     def learner(x=snn.Spikes(4, max=1), reward=snn.Current(1)):
         connection = snn.Linear(3, bias=False, init=START[:3, :4], name="fc")

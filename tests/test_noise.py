@@ -355,6 +355,8 @@ def test_seeds_and_states():
 
 
 def test_interchange_refuses_noise(tmp_path):
+    pytest.importorskip("nir")
+
     @snn.model
     def noisy(x=snn.Spikes(3)):
         h = x >> snn.Linear(3) >> snn.ExpSyn()  # fused with the neuron

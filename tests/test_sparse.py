@@ -264,6 +264,7 @@ def test_onnx_holds_the_dense_matrix(tmp_path):
 
 
 def test_nir_holds_the_dense_matrix(tmp_path):
+    pytest.importorskip("nir")
     torch.manual_seed(0)
     net = snn.compile(small, target="torch")
     export = net.to_nir(tmp_path / "s.nir")
