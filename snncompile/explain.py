@@ -264,13 +264,15 @@ def _kernels(graph: Graph, region: Region, target: str, precision: str, archs: S
 def _plastic(graph: Graph, region: Region, target: str) -> str:
     if target == "torch":
         return "a loop over the steps (the reference), weights updated at each"
-    from snncompile.targets.plastic_layer import PlasticLayer, match, planned
+    from snncompile.targets.plastic_layer import PlasticLayer, match, plan_of, planned
 
     layer = match(graph, region)
     if isinstance(layer, PlasticLayer):
         if target == "auto":
             return "one kernel for all steps where the target has it, else a loop; weights updated at each step"
+        plan = plan_of(graph, layer, target)
         layer = planned(graph, layer, target)
         if not layer:
-            return f"one kernel for all steps ({_BACKENDS[target]}), weights updated at each"
+            said = f": {plan}" if plan else ""
+            return f"one kernel for all steps ({_BACKENDS[target]}), weights updated at each{said}"
     return f"a loop over the steps (neurons: {_BACKENDS[target]}), weights updated at each, since {layer}"

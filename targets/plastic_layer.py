@@ -87,6 +87,15 @@ def planned(graph: Graph, layer: PlasticLayer, target: str) -> str:
     return plastic.why_not(scan, rule, graph.op(layer.connection).params["weight"].shape)
 
 
+def plan_of(graph: Graph, layer: PlasticLayer, target: str) -> str:
+    """How the kernel of target ``target`` runs ``layer`` for one sequence, in words; "" where it says nothing."""
+    plan = getattr(getattr(make_target(target), "plastic", None), "plan", None)
+    if plan is None:
+        return ""
+    scan, rule = reading(make_scan(layer.neurons, graph.op(layer.neurons))), make_rule(layer.rule, graph.op(layer.rule))
+    return str(plan(scan, rule, graph.op(layer.connection).params["weight"].shape))
+
+
 def run_plastic_layer(ev: Evaluation, layer: PlasticLayer, region: Region, target: PlasticTarget) -> None:
     """Run ``layer`` over all steps of ``ev``, leaving courses, sums and final states there.
 

@@ -35,7 +35,7 @@ class Printed:
         node: the node it runs.
         stem: name of its files.
         source: its source.
-        settings: for a kernel of a recurrent layer, name of a chip -> launch settings there.
+        settings: for a kernel of a layer, name of a chip -> launch settings there.
         suffix: how its source's name ends.
     """
 
@@ -90,13 +90,16 @@ def _of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     from snncompile.targets.scan import make_scan
     from snncompile.targets.triton.aot import scan_kernels
 
-    layers = _layers(compiled)
+    layers, plastic = _layers(compiled), _plastic_layers(compiled)
     for name, op in compiled.of_type(Elementwise):
         scan = make_scan(name, op)
         per_neuron = [role for role, p in op.params.items() if p.shape != ()]
         read = _read(compiled, name, scan.results)
         if name in layers:
             yield from _layer_kernels(compiled, layers[name], reading(scan), read, per_neuron, options)
+            continue
+        if name in plastic:
+            yield _plastic_kernel(compiled, plastic[name], reading(scan), read, per_neuron, options)
             continue
         for role, source in scan_kernels(scan, read, per_neuron, late_inputs(compiled, name)).items():
             if not scan.states or role not in (_SAVE_ALL if options.save_some else _SAVE_SOME):
@@ -182,6 +185,20 @@ def _layer_kernels(
     chips = [parse_arch(name) for name in options.archs or ("sm_90",)]
     for kernel in layer_kernels(scan, shape, read, per_neuron, options.precision, chips):
         yield Printed(layer.neurons, f"{layer.neurons}_{kernel.role}", kernel.source, kernel.settings)
+
+
+def _plastic_kernel(
+    graph: Graph, layer: PlasticLayer, scan: Scan, read: Sequence[str], per_neuron: Sequence[str], options: _Options
+) -> Printed:
+    from snncompile.targets.plastic_rule import make_rule
+    from snncompile.targets.triton.arch import parse_arch
+    from snncompile.targets.triton.plastic_kernels import plastic_kernel
+
+    rule = make_rule(layer.rule, graph.op(layer.rule))
+    wiring = (layer.port, layer.source, "bias" in graph.op(layer.connection).params)
+    chips = [parse_arch(name) for name in options.archs or ("sm_90",)]
+    kernel = plastic_kernel(scan, rule, wiring, read, per_neuron, chips)
+    return Printed(layer.neurons, f"{layer.neurons}_plastic", kernel.source, kernel.settings)
 
 
 def _read(graph: Graph, name: str, results: Sequence[str]) -> list[str]:

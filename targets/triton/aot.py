@@ -22,6 +22,7 @@ from snncompile.targets.triton.backward import print_backward
 from snncompile.targets.triton.config import FULL, Config, choose
 from snncompile.targets.triton.forward import print_forward
 from snncompile.targets.triton.kernel import CODEGEN, KernelSource
+from snncompile.targets.triton.plastic_plan import PlasticPlan
 from snncompile.targets.triton.recurrent_design import Design
 from snncompile.targets.triton.resources import Resources, check_fits
 from snncompile.targets.triton.sparse_kernel import SparseSettings
@@ -30,7 +31,7 @@ from snncompile.targets.triton.store import digest, directory, triton_version, w
 from snncompile.targets.variant import BackwardVariant, ForwardVariant, Layout
 
 #: Launch settings of a kernel, by its kind.
-Settings = Config | Design | SplitTile | SparseSettings
+Settings = Config | Design | PlasticPlan | SplitTile | SparseSettings
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from snncompile.ir.errors import UnsupportedError
+from snncompile.targets.plastic_call import PlasticTarget
 from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.scan import (
     BackwardCall,
@@ -95,6 +96,13 @@ class TritonTarget:
         from snncompile.targets.triton.recurrent import RecurrentLayers
 
         return RecurrentLayers(self._empty, self._precision)
+
+    @cached_property
+    def plastic(self) -> PlasticTarget:
+        """Runs the layers that are one connection that learns, one population and one rule."""
+        from snncompile.targets.triton.plastic import PlasticSequences
+
+        return PlasticSequences(self._empty)
 
     def forward(self, scan: Scan, call: ForwardCall) -> ForwardResult:
         """Run ``scan`` from the first step to the last, in one launch."""

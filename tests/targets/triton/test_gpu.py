@@ -5,9 +5,12 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
+from snncompile.targets.triton.plastic import PlasticSequences
 from snncompile.targets.triton.recurrent import RecurrentLayers
 from snncompile.targets.triton.target import TritonTarget
 
+from ..plastic_calls import PlainPlastic, assert_same, plastic_case
+from ..plastic_calls import on as plastic_on
 from ..scan_calls import make_calls, poisoned, scan_of
 from ..scan_loop import backward, forward, same_bits, same_value
 from .test_recurrent import close, loop_backward, loop_forward
@@ -130,3 +133,21 @@ def test_one_launch_a_sequence_and_no_recompilation():
     (kernel,) = target._kernels[scan].values()
     (device_cache, *_) = kernel.function.device_caches[torch.cuda.current_device()]
     assert len(device_cache) == 1
+
+
+@pytest.mark.parametrize("name", ["additive", "root", "triplet", "reward"])
+@pytest.mark.parametrize(("batch", "outs", "ins"), [(1, 100, 784), (1, 37, 5000), (3, 20, 150), (9, 20, 150)])
+def test_layer_that_learns(name, batch, outs, ins):
+    case = plastic_case(name, steps=50, batch=batch, outs=outs, ins=ins, rate=0.05, bias=True)
+    want = PlainPlastic().forward(case.scan, case.rule, case.call)
+    got = PlasticSequences(poisoned).forward(case.scan, case.rule, plastic_on(case, torch.device("cuda")).call)
+    assert_same(replace(got, **{f.name: moved_back(getattr(got, f.name)) for f in fields(got)}), want)
+
+
+def moved_back(value):
+    """``value`` with every tensor in it on the host."""
+    if isinstance(value, torch.Tensor):
+        return value.cpu()
+    if isinstance(value, tuple):
+        return tuple(moved_back(v) for v in value)
+    return {k: moved_back(v) for k, v in value.items()} if isinstance(value, dict) else value

@@ -1,0 +1,54 @@
+"""The kernel that a plastic layer needs, for the chips it is compiled for ahead of time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from snncompile.targets.plastic_rule import PlasticRule
+from snncompile.targets.scan import Scan, one_number
+from snncompile.targets.triton.arch import Arch
+from snncompile.targets.triton.plastic import print_plastic
+from snncompile.targets.triton.plastic_parts import PlasticSource, PlasticVariant
+from snncompile.targets.triton.plastic_plan import PlasticPlan, choose_plan
+
+
+@dataclass(frozen=True)
+class PlasticKernel:
+    """One kernel.
+
+    Attributes:
+        source: the printed kernel.
+        settings: name of a chip -> launch settings there.
+    """
+
+    source: PlasticSource
+    settings: Mapping[str, PlasticPlan]
+
+
+def plastic_kernel(
+    scan: Scan,
+    rule: PlasticRule,
+    wiring: tuple[str, str, bool],
+    read: Collection[str],
+    per_neuron: Collection[str],
+    archs: Sequence[Arch],
+) -> PlasticKernel:
+    """The kernel for one sequence; others are compiled when first used.
+
+    Args:
+        scan: the neurons.
+        rule: the rule.
+        wiring: the scan's input that is the product, its result that the rule watches, and whether there is a bias.
+        read: results that something else reads.
+        per_neuron: parameters that have one value for each neuron (the others are one number).
+        archs: the chips, at least one.
+    """
+    outs, ins = rule.node.weight.shape
+    plans = {arch.name: choose_plan(rule, (outs, ins), 1, arch.warp) for arch in archs}
+    one = one_number(scan, per_neuron)
+    store = tuple(r for r in scan.results if r in read)
+    resident = next(iter(plans.values())).resident  # it depends on the rule and the size alone
+    port, source, bias = wiring
+    variant = PlasticVariant(port, source, tuple(c in one for c in scan.coefs), bias, store, resident=resident)
+    return PlasticKernel(print_plastic(scan, rule, variant), plans)

@@ -1,0 +1,113 @@
+"""How a plastic layer is divided over a GPU: outputs of a program, and whether its weights stay in registers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from snncompile.ir.definitions import definition
+from snncompile.ir.exact import COMPOSITE
+from snncompile.ir.ordered import LANES
+from snncompile.ir.program import Program
+from snncompile.targets.plastic_rule import PlasticRule
+
+#: Outputs of a program whose weights are streamed: with 16, kernels compiled for sm_80 spill.
+STREAMED_POSTS = 8
+
+#: Programs that fill a GPU: outputs of a program are doubled until no more are needed, while registers suffice.
+_PROGRAMS = 128
+
+#: Sequences that a kernel with weights in registers may hold the traces of.
+_MOST_SEQUENCES = 4
+
+#: Values that a thread may keep from step to step, of 255 registers, for a rule of few operations and for a longer one:
+#: with these, no kernel compiled for sm_90 spills.
+_KEPT, _KEPT_LONG = 132, 96
+_SHORT = 8
+
+#: Operations that the unrolled update may have: compile time grows faster than they do.
+_UNROLLED = 1000
+
+
+@dataclass(frozen=True)
+class PlasticPlan:
+    """How a plastic layer runs.
+
+    Attributes:
+        posts: outputs that one program owns.
+        chunks: chunks of :data:`~snncompile.ir.ordered.LANES` inputs.
+        batch: sequences, where weights are resident (unrolled); 0 where they are streamed.
+        warps: warps of a program: one thread for each lane.
+        reason: why weights are streamed, or "".
+        stages: how far loads of a loop run ahead, as Triton counts.
+    """
+
+    posts: int
+    chunks: int
+    batch: int
+    warps: int
+    reason: str = ""
+    stages: int = 1
+
+    @property
+    def resident(self) -> bool:
+        """Whether the weights stay in registers for the whole sequence."""
+        return not self.reason
+
+    @property
+    def constants(self) -> dict[str, int]:
+        """The kernel's compile-time arguments, in order."""
+        if not self.resident:
+            return {"POSTS": self.posts}
+        return {"POSTS": self.posts, "CHUNKS": self.chunks, "BATCH": self.batch}
+
+    def text(self, outs: int) -> str:
+        """The plan for ``outs`` outputs in words."""
+        programs = -(-outs // self.posts)
+        block = f"{programs} program{'s' if programs != 1 else ''} of {self.posts} outputs and {self.warps} warps"
+        if self.resident:
+            return f"weights in registers, {self.posts * self.chunks} a thread; {block}"
+        return f"weights streamed from memory, {self.reason}; {block}"
+
+
+def choose_plan(rule: PlasticRule, shape: tuple[int, int], batch: int = 1, warp: int = 32) -> PlasticPlan:
+    """The plan of a layer.
+
+    Args:
+        rule: the rule.
+        shape: outputs and inputs.
+        batch: sequences.
+        warp: threads of a warp.
+    """
+    outs, ins = shape
+    chunks, warps = -(-ins // LANES), LANES // warp
+    reason = _why_streamed(rule, chunks, batch)
+    if reason:
+        return PlasticPlan(STREAMED_POSTS, chunks, 0, warps, reason)
+    posts = 2
+    while -(-outs // posts) > _PROGRAMS and posts < 8 and _fits(rule, 2 * posts, chunks, batch):
+        posts *= 2
+    return PlasticPlan(posts, chunks, batch, warps)
+
+
+def _why_streamed(rule: PlasticRule, chunks: int, batch: int) -> str:
+    if not 1 <= batch <= _MOST_SEQUENCES:
+        return f"since the traces of {batch} sequences do not fit beside them (at most {_MOST_SEQUENCES} do)"
+    if not _fits(rule, 2, chunks, batch):
+        return f"since {chunks} chunks of {LANES} inputs, with their traces, do not fit into registers"
+    programs = rule.programs
+    each = _work(programs["before"]) + (_work(programs["synapse"]) if "synapse" in programs else 0) + 4
+    if chunks * (batch * each + _work(programs["update"])) > _UNROLLED:
+        return f"since its update, {_work(programs['update'])} operations, is too long to unroll over {chunks} chunks"
+    return ""
+
+
+def _fits(rule: PlasticRule, posts: int, chunks: int, batch: int) -> bool:
+    """Whether what lasts from step to step fits into the registers of a thread, which owns one lane of each chunk."""
+    weights = chunks * posts * (1 + batch * len(rule.node.of_side("synapse")))
+    inputs = chunks * batch * (1 + len(rule.node.of_side("pre")))  # what arrives, and its traces
+    operations = sum(_work(program) for part, program in rule.programs.items() if part in ("synapse", "update"))
+    return weights + inputs <= (_KEPT if operations <= _SHORT else _KEPT_LONG)
+
+
+def _work(program: Program) -> int:
+    return sum(len(definition(op.op).ops) if op.op in COMPOSITE else 1 for op in program.ops)
