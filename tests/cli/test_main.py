@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -148,10 +149,16 @@ def test_file_errors_name_the_file(cli, model, monkeypatch):
 def test_help_is_quick(tmp_path):
     best = 10.0
     for _ in range(5):
-        start = time.perf_counter()
+        start = _time_of_children()
         subprocess.run([COMMAND, "--help"], check=True, capture_output=True, cwd=tmp_path)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, _time_of_children() - start)
     assert best < 0.6  # 0.25 s on an idle machine
+
+
+def _time_of_children() -> float:
+    """Seconds of the processor, which do not grow with what else the machine does, unlike those of the clock."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 @pytest.mark.parametrize(
