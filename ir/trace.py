@@ -27,6 +27,7 @@ from snncompile.ir.errors import Location, ModelError
 from snncompile.ir.fold import fold_constants
 from snncompile.ir.lower_aten import Lowering, NotElementwise
 from snncompile.ir.ops import OPS
+from snncompile.ir.locations import caller
 from snncompile.ir.program import Arg, Op, Program, simplify
 from snncompile.ir.random import UNIFORM, Draw
 from snncompile.ir.recording import active
@@ -207,7 +208,7 @@ class _Recorder(TorchDispatchMode):
         if self.stream is None:
             raise ModelError(
                 f"{self.what}: it draws random numbers, which only the step of a synapse, neuron or source may",
-                where=_where(_user_frame()),
+                where=caller(),
             )
         with torch.utils._python_dispatch._disable_current_modes(), torch.no_grad():
             count, low, high = self.example
@@ -300,13 +301,17 @@ def _where(frame: FrameType | None) -> Location | None:
 
 
 def _last_user_line(err: BaseException) -> Location | None:
-    place, tb = None, err.__traceback__
+    """The innermost line of a step; where it called something of this package, the line that called."""
+    place, inside, tb = None, None, err.__traceback__
     while tb is not None:
         file = tb.tb_frame.f_code.co_filename
         if file not in _TRACING_FILES and not file.startswith((_TORCH_DIR, "<")) and "contextlib" not in file:
-            place = Location(file, tb.tb_lineno)
+            if file.startswith(_OWN_DIR):
+                inside = Location(file, tb.tb_lineno)
+            else:
+                place = Location(file, tb.tb_lineno)
         tb = tb.tb_next
-    return place
+    return place or inside
 
 
 def _place(frame: FrameType | None) -> str:

@@ -44,6 +44,8 @@ def build_module_tree(
             root.add_module(node, nn.Module())
         holder = root._modules[node]
         assert holder is not None
+        if hasattr(holder, role):
+            raise ModelError(f"a parameter cannot be called {role!r}, as torch's modules have that name", node=node)
         value = initial_value(p) if values is None else values[name]
         if p.trainable:
             holder.register_parameter(role, nn.Parameter(value))

@@ -270,6 +270,9 @@ def _rule_class(cls: type, traces: dict[str, dict[str, float]], signals: tuple[s
     for name, default in _defaults(parts).items():
         declared[name] = _declaration(default)
     _check_names([*declared, *signals, *(t for held in traces.values() for t in held)])
+    for name in (name for pair in vars(cls).get("ordered", ()) for name in pair):
+        if name not in declared or "param" not in declared[name].metadata:
+            raise ModelError(f"ordered names {name!r}, which is none of its parameters")
     kept = {k: v for k, v in vars(cls).items() if k not in PARTS and k not in ("__dict__", "__weakref__")}
     made = make_dataclass(
         cls.__name__,

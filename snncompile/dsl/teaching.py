@@ -158,6 +158,12 @@ def teach(graph: Graph, lesson: Lesson, name: str, owner: str | None) -> None:
             where=where,
         )
     fed = graph.inputs_of(target)["x"]
+    if lesson.pre is None and (kind := graph.type_of(fed.source).kind) in ("current", "membrane"):
+        raise ModelError(
+            f"what it takes is a {kind}, no spikes: say what its learning goes by, snn.learn(..., pre=signal)",
+            node=target,
+            where=where,
+        )
     pre = fed if lesson.pre is None else Edge(lesson.pre)
     post = Edge(_population(graph, target, where) if lesson.post is None else lesson.post)
     for end, edge, shape in (("pre", pre, op.input.shape), ("post", post, op.output.shape)):

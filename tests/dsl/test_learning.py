@@ -44,6 +44,17 @@ def test_it_may_stand_before_the_neurons_and_take_the_signal() -> None:
     assert build(body).inputs_of("rule")["post"] == Edge(Ref("lif", "spikes"))
 
 
+def test_learning_goes_by_a_current_where_that_is_said() -> None:
+    def body(x, y, reward):
+        c = snn.Linear(4)
+        current = x >> snn.ExpSyn()
+        h = current >> c >> snn.LIF()
+        snn.learn(c, snn.STDP(), pre=current)
+        return h
+
+    assert build(body).inputs_of("stdp")["pre"] == Edge(Ref("exp_syn", "isyn"))
+
+
 def test_a_recurrent_connection_watches_the_spikes_of_the_step_before() -> None:
     def body(x, y, reward):
         c = snn.Linear(4)
@@ -161,6 +172,11 @@ def wrong_post(x, y, reward):
     return h >> snn.LIF()
 
 
+def of_a_current(x, y, reward):
+    snn.learn(h := x >> snn.ExpSyn() >> snn.Linear(4), snn.STDP())
+    return h >> snn.LIF()
+
+
 def post_is_a_node(x, y, reward):
     snn.learn(h := x >> snn.Linear(3), snn.STDP(), post=snn.LIF())
     return h >> snn.LIF()
@@ -200,6 +216,7 @@ def normalised(x, y, reward):
         (not_applied, 4, "this Linear was not applied to a signal so far: call snn.learn after `x >> connection`"),
         (no_connection, 4, "takes a connection of this model, .* not 'linear'"),
         (delayed, 4, r"a Linear with delay= cannot learn; .*x >> snn.Delay\(...\) >> snn.Linear"),
+        (of_a_current, 4, r"what it takes is a current, no spikes: .*snn.learn\(..., pre=signal\)"),
         (a_class, 4, r"needs an object: write STDP\(...\)"),
         (no_rule, 4, r"takes a rule such as snn.STDP\(\), not 'stdp'"),
         (applied_rule, 4, r"STDP is a learning rule, .*snn.learn\(connection, STDP\(...\)\)"),

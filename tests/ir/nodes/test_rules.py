@@ -199,6 +199,7 @@ def rule_of(decorated: dict[str, Any] | None = None, **parts: Any) -> Any:
         ({}, {"pre": lambda z=1: None}, "z has a default"),
         ({}, {"pre": lambda *, z: None}, "z stands before the"),
         ({}, {"update": lambda w, change: None}, "update has no change"),
+        ({}, {"ordered": (("low", "high"),)}, "ordered names 'low', which is none of its parameters"),
         ({}, {"pre": lambda z, *, a=1.0: _pre(z), "post": lambda z, *, a=2.0: _pre(z)}, "a has two defaults"),
     ],
 )
@@ -227,5 +228,12 @@ def test_without_parentheses() -> None:
     ],
 )
 def test_functions_that_cannot_be(parts: dict[str, Any], said: str) -> None:
-    with pytest.raises(snn.ModelError, match=said):
+    with pytest.raises(snn.ModelError, match=said) as caught:
         learnt(rule_of(**parts)(), spikes(1, 2, 3), torch.ones(2, 3))
+    assert __file__ in str(caught.value)
+
+
+def test_parameters_that_torchs_modules_have_no_room_for() -> None:
+    rule = rule_of(update=lambda w, *, double=1.0: {"w": w * double})
+    with pytest.raises(snn.ModelError, match="'mine' at .*a parameter cannot be called 'double', as torch's modules"):
+        learnt(rule(), spikes(1, 2, 3), torch.ones(2, 3))
