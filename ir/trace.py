@@ -25,9 +25,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from snncompile.ir.errors import Location, ModelError
 from snncompile.ir.fold import fold_constants
+from snncompile.ir.locations import caller
 from snncompile.ir.lower_aten import Lowering, NotElementwise
 from snncompile.ir.ops import OPS
-from snncompile.ir.locations import caller
 from snncompile.ir.program import Arg, Op, Program, simplify
 from snncompile.ir.random import UNIFORM, Draw
 from snncompile.ir.recording import active

@@ -19,7 +19,7 @@ def learn(
     Args:
         connection: a Linear or Conv2d: the node object that was applied, or the signal that left it.
         rule: how it learns, e.g. ``snn.STDP(...)``.
-        pre: the signal whose traces meet the output's; None takes the connection's own input, which then must be spikes.
+        pre: the signal whose traces meet the output's; None takes the connection's own input, where that is spikes.
         post: the spikes of the neurons it leads to; None takes the first population downstream that spikes.
         **signals: further signals that the rule listens to (``reward=...``), with one value per sequence: features
             ``(1,)``.

@@ -235,5 +235,5 @@ def test_functions_that_cannot_be(parts: dict[str, Any], said: str) -> None:
 
 def test_parameters_that_torchs_modules_have_no_room_for() -> None:
     rule = rule_of(update=lambda w, *, double=1.0: {"w": w * double})
-    with pytest.raises(snn.ModelError, match="'mine' at .*a parameter cannot be called 'double', as torch's modules"):
+    with pytest.raises(snn.ModelError, match=r"'mine' at .*a parameter cannot be called 'double', as torch's modules"):
         learnt(rule(), spikes(1, 2, 3), torch.ones(2, 3))
