@@ -75,6 +75,11 @@ class PlasticVariant(NamedTuple):
     resident: bool = True
 
 
+def key(trace: str) -> str:
+    """A trace of the rule among states and results of the neurons, which may be called the same."""
+    return f"trace {trace}"
+
+
 @dataclass(frozen=True)
 class PlasticSource(KernelSource):
     """A printed module of a plastic layer.

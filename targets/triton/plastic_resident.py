@@ -15,6 +15,7 @@ from snncompile.targets.triton.plastic_parts import (
     PlasticSource,
     PlasticVariant,
     full,
+    key,
 )
 
 _LAYOUT = f"""One program owns POSTS outputs and their weights: a tuple of CHUNKS tiles (POSTS, {LANES}), in registers
@@ -80,20 +81,20 @@ class _Resident:
         shapes = {"pre": "(B, M)", "post": "(B, N)", "synapse": "(B, N, M)"}
         for side, traces in p.side.items():
             for t in traces:
-                self.starts[t] = p.pointer(f"trace.{t}", f"{t}_start", f"first trace, {shapes[side]}")
-                self.ends[t] = p.pointer(f"trace_end.{t}", f"{t}_end", f"last trace, {shapes[side]}")
+                self.starts[key(t)] = p.pointer(f"trace.{t}", f"{t}_start", f"first trace, {shapes[side]}")
+                self.ends[key(t)] = p.pointer(f"trace_end.{t}", f"{t}_end", f"last trace, {shapes[side]}")
         self.stores = {r: p.pointer(f"store.{r}", r, "result, (T, B, N)") for r in self.variant.store}
         for t in self.variant.store_traces:
             shape = "(T, B, M)" if t in p.side["pre"] else "(T, B, N)"
-            self.stores[t] = p.pointer(f"store_trace.{t}", t, f"trace, {shape}")
+            self.stores[key(t)] = p.pointer(f"store_trace.{t}", t, f"trace, {shape}")
         if self.variant.store_product:
             self.product = p.pointer("product", "product", "the product, (T, B, N)")
         p.number("T", "T", "time steps")
         p.number("N", "N", "outputs")
         p.number("M", "M", "inputs")
-        names = [*self.scan.states, *(t for traces in p.side.values() for t in traces)]
-        self.now = {n: self.w.names.new(n) for n in names}
-        self.next = {n: self.w.names.new(f"{n}_next") for n in names}
+        names = {s: s for s in self.scan.states} | {key(t): t for traces in p.side.values() for t in traces}
+        self.now = {n: self.w.names.new(wanted) for n, wanted in names.items()}
+        self.next = {n: self.w.names.new(f"{wanted}_next") for n, wanted in names.items()}
         self.post = {f: self.w.names.new(f"post_{f}") for f in p.factors}
 
     def _load_weights(self) -> None:
@@ -106,7 +107,7 @@ class _Resident:
 
     def _load_states(self) -> None:
         p, line = self.parts, self.w.line
-        each = [*self.scan.states, *p.side["post"]]
+        each = [*self.scan.states, *map(key, p.side["post"])]
         for n in each:
             line(1, f"{self.now[n]} = ()")
         if each:
@@ -114,19 +115,19 @@ class _Resident:
             for n in each:
                 load = f"tl.load({self.starts[n]} + b * N + post, mask=mine, other=0.0)"
                 line(2, f"{self.now[n]} = {self.now[n]} + ({load},)")
-        for n in ("x", *(self.now[t] for t in (*p.side["pre"], *p.side["synapse"]))):
+        for n in ("x", *(self.now[key(t)] for t in (*p.side["pre"], *p.side["synapse"]))):
             line(1, f"{n} = ()")
         line(1, _CHUNKS)
         line(2, _THERE)
         line(2, _BATCH)
         self._load_x(3, "x", "0")
         for t in p.side["pre"]:
-            load = f"tl.load({self.starts[t]} + b * M + k * {LANES} + lane, mask=there, other=0.0)"
-            line(3, f"{self.now[t]} = {self.now[t]} + ({load},)")
+            load = f"tl.load({self.starts[key(t)]} + b * M + k * {LANES} + lane, mask=there, other=0.0)"
+            line(3, f"{self.now[key(t)]} = {self.now[key(t)]} + ({load},)")
         for t in p.side["synapse"]:
             line(3, "here = mine[:, None] & there[None, :]")
-            load = f"tl.load({self.starts[t]} + b * weights + rows + k * {LANES}, mask=here, other=0.0)"
-            line(3, f"{self.now[t]} = {self.now[t]} + ({load},)")
+            load = f"tl.load({self.starts[key(t)]} + b * weights + rows + k * {LANES}, mask=here, other=0.0)"
+            line(3, f"{self.now[key(t)]} = {self.now[key(t)]} + ({load},)")
 
     def _load_x(self, depth: int, name: str, t: str) -> None:
         at = self.x.format(t, "b")
@@ -143,7 +144,7 @@ class _Resident:
         for s, name in self.said.items():
             line(3, f"{name} = {name} + (tl.load({self.heard[s].format('t', 'b')}),)")
         line(2, "# the product with the weights as they are, the neurons, and the output's side of the rule")
-        each = [*self.scan.states, *p.side["post"]]
+        each = [*self.scan.states, *map(key, p.side["post"])]
         for name in (*(self.next[n] for n in each), *self.post.values()):
             line(2, f"{name} = ()")
         line(2, _BATCH)
@@ -151,7 +152,7 @@ class _Resident:
         for n in each:
             line(2, f"{self.now[n]} = {self.next[n]}")
         line(2, "# the input's side of the rule, and the weights; what comes next takes the place of what is used")
-        later = [self.next[t] for t in (*p.side["pre"], *p.side["synapse"])]
+        later = [self.next[key(t)] for t in (*p.side["pre"], *p.side["synapse"])]
         for name in ("w_new", "coming", *later):
             line(2, f"{name} = ()")
         line(2, _CHUNKS)
@@ -159,7 +160,7 @@ class _Resident:
         line(2, "w = w_new")
         line(2, "x = coming")
         for t in (*p.side["pre"], *p.side["synapse"]):
-            line(2, f"{self.now[t]} = {self.next[t]}")
+            line(2, f"{self.now[key(t)]} = {self.next[key(t)]}")
 
     def _neurons(self) -> None:
         p, line, names = self.parts, self.w.line, self.w.names
@@ -183,13 +184,13 @@ class _Resident:
         for r in self.variant.store:
             line(3, f"tl.store({self.stores[r]} + at, {made[r]}, mask=mine)")
         after = {**self.of_rule["after"], "z": made[self.variant.source]}
-        after |= {t: f"{self.now[t]}[b]" for t in p.side["post"]}
+        after |= {t: f"{self.now[key(t)]}[b]" for t in p.side["post"]}
         made = {n: names.new(f"{n}_made") for n in (*p.side["post"], *p.factors)}
         p.call(3, p.learn["after"], after, made, OF_POSTS)
         for t in p.side["post"]:
-            line(3, f"{self.next[t]} = {self.next[t]} + ({made[t]},)")
+            line(3, f"{self.next[key(t)]} = {self.next[key(t)]} + ({made[t]},)")
             if t in self.variant.store_traces:
-                line(3, f"tl.store({self.stores[t]} + at, {made[t]}, mask=mine)")
+                line(3, f"tl.store({self.stores[key(t)]} + at, {made[t]}, mask=mine)")
         for f, name in self.post.items():
             line(3, f"{name} = {name} + ({made[f]},)")
 
@@ -202,14 +203,14 @@ class _Resident:
         line(3, _BATCH)
         self._load_x(4, "coming", "(t + 1)")
         before = {**self.of_rule["before"], "z": "x[k * BATCH + b]"}
-        before |= {t: f"{self.now[t]}[k * BATCH + b]" for t in p.side["pre"]}
+        before |= {t: f"{self.now[key(t)]}[k * BATCH + b]" for t in p.side["pre"]}
         made = {n: names.new(f"{n}_made") for n in p.side["pre"]}
         factors = {f: names.new(f"pre_{f}") for f in p.factors}
         p.call(4, p.learn["before"], before, {**made, **factors}, OF_LANES)
         for t in p.side["pre"]:
-            line(4, f"{self.next[t]} = {self.next[t]} + ({made[t]},)")
+            line(4, f"{self.next[key(t)]} = {self.next[key(t)]} + ({made[t]},)")
             if t in self.variant.store_traces:
-                at = f"{self.stores[t]} + t * pre_cells + b * M + k * {LANES} + lane"
+                at = f"{self.stores[key(t)]} + t * pre_cells + b * M + k * {LANES} + lane"
                 line(4, f"tl.store({at}, {made[t]}, mask=there & (program == 0))")
         products = {f: f"{self.post[f]}[b][:, None] * {factors[f]}[None, :]" for f in p.factors}
         if "synapse" in p.learn:
@@ -230,16 +231,16 @@ class _Resident:
             values[f] = names.new(f"{f}_here")
             line(4, f"{values[f]} = {product}")
         values |= {s: f"{now}[b]" for s, now in self.said.items()}
-        values |= {t: f"{self.now[t]}[k * BATCH + b]" for t in p.side["synapse"]}
+        values |= {t: f"{self.now[key(t)]}[k * BATCH + b]" for t in p.side["synapse"]}
         made = {n: names.new(f"{n}_made") for n in (*p.side["synapse"], "change")}
         p.call(4, p.learn["synapse"], values, made, OF_WEIGHTS)
         for t in p.side["synapse"]:
-            line(4, f"{self.next[t]} = {self.next[t]} + ({made[t]},)")
+            line(4, f"{self.next[key(t)]} = {self.next[key(t)]} + ({made[t]},)")
         line(4, f"change = change + {made['change']}")
 
     def _store_rest(self) -> None:
         p, line = self.parts, self.w.line
-        each = [*self.scan.states, *p.side["post"]]
+        each = [*self.scan.states, *map(key, p.side["post"])]
         if each:
             line(1, _BATCH)
             for n in each:
@@ -255,8 +256,8 @@ class _Resident:
         if p.side["pre"] or p.side["synapse"]:
             line(2, _BATCH)
             for t in p.side["pre"]:
-                at = f"{self.ends[t]} + b * M + k * {LANES} + lane"
-                line(3, f"tl.store({at}, {self.now[t]}[k * BATCH + b], mask=there & (program == 0))")
+                at = f"{self.ends[key(t)]} + b * M + k * {LANES} + lane"
+                line(3, f"tl.store({at}, {self.now[key(t)]}[k * BATCH + b], mask=there & (program == 0))")
             for t in p.side["synapse"]:
-                at = f"{self.ends[t]} + b * weights + rows + k * {LANES}"
-                line(3, f"tl.store({at}, {self.now[t]}[k * BATCH + b], mask=here)")
+                at = f"{self.ends[key(t)]} + b * weights + rows + k * {LANES}"
+                line(3, f"tl.store({at}, {self.now[key(t)]}[k * BATCH + b], mask=here)")

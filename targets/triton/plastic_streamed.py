@@ -15,6 +15,7 @@ from snncompile.targets.triton.plastic_parts import (
     PlasticSource,
     PlasticVariant,
     full,
+    key,
 )
 
 _LAYOUT = f"""One program owns POSTS outputs; their weights, states and traces lie in memory, and so do traces of all
@@ -87,13 +88,13 @@ class _Streamed:
         for side, traces in p.side.items():
             for t in traces:
                 slot = f"trace_each.{t}" if side == "pre" else f"trace_end.{t}"
-                self.running[t] = p.pointer(slot, f"{t}_running", f"trace, {shapes[side]}, read and written")
+                self.running[key(t)] = p.pointer(slot, f"{t}_running", f"trace, {shapes[side]}, read and written")
         about = "the output's factor, (B, N)"
         self.factors = {f: p.pointer(f"factor.{f}", f"post_{f}", about) for f in p.factors}
         self.stores = {r: p.pointer(f"store.{r}", r, "result, (T, B, N)") for r in self.variant.store}
         for t in self.variant.store_traces:
             shape = "(T, B, M)" if t in p.side["pre"] else "(T, B, N)"
-            self.stores[t] = p.pointer(f"store_trace.{t}", t, f"trace, {shape}")
+            self.stores[key(t)] = p.pointer(f"store_trace.{t}", t, f"trace, {shape}")
         if self.variant.store_product:
             self.product = p.pointer("product", "product", "the product, (T, B, N)")
         for name, about in (("T", "time steps"), ("B", "sequences"), ("N", "outputs"), ("M", "inputs")):
@@ -121,8 +122,8 @@ class _Streamed:
         for i, course in self.courses.items():
             values[i] = names.new(f"{i}_now")
             line(3, f"{values[i]} = tl.load({course.format('t', 'b', 'post')}, mask=mine, other=0.0)")
-        for n in (*self.scan.states, *p.side["post"]):
-            values[n] = names.new(n)
+        for n, wanted in [*((s, s) for s in self.scan.states), *((key(t), t) for t in p.side["post"])]:
+            values[n] = names.new(wanted)
             line(3, f"{values[n]} = tl.load({self.running[n]} + b * N + post, mask=mine, other=0.0)")
         made = {r: names.new(f"{r}_made") for r in p.step_results}
         p.call(3, p.step, values, made, OF_POSTS)
@@ -130,13 +131,13 @@ class _Streamed:
             line(3, f"tl.store({self.running[s]} + b * N + post, {made[s]}, mask=mine)")
         for r in self.variant.store:
             line(3, f"tl.store({self.stores[r]} + at, {made[r]}, mask=mine)")
-        after = {**self.of_rule["after"], "z": made[self.variant.source], **{t: values[t] for t in p.side["post"]}}
+        after = {**self.of_rule["after"], "z": made[self.variant.source], **{t: values[key(t)] for t in p.side["post"]}}
         made = {n: names.new(f"{n}_made") for n in (*p.side["post"], *p.factors)}
         p.call(3, p.learn["after"], after, made, OF_POSTS)
         for t in p.side["post"]:
-            line(3, f"tl.store({self.running[t]} + b * N + post, {made[t]}, mask=mine)")
+            line(3, f"tl.store({self.running[key(t)]} + b * N + post, {made[t]}, mask=mine)")
             if t in self.variant.store_traces:
-                line(3, f"tl.store({self.stores[t]} + at, {made[t]}, mask=mine)")
+                line(3, f"tl.store({self.stores[key(t)]} + at, {made[t]}, mask=mine)")
         for f, pointer in self.factors.items():
             line(3, f"tl.store({pointer} + b * N + post, {made[f]}, mask=mine)")
 
@@ -156,7 +157,7 @@ class _Streamed:
         line(4, f"base = (program * B + b).to(tl.int64) * M + k * {LANES} + lane")
         for t in p.side["pre"]:
             before[t] = names.new(t)
-            line(4, f"{before[t]} = tl.load({self.running[t]} + base, mask=there, other=0.0)")
+            line(4, f"{before[t]} = tl.load({self.running[key(t)]} + base, mask=there, other=0.0)")
         post = {f: names.new(f"post_{f}_now") for f in p.factors}
         for f, name in post.items():
             line(4, f"{name} = tl.load({self.factors[f]} + b * N + post, mask=mine, other=0.0)")
@@ -164,9 +165,9 @@ class _Streamed:
         factors = {f: names.new(f"pre_{f}") for f in p.factors}
         p.call(4, p.learn["before"], before, {**made, **factors}, OF_LANES)
         for t in p.side["pre"]:
-            line(4, f"tl.store({self.running[t]} + base, {made[t]}, mask=there)")
+            line(4, f"tl.store({self.running[key(t)]} + base, {made[t]}, mask=there)")
             if t in self.variant.store_traces:
-                at = f"{self.stores[t]} + t * pre_cells + b * M + k * {LANES} + lane"
+                at = f"{self.stores[key(t)]} + t * pre_cells + b * M + k * {LANES} + lane"
                 line(4, f"tl.store({at}, {made[t]}, mask=there & (program == 0))")
         products = {f: f"{post[f]}[:, None] * {factors[f]}[None, :]" for f in p.factors}
         if "synapse" in p.learn:
@@ -190,12 +191,12 @@ class _Streamed:
             line(4, f"{values[s]} = tl.load({course.format('t', 'b')})")
         for t in p.side["synapse"]:
             values[t] = names.new(t)
-            at = f"{self.running[t]} + b * weights + rows + k * {LANES}"
+            at = f"{self.running[key(t)]} + b * weights + rows + k * {LANES}"
             line(4, f"{values[t]} = tl.load({at}, mask=here, other=0.0)")
         made = {n: names.new(f"{n}_made") for n in (*p.side["synapse"], "change")}
         p.call(4, p.learn["synapse"], values, made, OF_WEIGHTS)
         for t in p.side["synapse"]:
-            line(4, f"tl.store({self.running[t]} + b * weights + rows + k * {LANES}, {made[t]}, mask=here)")
+            line(4, f"tl.store({self.running[key(t)]} + b * weights + rows + k * {LANES}, {made[t]}, mask=here)")
         line(4, f"change = change + {made['change']}")
 
 

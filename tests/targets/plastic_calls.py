@@ -20,7 +20,28 @@ from snncompile.targets.plastic_layer import PlasticLayer, match
 from snncompile.targets.plastic_rule import PlasticRule, PreparedRule
 from snncompile.targets.scan import Scan, make_scan
 
-#: Rules of every kind: programs without and with synapses, factors that are no traces, a power.
+
+@snn.plasticity(pre={"lif_v": 0.25}, post={"exp_syn_isyn": 0.5}, synapse={"lif_spikes": 0.0})
+class Namesakes:
+    """Its traces are called as states and results of the neurons."""
+
+    def pre(z, lif_v):
+        lif_v = lif_v * 0.5 + z
+        return {"lif_v": lif_v, "potentiation": lif_v, "depression": z}
+
+    def post(z, exp_syn_isyn):
+        exp_syn_isyn = exp_syn_isyn * 0.75 + z
+        return {"exp_syn_isyn": exp_syn_isyn, "potentiation": z, "depression": exp_syn_isyn}
+
+    def synapse(potentiation, depression, lif_spikes):
+        lif_spikes = lif_spikes * 0.5 + (potentiation - depression)
+        return {"lif_spikes": lif_spikes, "change": lif_spikes}
+
+    def update(w, change, *, rate=0.01):
+        return {"w": w + rate * change}
+
+
+#: Rules of every kind: programs without and with synapses, factors that are no traces, a power, names that clash.
 RULES: dict[str, Any] = {
     "additive": snn.STDP(eta_plus=0.02, eta_minus=0.03),
     "free": snn.STDP(hardbound=False, eta_plus=0.02, eta_minus=0.01),
@@ -30,6 +51,7 @@ RULES: dict[str, Any] = {
     "relu": snn.STDP(algorithm="multiplicative_relu", eta_plus=0.05, eta_minus=0.03),
     "triplet": snn.TripletSTDP(),
     "reward": snn.MSTDPET(eta=0.5),
+    "namesakes": Namesakes(),
 }
 
 
