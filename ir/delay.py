@@ -76,6 +76,8 @@ class Reading:
 def to_steps(seconds: Any, dt: float, what: str = "a delay") -> np.ndarray:
     """Times in steps, computed in float64; what is a whole step within :data:`SNAP` becomes exactly that.
 
+    So does what is half a step: there ``"nearest"`` goes from one record to the other.
+
     Raises:
         ModelError: where ``seconds`` holds no finite numbers.
     """
@@ -91,7 +93,7 @@ def to_steps(seconds: Any, dt: float, what: str = "a delay") -> np.ndarray:
     if steps.size and np.max(np.abs(steps)) > MAX_STEPS:
         raise ModelError(f"{what} is over {MAX_STEPS:,} steps long")
     single = isinstance(plain, (np.ndarray, np.generic)) and plain.dtype == np.float32
-    near = np.round(steps)
+    near = np.round(2.0 * steps) / 2.0
     # float32 seconds carry an error of their own, relative to their size
     off = np.maximum(SNAP, np.abs(steps) * 1.2e-7) if single else SNAP
     return np.where(np.abs(steps - near) <= off, near, steps)

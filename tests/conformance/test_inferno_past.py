@@ -136,3 +136,22 @@ def test_a_record_that_ends_between_two_steps(delay: float) -> None:
     inside = time <= delay
     got, want = ours.current_at(state, "syn", time * ms), synapse.current_at(time)
     close(got[inside], want[inside])
+
+
+def test_halves_of_steps_in_seconds_of_single_precision() -> None:
+    """There nearest, and a tolerance of half a step, go from one record to the other."""
+    ref, x = inferno(), spikes(3)
+    time = ((torch.arange(22) + 0.5) * 0.5).expand(BATCH, N, 22)
+    for tolerance in (0.0, 0.25):
+        synapse = ref.SingleExponentialCurrent(
+            N, 0.5, spike_charge=3.0, time_constant=7.0, delay=11.0, interp_tol=tolerance, batch_size=BATCH
+        )
+        for t in range(STEPS):
+            synapse(x[:, t])
+        node = snn.ExpCurrent(7 * ms, 3.0, delay=11 * ms, spike_interpolation="nearest", tolerance=tolerance * ms,
+                              name="syn")  # fmt: skip
+        ours = network(node, 0.5)
+        state = ours.evolve(x)[1]
+        close(ours.current_at(state, "syn", time * ms), synapse.current_at(time))
+        want = right_spike_at(ref, synapse, time, "nearest", None, tolerance)
+        assert torch.equal(ours.spike_at(state, "syn", time * ms), want)

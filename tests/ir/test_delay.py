@@ -64,6 +64,8 @@ def test_times_are_converted_once_in_float64():
     whole = np.arange(5000, dtype=np.float32) * np.float32(1e-4)
     assert np.array_equal(to_steps(whole, 1e-4), np.arange(5000))
     assert to_steps(torch.tensor([1e-3, 2e-3]), 1e-3).tolist() == [1, 2]
+    halves = (torch.arange(100) + 0.5) * 5e-4  # in float32 as many lie beyond as before
+    assert np.array_equal(to_steps(halves, 5e-4), np.arange(100) + 0.5)
     for wrong, said in ((float("inf"), "no finite time"), (True, "no finite time"), (None, "not a"), ("1", "not a")):
         with pytest.raises(snn.ModelError, match=said):
             to_steps(wrong, 1e-3)
