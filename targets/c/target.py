@@ -40,6 +40,8 @@ _WORTH = 16_384
 
 #: Scans whose states over all steps take this many bytes save those of every so many steps only.
 SAVE_SOME_FROM, SAVE_EVERY = 2**20, 32
+#: The same for scans of few steps, where there is less to be gained.
+SAVE_OFTEN_FROM, SAVE_OFTEN = 2**23, 8
 
 
 @dataclass(frozen=True)
@@ -218,8 +220,10 @@ class CTarget:
     @staticmethod
     def checkpoint(states: int, shape: tuple[int, int, int]) -> int:
         """How often states are best saved: replaying steps is quicker than moving what does not stay in the cache."""
-        some = 4 * states * prod(shape) >= SAVE_SOME_FROM and shape[0] > 2 * SAVE_EVERY
-        return SAVE_EVERY if some else 1
+        size = 4 * states * prod(shape)
+        if size >= SAVE_SOME_FROM and shape[0] > 2 * SAVE_EVERY:
+            return SAVE_EVERY
+        return SAVE_OFTEN if size >= SAVE_OFTEN_FROM and shape[0] > 2 * SAVE_OFTEN else 1
 
     def _gradient(self, call: BackwardCall, i: int) -> Tensor:
         """The gradient of input ``i``, still to be written, in the input's own memory order: what comes before it in
