@@ -199,8 +199,8 @@ def _plan(e: Explanation) -> Sequence[str]:
         kept = f"{saved / e.checkpoint:,.0f} bytes for each sequence and step"
         text = f"the states every {e.checkpoint} steps ({kept}), {again}"
     elif e.checkpoint is None and e.target in ("c", "auto"):
-        text += ".\n  On C, a scan of more than 64 steps whose states take 1 MiB or more keeps those of every 32nd, one of"
-        text += f"\n  more than 16 whose states take 8 MiB those of every 8th, {again}"
+        text += ".\n  On C, a scan of more than 64 steps whose states take 1 MiB or more keeps those of every 32nd,"
+        text += f"\n  one of more than 16 whose states take 8 MiB those of every 8th, {again}"
     return ["What training keeps for the backward pass", "", f"  {text}"]
 
 
