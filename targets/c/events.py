@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from snncompile.targets.c.availability import check_runnable
+from snncompile.targets.c.calling import Caller
 from snncompile.targets.c.compiler import function
 from snncompile.targets.c.events_source import (
     BLOCK,
@@ -19,29 +18,17 @@ from snncompile.targets.c.events_source import (
     WEIGHT_TYPES,
 )
 
-#: Inputs (over all rows) that a thread must have to be worth waking.
-_WORTH = 16_384
 
-
-class EventProducts:
-    """Products of mostly zero inputs.
-
-    Args:
-        threads: how many threads to use for every call, instead of up to torch's number, by size.
-        empty: allocates outputs; tests hand in one that fills them with NaN.
-    """
-
-    def __init__(self, threads: int | None = None, empty: Callable[..., Tensor] = torch.empty) -> None:
-        self._threads = threads
-        self._empty = empty
+class EventProducts(Caller):
+    """Products of mostly zero inputs."""
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """``x (rows, in)`` times the transpose of ``weight (out, in)``, plus ``bias (out,)``: ``(rows, out)``."""
         (rows, inputs), outputs = x.shape, weight.shape[0]
         check_runnable(x)
-        out = self._empty((rows, outputs), dtype=torch.float32)
+        out = self._make((rows, outputs))
         if rows * inputs:
-            team = self._team(x, rows)
+            team = self._team(x.numel(), rows)
             places, factors = torch.empty(team * (inputs + 1), dtype=torch.int32), torch.empty(team * (inputs + 1))
             held = (x.contiguous(), weight.t().contiguous(), places, factors)
             fixed = None if bias is None else bias.contiguous()
@@ -55,16 +42,10 @@ class EventProducts:
         """The transpose of ``grad (rows, out)`` times ``x (rows, in)``: ``(out, in)``."""
         (rows, inputs), outputs = x.shape, grad.shape[1]
         check_runnable(x)
-        across = self._empty((inputs, outputs), dtype=torch.float32)
-        team = self._team(x, inputs)
+        across = self._make((inputs, outputs))
+        team = self._team(x.numel(), inputs)
         lists, values = torch.empty(inputs * (BLOCK + 1), dtype=torch.int32), torch.empty(inputs * BLOCK)
         held = (x.contiguous(), grad.contiguous(), across, lists, values)
         run = function(WEIGHT_NAME, WEIGHT, WEIGHT_TYPES)
         run(*(t.data_ptr() for t in held), rows, inputs, outputs, team, team)
         return across.t()
-
-    def _team(self, x: Tensor, parts: int) -> int:
-        """How many threads to use; what comes out does not depend on it."""
-        if self._threads is not None:
-            return self._threads
-        return max(1, min(torch.get_num_threads(), parts, x.numel() // _WORTH))

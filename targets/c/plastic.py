@@ -6,7 +6,6 @@ says: results equal those of the loop in ``targets/plastic.py`` bit for bit.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from snncompile.ir.ordered import LANES
 from snncompile.ir.plasticity import FACTORS
-from snncompile.targets.c.availability import check_runnable
+from snncompile.targets.c.calling import Caller, PerScan, check_all
 from snncompile.targets.c.compiler import function
 from snncompile.targets.c.courses import add_course, unit
 from snncompile.targets.c.plastic_kernel import PlasticSource, PlasticVariant, print_plastic
@@ -30,7 +29,7 @@ from snncompile.targets.variant import Layout
 _WORTH, _LEAST = 2**22, 2 * PAD
 
 
-class PlasticLayers:
+class PlasticLayers(Caller):
     """Runs plastic layers with generated C.
 
     Args:
@@ -39,10 +38,8 @@ class PlasticLayers:
     """
 
     def __init__(self, threads: int | None = None, empty: Callable[..., Tensor] = torch.empty) -> None:
-        self._threads = threads
-        self._empty = empty
-        self._kernels: weakref.WeakKeyDictionary[Scan, dict[Any, tuple[PlasticSource, Callable[..., Any]]]]
-        self._kernels = weakref.WeakKeyDictionary()
+        super().__init__(threads, empty)
+        self._kernels: PerScan[tuple[PlasticSource, Callable[..., Any]]] = PerScan()
 
     def why_not(self, scan: Scan, rule: PlasticRule, shape: tuple[int, int], batch: int | None = None) -> str:
         """It runs every layer."""
@@ -55,20 +52,20 @@ class PlasticLayers:
         source, run = self._kernel(scan, rule, call)
         kernel = source.kernel
         sides = {t.local: t.side for t in rule.node.traces}
-        blocks = self._team(call.shape)
+        blocks = self._blocks(call.shape)
         made = PlasticForwardResult(
-            {r: self._make(steps, batch, outs) for r in call.store},
-            {t: self._make(steps, *call.traces[t].shape) for t in call.store_traces},
+            {r: self._make((steps, batch, outs)) for r in call.store},
+            {t: self._make((steps, *call.traces[t].shape)) for t in call.store_traces},
             tuple(s.clone() for s in call.states),
             {},
             call.weight,
-            self._make(steps, batch, outs) if call.store_product else None,
+            self._make((steps, batch, outs)) if call.store_product else None,
         )
         weight, wide = _across(call.weight), -(-outs // PAD) * PAD
         running = {t: _running(value, sides[t], blocks) for t, value in call.traces.items()}
         if steps:
             x = call.x if unit(call.x, (steps, batch, ins)) else call.x.contiguous()
-            product = self._make(batch, outs) if made.product is None else made.product
+            product = self._make((batch, outs)) if made.product is None else made.product
             held = [*_side(running, sides, "pre"), *_side(running, sides, "post"), *_side(running, sides, "synapse")]
             courses = [*_side(made.stored_traces, sides, "pre"), *_side(made.stored_traces, sides, "post")]
             scratch = _scratch(blocks, batch, wide, ins)
@@ -91,13 +88,9 @@ class PlasticLayers:
             made.product,
         )  # fmt: skip
 
-    def _make(self, *shape: int) -> Tensor:
-        return self._empty(shape, dtype=torch.float32, device="cpu")
-
     def _kernel(
         self, scan: Scan, rule: PlasticRule, call: PlasticForwardCall
     ) -> tuple[PlasticSource, Callable[..., Any]]:
-        kernels = self._kernels.setdefault(scan, {})
         units = tuple(x is None or unit(x, call.shape[:3]) for x in call.inputs)
         variant = PlasticVariant(
             call.port,
@@ -108,19 +101,19 @@ class PlasticLayers:
             call.store_traces,
             call.store_product,
         )
-        key = rule, variant
-        if key not in kernels:
+
+        def make() -> tuple[PlasticSource, Callable[..., Any]]:
             source = print_plastic(scan, rule, variant)
             kernel = source.kernel
-            kernels[key] = source, function(kernel.name, kernel.text, kernel.types)
-        return kernels[key]
+            return source, function(kernel.name, kernel.text, kernel.types)
 
-    def _team(self, shape: tuple[int, int, int, int]) -> int:
+        return self._kernels.get(scan, (rule, variant), make)
+
+    def _blocks(self, shape: tuple[int, int, int, int]) -> int:
         """How many blocks of outputs, one a thread; what comes out does not depend on it."""
         steps, batch, outs, ins = shape
-        if self._threads is not None:
-            return max(1, min(self._threads, -(-outs // PAD)))
-        return max(1, min(torch.get_num_threads(), outs // _LEAST, steps * batch * outs * ins // _WORTH))
+        most = -(-outs // PAD) if self._threads else outs // _LEAST
+        return max(1, min(self._team(steps * batch * outs * ins, most, _WORTH), most))
 
 
 def _running(value: Tensor, side: str, blocks: int) -> Tensor:
@@ -166,7 +159,5 @@ def _scratch(blocks: int, batch: int, wide: int, ins: int) -> list[Tensor]:
 def _check(call: PlasticForwardCall) -> None:
     rule = (c for part in call.rule_coefs.values() for c in part.values())
     given = (x for x in call.inputs if x is not None)
-    for tensor in (call.weight, call.x, *given, *call.coefs, *call.states, *call.traces.values(), *rule):
-        check_runnable(tensor)
-    for tensor in call.signals.values():
-        check_runnable(tensor)
+    held = (*call.coefs, *call.states, *call.traces.values(), *call.signals.values())
+    check_all(call.weight, call.x, *given, *held, *rule)

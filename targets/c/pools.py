@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from math import prod
 
-import torch
 from torch import Tensor
 
 from snncompile.targets.c.availability import check_runnable
+from snncompile.targets.c.calling import Caller
 from snncompile.targets.c.compiler import function
 from snncompile.targets.c.kernel import PREAMBLE
 from snncompile.targets.pooling import Size
-
-#: Values that a thread must have to be worth waking.
-_WORTH = 16_384
 
 _TYPES = "ppqqqi"
 
@@ -75,28 +73,19 @@ _BACKWARD = """void {name}(
 """
 
 
-class Pools:
-    """Sums and means over windows.
-
-    Args:
-        threads: how many threads to use for every call, instead of up to torch's number, by size.
-        empty: allocates outputs; tests hand in one that fills them with NaN.
-    """
-
-    def __init__(self, threads: int | None = None, empty: Callable[..., Tensor] = torch.empty) -> None:
-        self._threads = threads
-        self._empty = empty
+class Pools(Caller):
+    """Sums and means over windows."""
 
     def forward(self, x: Tensor, window: Size, divisor: int) -> Tensor:
         """``x (planes, H, W)`` to ``(planes, H // kh, W // kw)``."""
         planes, height, width = x.shape
-        out = self._empty((planes, height // window[0], width // window[1]), dtype=torch.float32)
+        out = self._make((planes, height // window[0], width // window[1]))
         self._run("forward", x, out, (planes, height, width), window, divisor)
         return out
 
     def backward(self, grad: Tensor, size: Size, window: Size, divisor: int) -> Tensor:
         """The gradient of ``x (planes, *size)``."""
-        out = self._empty((grad.shape[0], *size), dtype=torch.float32)
+        out = self._make((grad.shape[0], *size))
         self._run("backward", grad, out, (grad.shape[0], *size), window, divisor)
         return out
 
@@ -105,9 +94,7 @@ class Pools:
     ) -> None:
         check_runnable(x)
         if out.numel():
-            planes, height, width = shape
-            most = planes * height * width // _WORTH
-            team = self._threads or max(1, min(torch.get_num_threads(), planes, most))
+            team = self._team(prod(shape), shape[0])
             _function(way, window, divisor)(x.data_ptr(), out.data_ptr(), *shape, team)
 
 

@@ -7,14 +7,14 @@ step with the weight, for some sequences together. Memory for training: every st
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from snncompile.targets.c.availability import check_runnable
+from snncompile.targets.c.calling import Caller, PerScan, check_all
 from snncompile.targets.c.compiler import function
 from snncompile.targets.c.courses import add_course, unit
 from snncompile.targets.c.kernel import KernelSource
@@ -38,7 +38,7 @@ from snncompile.targets.variant import Layout
 _WORTH = 4096
 
 
-class RecurrentLayers:
+class RecurrentLayers(Caller):
     """Runs recurrent layers with generated C.
 
     Args:
@@ -47,14 +47,12 @@ class RecurrentLayers:
     """
 
     def __init__(self, threads: int | None = None, empty: Callable[..., Tensor] = torch.empty) -> None:
-        self._threads = threads
-        self._empty = empty
-        self._kernels: weakref.WeakKeyDictionary[Scan, dict[Any, tuple[KernelSource, Callable[..., Any]]]]
-        self._kernels = weakref.WeakKeyDictionary()
+        super().__init__(threads, empty)
+        self._kernels: PerScan[tuple[KernelSource, Callable[..., Any]]] = PerScan()
 
     def forward(self, scan: Scan, call: RecurrentForwardCall) -> RecurrentForwardResult:
         """Run from the first step to the last."""
-        _check(call.weight, call.start, *call.states, *call.coefs, *(x for x in call.inputs if x is not None))
+        check_all(call.weight, call.start, *call.states, *call.coefs, *(x for x in call.inputs if x is not None))
         steps, batch, size = call.shape
         variant = LayerForward(call.port, call.source, _layout(call), call.bias is not None, call.store, call.train)
         source, run = self._kernel(scan, variant)
@@ -72,12 +70,12 @@ class RecurrentLayers:
             _add_inputs(args, source, call)
             args += [call.coefs[i].data_ptr() for i in source.coefs]
             args += [t.data_ptr() for t in (*finals, *stored.values(), *saved, product, places, factors)]
-            run(*args, steps, batch, size, self._team(call.shape, batch))
+            run(*args, steps, batch, size, self._team(prod(call.shape), batch, _WORTH))
         return RecurrentForwardResult(stored, finals, saved, product if call.train else None)
 
     def backward(self, scan: Scan, call: RecurrentBackwardCall) -> RecurrentBackwardResult:
         """Run the gradient from the last step to the first."""
-        _check(call.weight, call.product, *call.saved, *call.coefs, *call.grads.values())
+        check_all(call.weight, call.product, *call.saved, *call.coefs, *call.grads.values())
         steps, batch, size = call.shape
         needed = tuple(x for x, n in zip(scan.inputs, call.need_inputs, strict=True) if n and x != call.port)
         variant = LayerBackward(
@@ -109,29 +107,19 @@ class RecurrentLayers:
             args += [t.data_ptr() for t in (product, *inputs.values(), *sums.values())]
             limit = self._threads or torch.get_num_threads()
             together = max(1, min(TILE, -(-batch // limit)))
-            team = self._team(call.shape, -(-batch // together))
+            team = self._team(prod(call.shape), -(-batch // together), _WORTH)
             run(*args, steps, together, batch, size, team)
         return RecurrentBackwardResult(
             tuple(inputs.get(x) for x in scan.inputs), product, start, tuple(states.values()), sums
         )
 
-    def _make(self, shape: tuple[int, ...]) -> Tensor:
-        return self._empty(shape, dtype=torch.float32, device="cpu")
-
     def _kernel(self, scan: Scan, variant: Any) -> tuple[KernelSource, Callable[..., Any]]:
-        kernels = self._kernels.setdefault(scan, {})
-        if variant not in kernels:
+        def make() -> tuple[KernelSource, Callable[..., Any]]:
             ahead = isinstance(variant, LayerForward)
             source = print_layer_forward(scan, variant) if ahead else print_layer_backward(scan, variant)
-            kernels[variant] = source, function(source.name, source.text, source.types)
-        return kernels[variant]
+            return source, function(source.name, source.text, source.types)
 
-    def _team(self, shape: tuple[int, int, int], parts: int) -> int:
-        """How many threads to use; what comes out does not depend on it."""
-        if self._threads is not None:
-            return self._threads
-        steps, batch, size = shape
-        return max(1, min(torch.get_num_threads(), parts, steps * batch * size // _WORTH))
+        return self._kernels.get(scan, variant, make)
 
 
 def _layout(call: RecurrentForwardCall | RecurrentBackwardCall) -> Layout:
@@ -144,8 +132,3 @@ def _add_inputs(args: list[int], source: KernelSource, call: RecurrentForwardCal
         x = call.inputs[i]
         assert x is not None
         add_course(args, x, unit(x, call.shape))
-
-
-def _check(*tensors: Tensor) -> None:
-    for tensor in tensors:
-        check_runnable(tensor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snncompile.targets.c.availability import check_runnable
 from snncompile.targets.c.backward import print_backward
+from snncompile.targets.c.calling import Caller, PerScan, check_all
 from snncompile.targets.c.compiler import function
 from snncompile.targets.c.courses import add_course, unit
 from snncompile.targets.c.forward import print_forward
@@ -35,9 +34,6 @@ from snncompile.targets.sparse import SparseTarget
 from snncompile.targets.stepping import ScanStep
 from snncompile.targets.variant import ForwardVariant, Layout, backward_variant, forward_variant
 
-#: Elements (time * batch * neurons) that a thread must have to be worth waking.
-_WORTH = 16_384
-
 #: Scans whose states over all steps take this many bytes save those of every so many steps only.
 SAVE_SOME_FROM, SAVE_EVERY = 2**20, 32
 #: The same for scans of few steps, where there is less to be gained.
@@ -52,7 +48,7 @@ class Kernel:
     run: Callable[..., Any]
 
 
-class CTarget:
+class CTarget(Caller):
     """Runs scans with generated C, on the CPU.
 
     Args:
@@ -64,9 +60,8 @@ class CTarget:
     offsets = True
 
     def __init__(self, threads: int | None = None, empty: Callable[..., Tensor] = torch.empty) -> None:
-        self._threads = threads
-        self._empty = empty
-        self._kernels: weakref.WeakKeyDictionary[Scan, dict[Any, Kernel]] = weakref.WeakKeyDictionary()
+        super().__init__(threads, empty)
+        self._kernels: PerScan[Kernel] = PerScan()
 
     @cached_property
     def recurrent(self) -> RecurrentTarget:
@@ -106,7 +101,7 @@ class CTarget:
     def forward(self, scan: Scan, call: ForwardCall) -> ForwardResult:
         """Run ``scan`` from the first step to the last."""
         steps, batch, size = call.shape
-        _check(call.inputs, call.states, call.coefs)
+        check_all(*call.inputs, *call.states, *call.coefs)
         result = allocate(call, self._make)
         if not batch * size:
             return result
@@ -125,7 +120,7 @@ class CTarget:
             args.append(call.checkpoint)
         if source.random and call.random is not None:
             args.append(call.random.data_ptr())
-        team = self._team(steps, rows, lanes)
+        team = self._threads_for(steps, rows, lanes)
         kernel.run(*args, rows, lanes, _width(rows, lanes, team), team)
         del held
         return result
@@ -140,7 +135,7 @@ class CTarget:
         at = [c.data_ptr() for c in fixed]
         cells, count, results = (batch, size), len(store), (*store, *scan.states)
         plain, like = self._empty is torch.empty, torch.empty_like
-        team = self._team(1, batch, size)
+        team = self._threads_for(1, batch, size)
         tail = (1, batch, size, _width(batch, size, team), team)
 
         def run(inputs: Sequence[Tensor], states: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
@@ -165,7 +160,7 @@ class CTarget:
         """Run the gradient of ``scan`` from the last step to the first."""
         steps, batch, size = call.shape
         grads = call.grads
-        _check(call.inputs, call.saved, call.coefs, tuple(grads.values()))
+        check_all(*call.inputs, *call.saved, *call.coefs, *grads.values())
         variant = backward_variant(scan, call, unit)
         kernel = self._kernel(scan, variant, print_backward)
         source = kernel.source
@@ -202,7 +197,7 @@ class CTarget:
             for group in (starts, sums):
                 args += [t.data_ptr() for t in group.values()]
             args.append(steps)
-            team = self._team(steps, rows, lanes)
+            team = self._threads_for(steps, rows, lanes)
             width = _width(rows, lanes, team)
             chunk = max(1, min(call.checkpoint, steps))
             scratch = torch.empty(team * chunk * source.scratch * width, dtype=torch.float32, device="cpu")
@@ -234,27 +229,15 @@ class CTarget:
         steps, batch, size = call.shape
         return self._make((batch, steps, size)).transpose(0, 1)
 
-    def _make(self, shape: tuple[int, ...]) -> Tensor:
-        return self._empty(shape, dtype=torch.float32, device="cpu")
-
     def _kernel(self, scan: Scan, variant: Any, printer: Callable[[Scan, Any], KernelSource]) -> Kernel:
-        kernels = self._kernels.get(scan)
-        if kernels is None:
-            kernels = self._kernels[scan] = {}
-        kernel = kernels.get(variant)
-        if kernel is None:
+        def make() -> Kernel:
             source = printer(scan, variant)
-            kernel = kernels[variant] = Kernel(source, function(source.name, source.text, source.types))
-        return kernel
+            return Kernel(source, function(source.name, source.text, source.types))
 
-    def _team(self, steps: int, rows: int, lanes: int) -> int:
-        """How many threads to use; what comes out does not depend on it."""
-        if self._threads is not None:
-            return self._threads
-        worth = steps * rows * lanes // _WORTH
-        if worth < 2:
-            return 1
-        return max(1, min(torch.get_num_threads(), worth, rows * -(-lanes // FEW_LANES)))
+        return self._kernels.get(scan, variant, make)
+
+    def _threads_for(self, steps: int, rows: int, lanes: int) -> int:
+        return self._team(steps * rows * lanes, rows * -(-lanes // FEW_LANES))
 
 
 def _width(rows: int, lanes: int, team: int) -> int:
@@ -305,9 +288,3 @@ def _add_inputs(
             held.append(each(late.steps))
             args.append(held[-1].data_ptr())
     return held
-
-
-def _check(*groups: tuple[Tensor, ...]) -> None:
-    for group in groups:
-        for tensor in group:
-            check_runnable(tensor)

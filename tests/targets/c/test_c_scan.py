@@ -115,12 +115,12 @@ def test_threads_change_nothing(checkpoint):
 def test_small_calls_stay_on_one_thread(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     target = CTarget()
-    assert target._team(1, 1, 128) == 1
-    assert target._team(1000, 16, 512) == 8
-    assert target._team(100_000, 1, 64) == 1  # one block
-    assert target._team(100_000, 1, 128) == 2
+    assert target._threads_for(1, 1, 128) == 1
+    assert target._threads_for(1000, 16, 512) == 8
+    assert target._threads_for(100_000, 1, 64) == 1  # one block
+    assert target._threads_for(100_000, 1, 128) == 2
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert target._team(1000, 16, 512) == 1
+    assert target._threads_for(1000, 16, 512) == 1
 
 
 def test_default_dtype_does_not_matter():
