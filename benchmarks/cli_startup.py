@@ -35,10 +35,12 @@ def seconds(command: list[str], cwd: str, env: dict[str, str] | None = None) -> 
 
 
 def row(name: str, times: list[float]) -> None:
+    """Print the best and the median of ``times``, given in seconds, in milliseconds."""
     print(f"{name:34} {min(times) * 1e3:9.1f} {statistics.median(times) * 1e3:11.1f} {len(times):6}", flush=True)
 
 
 def main() -> None:
+    """Time every start and print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=10, help="processes per row (default: 10)")
     parser.add_argument("--model", help="MODEL.py[:NAME] to build, cold and warm")

@@ -56,15 +56,18 @@ def network(w: Workload, trained: bool) -> snn.Network:
 
 
 def forward(run: Callable[[], Tensor]) -> None:
+    """Run without gradients."""
     with torch.no_grad():
         run()
 
 
 def both(run: Callable[[], Tensor]) -> None:
+    """Run, and backward from the sum of the outputs."""
     run().sum().backward()
 
 
 def main() -> None:
+    """Time every workload both ways and print two tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=9, help="interleaved runs (default: 9)")
     parser.add_argument("--threads", type=int, default=2, help="torch's threads (default: 2)")

@@ -44,6 +44,7 @@ def link_layout() -> list[tuple[str, str]]:
 
 
 def main() -> int:
+    """Check every package as it is installed; print mypy's findings at their places here and return its status."""
     moved = link_layout()
     command = [sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", "--no-error-summary"]
     for package in sorted({name.split(".")[0] for name in package_dirs()}):

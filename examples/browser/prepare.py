@@ -52,6 +52,7 @@ def settings(demo: Path) -> dict[str, object]:
 
 
 def main() -> int:
+    """Check what is needed, copy it, and return 1 where something is missing."""
     parser = argparse.ArgumentParser(description="Prepare the browser example.")
     parser.add_argument("demo", type=Path, nargs="?", default=Path("demo-out"), help="what `make demo` wrote")
     parser.add_argument("--out", type=Path, default=None, help="the folder to serve (default: DEMO/browser)")

@@ -134,6 +134,7 @@ def verdict(activity: dict[str, Activity], bounds: tuple[Prediction, Prediction]
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Simulate, print rates and regularity beside the theory's, draw the raster; return 1 where they disagree."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=10_000, help="excitatory neurons")
     parser.add_argument("--g", type=float, default=5.0, help="relative strength of inhibition")

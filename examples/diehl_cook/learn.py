@@ -184,6 +184,7 @@ def draw(findings: Findings, path: Path) -> None:
 
 
 def main() -> int:
+    """Learn, label, ask, draw; return 1 where little was learnt."""
     parser = argparse.ArgumentParser(description="Unsupervised learning of digits.")
     parser.add_argument("--out", type=Path, default=Path("demo-out"), help="directory to write to (default: demo-out)")
     parser.add_argument("--seed", type=int, default=0)

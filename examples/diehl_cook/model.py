@@ -44,13 +44,16 @@ class OnOutput:
     """
 
     def pre(z, t, *, tau=snn.Param(10 * ms, family="taus", constraint="positive"), target=0.4, dt):
+        """The trace of the inputs, above its target."""
         t = t * torch.exp(-dt / tau) + z
         return {"t": t, "potentiation": t - target}
 
     def post(z):
+        """Only a spike of the output changes weights."""
         return {"potentiation": z}
 
     def update(w, potentiation, *, eta=1e-2, w_max=1.0):
+        """The weight after a step, softly bounded above."""
         return {"w": torch.minimum(torch.relu(w + eta * potentiation * (w_max - w)), w_max)}
 
 

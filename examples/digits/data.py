@@ -51,6 +51,7 @@ def load() -> tuple[Split, Split]:
 
 
 def main() -> None:
+    """Write the held-out scans and their labels."""
     parser = argparse.ArgumentParser(description="Write the held-out digits as spike trains.")
     parser.add_argument("--out", type=Path, default=Path("demo-out"), help="directory to write to (default: demo-out)")
     out = parser.parse_args().out

@@ -46,6 +46,7 @@ def run_step(path: Path, x: np.ndarray) -> np.ndarray:
 
 
 def main() -> int:
+    """Run both forms on the held-out scans; return 1 where a prediction differs."""
     parser = argparse.ArgumentParser(description="Run the exported digits in ONNX Runtime.")
     parser.add_argument("folder", type=Path, nargs="?", default=Path("demo-out"))
     folder = parser.parse_args().folder

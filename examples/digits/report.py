@@ -74,6 +74,7 @@ def show(findings: Findings, folder: Path) -> None:
 
 
 def main() -> int:
+    """Print what was found and draw the confusions; return 1 below the floor of accuracy."""
     parser = argparse.ArgumentParser(description="Report on the held-out digits.")
     parser.add_argument("folder", type=Path, nargs="?", default=Path("demo-out"))
     folder = parser.parse_args().folder

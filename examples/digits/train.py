@@ -74,6 +74,7 @@ def train(seed: int = 0, epochs: int = 30, show: bool = True) -> tuple[snn.Netwo
 
 
 def main() -> None:
+    """Train, and write the weights."""
     parser = argparse.ArgumentParser(description="Train the spiking digit classifier.")
     parser.add_argument("--out", type=Path, default=Path("demo-out"), help="directory to write to (default: demo-out)")
     parser.add_argument("--seed", type=int, default=0)

@@ -83,10 +83,12 @@ class STDP:
         return ("w_min", "w_max") if self.algorithm == "multiplicative_pow" else ()
 
     def pre(z, t_pre, *, a_pre=1.0, tau_pre=_TAU_50, dt):  # type: ignore[no-untyped-def]
+        """The trace of the inputs; a spike of the output potentiates by it."""
         t_pre = t_pre + (dt * (1.0 / tau_pre)) * (-t_pre + a_pre * z)
         return {"t_pre": t_pre, "potentiation": t_pre, "depression": z}
 
     def post(z, t_post, *, a_post=1.0, tau_post=_TAU_50, dt):  # type: ignore[no-untyped-def]
+        """The trace of the outputs; a spike of the input depresses by it."""
         t_post = t_post + (dt * (1.0 / tau_post)) * (-t_post + a_post * z)
         return {"t_post": t_post, "potentiation": z, "depression": t_post}
 
@@ -103,6 +105,7 @@ class STDP:
         mu=_MU,
         hardbound=True,
     ):
+        """The weight after a step, from both sums over the batch."""
         above, below = w_max - w, w - w_min
         if algorithm == "additive":
             plus, minus = eta_plus, eta_minus
@@ -139,21 +142,25 @@ class MSTDPET:
     ordered = (("w_min", "w_max"),)
 
     def pre(z, p_pre, *, a_pre=1.0, tau_pre=_TAU_20, dt):  # type: ignore[no-untyped-def]
+        """The trace of the inputs; a spike of the output potentiates by it."""
         p_pre = p_pre * torch.exp(-dt / tau_pre) + a_pre * z
         return {"p_pre": p_pre, "potentiation": p_pre, "depression": z}
 
     def post(z, p_post, *, a_post=1.0, tau_post=_TAU_20, dt):  # type: ignore[no-untyped-def]
+        """The trace of the outputs; a spike of the input depresses by it."""
         p_post = p_post * torch.exp(-dt / tau_post) + a_post * z
         return {"p_post": p_post, "potentiation": z, "depression": p_post}
 
     def synapse(  # type: ignore[no-untyped-def]
         potentiation, depression, eligibility, reward, *, tau_eligibility=_TAU_25, eta=_REWARD_RATE, dt
     ):
+        """The eligibility of every synapse of every sequence, and what the reward makes of it."""
         decay = torch.exp(-dt / tau_eligibility)
         eligibility = eligibility * decay + (dt / tau_eligibility) * (potentiation - depression)
         return {"eligibility": eligibility, "change": eta * reward * eligibility}
 
     def update(w, change, *, w_min=_LOW, w_max=_HIGH):  # type: ignore[no-untyped-def]
+        """The weight after a step, from the sum of the changes over the batch."""
         return {"w": torch.minimum(torch.maximum(w + change, w_min), w_max)}
 
 
@@ -184,6 +191,7 @@ class TripletSTDP:
     def pre(  # type: ignore[no-untyped-def]
         z, r1, r2, *, tau_plus=_TAU_PLUS, tau_x=_TAU_X, a2_minus=_A2_MINUS, a3_minus=_A3_MINUS, dt
     ):
+        """Both traces of the inputs; ``r2`` is read before its spike of this step."""
         r1 = r1 * torch.exp(-dt / tau_plus) + z
         before = r2 * torch.exp(-dt / tau_x)
         return {"r1": r1, "r2": before + z, "potentiation": r1, "depression": z * (a2_minus + a3_minus * before)}
@@ -191,11 +199,13 @@ class TripletSTDP:
     def post(  # type: ignore[no-untyped-def]
         z, o1, o2, *, tau_minus=_TAU_MINUS, tau_y=_TAU_Y, a2_plus=_A2_PLUS, a3_plus=_A3_PLUS, dt
     ):
+        """Both traces of the outputs; ``o2`` is read before its spike of this step."""
         o1 = o1 * torch.exp(-dt / tau_minus) + z
         before = o2 * torch.exp(-dt / tau_y)
         return {"o1": o1, "o2": before + z, "potentiation": z * (a2_plus + a3_plus * before), "depression": o1}
 
     def update(w, potentiation, depression, *, w_min=_LOW, w_max=_HIGH):  # type: ignore[no-untyped-def]
+        """The weight after a step, from both sums over the batch."""
         w = w + (potentiation - depression)
         return {"w": torch.minimum(torch.maximum(w, w_min), w_max)}
 

@@ -69,6 +69,14 @@ def command(
 
 
 def network(source: Source, seed: int) -> Network:
+    """The reference network of an artifact, with its weights, or of a model, with weights drawn from ``seed``.
+
+    What loading an artifact has to say goes to stderr. The random state of the process stays as it was.
+
+    Raises:
+        ArtifactError: for weights that do not fit the artifact's graph.
+        ModelError: for a parameter without a first value.
+    """
     if source.artifact is not None:
         from snncompile.artifact.loading import build_network
         from snncompile.cli.errors import note

@@ -33,7 +33,6 @@ class Builder:
         self.graph = Graph(name, dt)
         self._owners: dict[int, str] = {}
         self._nodes: list[Node] = []  # keeps ids of applied nodes unique
-        self._explicit: dict[str, Node] = {}
         self._open: dict[str, _Open] = {}
         self._applied: dict[int, list[str]] = {}
         self._lessons: list[Lesson] = []

@@ -66,6 +66,11 @@ class Exporter:
     # -- the whole ---------------------------------------------------------------------------------------------------
 
     def build(self) -> Built:
+        """The model and what a caller needs to feed it; once per exporter.
+
+        Raises:
+            InterchangeError: for what cannot be written as ONNX, with the node's name.
+        """
         types = self.graph.input_types()
         given: dict[str, str | None] = {self.gb.fresh(name): name for name in types}
         if not given:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 
 import pytest
 
 from snncompile.ir.json_form import graph_from_json
 from snncompile.passes.pipeline import pass_names
-
-DOT = importlib.util.find_spec("snncompile.ir.dot") is not None
 
 
 def test_text_of_a_model_and_of_an_artifact(cli, model, built):
@@ -50,7 +47,6 @@ def test_out(cli, model, tmp_path):
     assert "there is no directory" in cli("show", "net.py", "--out", "gone/g.txt").err
 
 
-@pytest.mark.skipif(not DOT, reason="pictures are not written yet")
 def test_dot_and_png(cli, model, tmp_path):
     assert cli("show", "net.py", "--format", "dot").out.startswith("digraph")
     assert cli("show", "net.py", "--format", "png", "--out", "g.png").status == 0
