@@ -45,7 +45,8 @@ class Executor:
         self._pools: PoolTarget | None = getattr(target, "pools", None)
         self._plastic: PlasticTarget | None = getattr(target, "plastic", None)
         self._plastic_layers = {r: match_plastic(graph, r) for r in self.regions if r.kind == "plastic"}
-        self._layers = {r: match(graph, r) for r in self.regions if r.kind == "recurrent"}
+        ring: bool = getattr(self._recurrent, "ring", False)
+        self._layers = {r: match(graph, r, ring) for r in self.regions if r.kind == "recurrent"}
 
     def run(self, run: Run) -> RunResult:
         """Evolve the network over ``run.steps`` steps.

@@ -1,8 +1,8 @@
 """The contract between the executor and a target that runs recurrent layers with kernels of its own.
 
 It mirrors that of scans (``targets/scan.py``). A scan's input ``port`` is, at every step, the product of the value that
-its result ``source`` had one step before: ``x[port][t] = source[t - 1] @ weight.T + bias``. All its other inputs are
-ordinary courses (a feed-forward current, say).
+its result ``source`` had ``late`` steps before: ``x[port][t] = source[t - late] @ weight.T + bias``. All its other
+inputs are ordinary courses (a feed-forward current, say).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class RecurrentForwardCall:
 
     Attributes:
         port: the scan's input that is the product.
-        source: the scan's result that is multiplied, one step later.
+        source: the scan's result that is multiplied, ``late`` steps later.
         weight: ``(N, N)`` float32, rows are outputs; any strides.
         bias: ``(N,)`` contiguous, or None.
-        start: ``(B, N)`` contiguous: the source's value before the first step.
+        start: ``(late, B, N)`` contiguous: the source's values before the first step, oldest first.
         inputs: one tensor per input of the scan, ``(T, B, N)`` float32, any strides; None for ``port``.
         coefs: as in a scan's forward call.
         states: as in a scan's forward call.
@@ -36,6 +36,7 @@ class RecurrentForwardCall:
         train: whether to keep what the backward needs.
         most: the source's largest value where its type says that it is whole numbers from 0 on, else None. It decides
             in how many parts of a lower precision it can be taken without losing anything.
+        late: K: how many steps late the source comes back, at least 1. More than 1 only for targets that say ``ring``.
     """
 
     port: str
@@ -50,6 +51,7 @@ class RecurrentForwardCall:
     store: tuple[str, ...] = ()
     train: bool = False
     most: int | None = None
+    late: int = 1
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,12 @@ class RecurrentBackwardCall:
         saved: as the forward gave them.
         product: as the forward gave it.
         shape: T, B, N.
-        grads: result name -> gradient of its course, ``(T, B, N)``, any strides. The gradient of the source's value
-            after the last step (carried on as the next call's ``start``) is to be added to its last row.
+        grads: result name -> gradient of its course, ``(T, B, N)``, any strides. The gradient of the source's values
+            of the last steps (carried on as the next call's ``start``) is to be added to its last rows.
         grad_finals: one gradient per final state, ``(B, N)`` contiguous, or None.
         need_inputs: which input gradients are wanted (the port's entry is ignored).
         need_accumulators: whether parameter gradients are wanted.
+        late: as in the forward call.
     """
 
     port: str
@@ -101,6 +104,7 @@ class RecurrentBackwardCall:
     grad_finals: tuple[Tensor | None, ...]
     need_inputs: tuple[bool, ...]
     need_accumulators: bool
+    late: int = 1
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class RecurrentBackwardResult:
     Attributes:
         inputs: one ``(T, B, N)`` gradient per input, None where not wanted and for ``port``.
         product: the gradient of ``port``, ``(T, B, N)``.
-        start: the gradient of ``start``, ``(B, N)``.
+        start: the gradient of ``start``, ``(late, B, N)``.
         states: one ``(B, N)`` gradient per initial state.
         accumulators: accumulator name -> ``(B, N)`` sum over time, empty where not wanted.
     """
@@ -123,7 +127,10 @@ class RecurrentBackwardResult:
 
 
 class RecurrentTarget(Protocol):
-    """Runs recurrent layers."""
+    """Runs recurrent layers.
+
+    A target that runs layers whose source comes back more than one step late has an attribute ``ring`` that is true.
+    """
 
     def forward(self, scan: Scan, call: RecurrentForwardCall) -> RecurrentForwardResult:
         """Run from the first step to the last."""
@@ -141,13 +148,17 @@ def weight_gradients(
 
     Args:
         product: the gradient of the product, as the backward gave it.
-        start: the source's value before the first step.
+        start: the source's values before the first step, ``(late, B, N)``.
         course: the source's course.
         events: computes the product where the source is sparse.
     """
-    if not len(product):
-        return product.sum((0, 1)).expand(start.shape[1], -1), product.sum((0, 1))
-    first, later, before = product[0], product[1:].flatten(0, 1), course[:-1].flatten(0, 1)
+    late, steps = len(start), len(product)
+    if not steps:
+        return product.sum((0, 1)).expand(start.shape[2], -1), product.sum((0, 1))
+    first = product[:late].flatten(0, 1).T @ start[:steps].flatten(0, 1)
+    if steps <= late:
+        return first, product.sum((0, 1))
+    later, before = product[late:].flatten(0, 1), course[: steps - late].flatten(0, 1)
     if events is not None:
-        return events.weight_gradient(later, before) + first.T @ start, product.sum((0, 1))
-    return torch.addmm(first.T @ start, later.T, before), product.sum((0, 1))
+        return events.weight_gradient(later, before) + first, product.sum((0, 1))
+    return torch.addmm(first, later.T, before), product.sum((0, 1))

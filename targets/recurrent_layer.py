@@ -21,7 +21,7 @@ from snncompile.ir.graph import Edge, Graph, Ref, Region
 from snncompile.ir.random import courses
 from snncompile.targets.autograd import BoundScan, over_batch
 from snncompile.targets.drawn import reading
-from snncompile.targets.evaluation import Evaluation
+from snncompile.targets.evaluation import Evaluation, rows_of, state_of
 from snncompile.targets.event_linear import EventTarget
 from snncompile.targets.recurrent_call import (
     RecurrentBackwardCall,
@@ -43,6 +43,7 @@ class Layer:
         source: the node's result that comes back.
         feedback: the state that holds it.
         most: the source's largest value where its type says that it counts spikes, else None.
+        late: how many steps late it comes back, at least 1.
     """
 
     connection: str
@@ -51,10 +52,17 @@ class Layer:
     source: str
     feedback: str
     most: int | None = None
+    late: int = 1
 
 
-def match(graph: Graph, region: Region) -> Layer | str:
-    """The layer that ``region`` is, or why it is none."""
+def match(graph: Graph, region: Region, ring: bool = False) -> Layer | str:
+    """The layer that ``region`` is, or why it is none.
+
+    Args:
+        graph: the network after the passes.
+        region: a cycle in it.
+        ring: whether the target runs layers whose source comes back more than one step late.
+    """
     if len(region.nodes) != 2:
         return f"the cycle has {len(region.nodes)} nodes, not one connection and one population"
     connections = [n for n in region.nodes if isinstance(graph.op(n), Connection)]
@@ -67,7 +75,7 @@ def match(graph: Graph, region: Region) -> Layer | str:
     (back,) = graph.inputs_of(connection).values()
     if not back.delay:
         return f"the late edge leads to {neurons}, not to {connection}"
-    if back.delay > 1:
+    if back.delay > 1 and not ring:
         return f"what comes back is {back.delay} steps late"
     if any(ref.node == connection for _, ref in graph.outputs) or len(graph.consumers(connection)) != 1:
         return f"{connection} is read elsewhere, too"
@@ -79,7 +87,7 @@ def match(graph: Graph, region: Region) -> Layer | str:
         return f"{connection} is not square"
     kind = graph.type_of(back.source)
     most = kind.max if kind.kind == "spikes" else None
-    return Layer(connection, neurons, port, back.source.port, back.feedback, most)
+    return Layer(connection, neurons, port, back.source.port, back.feedback, most, back.delay)
 
 
 def run_layer(ev: Evaluation, layer: Layer, target: RecurrentTarget, events: EventTarget | None = None) -> None:
@@ -91,27 +99,30 @@ def run_layer(ev: Evaluation, layer: Layer, target: RecurrentTarget, events: Eve
     store, sums = ev.wanted(layer.neurons)
     weight, bias = folded(ev.graph.op(layer.connection), ev.params(layer.connection))
     inputs = [None if p == layer.port else _flat(ev, e, shape) for p, e in edges.items()]
+    (back,) = ev.prepared.inputs[layer.connection].values()
     call = RecurrentForwardCall(
         port=layer.port,
         source=layer.source,
         weight=weight.float(),
         bias=None if bias is None else bias.float(),
-        start=ev.r.state[layer.feedback].reshape(shape[1:]).float().contiguous(),
+        start=rows_of(back, ev.r.state[layer.feedback]).reshape(layer.late, *shape[1:]).float().contiguous(),
         inputs=tuple([*inputs, *drawn(ev, bound, shape)]),
         coefs=bound.coefs,
         states=tuple(ev.r.state[s.name].reshape(shape[1:]).float().contiguous() for s in op.states),
         shape=shape,
         store=tuple(dict.fromkeys((*store, *sums, layer.source))),
         most=layer.most,
+        late=layer.late,
     )
     sparse = events if event_driven(ev.graph.op(layer.connection)) else None
     courses, finals = _run(bound, call, target, sparse)
-    last = courses[layer.source][-1] if shape[0] else call.start
     ev.keep(layer.neurons, courses, {}, finals)
-    ev.state[layer.feedback] = last.unflatten(1, op.shape)
+    newest = courses[layer.source][max(shape[0] - layer.late, 0) :]
+    last = newest if shape[0] >= layer.late else torch.cat([call.start[shape[0] :], newest])
+    ev.state[layer.feedback] = state_of(back, last.unflatten(2, op.shape))
     product = Ref(layer.connection)
     if product in ev.want_course | ev.want_sum:  # it stays in the kernel: for a record it is made again
-        late = torch.cat([call.start.unsqueeze(0), courses[layer.source]])[:-1]
+        late = torch.cat([call.start, courses[layer.source]])[: shape[0]]
         made = apply_connection(ev.graph.op(layer.connection), ev.params(layer.connection), late, ev.r.training)
         ev.courses[product] = made
 
@@ -193,6 +204,7 @@ class _Layer(torch.autograd.Function):
                 grad_finals=tuple(None if g is None else g.contiguous() for g in grads[len(call.store) :]),
                 need_inputs=tuple(x is not None and next(wanted) for x in inputs),
                 need_accumulators=any(needs[:n_tokens]),
+                late=call.late,
             ),
         )
         d_weight, d_bias = weight_gradients(made.product, start, source, ctx.events)

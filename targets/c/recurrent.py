@@ -91,7 +91,7 @@ class RecurrentLayers(Caller):
         cells = (batch, size)
         ends = [torch.zeros(cells) if g is None else g.clone() for g in call.grad_finals]
         states = dict(zip(scan.states, ends, strict=True))
-        start = torch.zeros(cells)
+        start = torch.zeros((1, *cells))
         product = self._make(call.shape)
         inputs = {x: self._make(call.shape) for x in needed}
         sums = {a: torch.zeros(cells) for a in (scan.accumulators if call.need_accumulators else ())}

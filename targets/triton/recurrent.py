@@ -148,7 +148,7 @@ class RecurrentLayers:
         if design.resident:
             carried = {s: self._empty(shape[1:], **like) for s in source.carried}
             sums = {n: self._empty(shape[1:], **like) for n in names}
-            start = self._empty(shape[1:], **like)
+            start = self._empty((1, *shape[1:]), **like)
             a.read(*(g for s in source.carried if (g := given[s]) is not None))
             a.write(*carried.values(), product, *inputs.values(), *sums.values(), start)
         else:
@@ -160,7 +160,7 @@ class RecurrentLayers:
             a.update(*sums.values())
         self._launcher.run(kernel, a, design, shape, device, (scan, variant))
         if not design.resident:
-            start = product[0] @ call.weight if shape[0] else zero
+            start = (product[0] @ call.weight if shape[0] else zero).unsqueeze(0)
         states = tuple(carried[s] if s in carried else torch.zeros(shape[1:], **like) for s in scan.states)
         return RecurrentBackwardResult(tuple(inputs.get(x) for x in scan.inputs), product, start, states, sums)
 

@@ -27,11 +27,11 @@ def scan_of(kind):
 def loop_forward(scan, call):
     steps, batch, size = call.shape
     coefs = dict(zip(scan.coefs, call.coefs, strict=True))
-    states, before = dict(zip(scan.states, call.states, strict=True)), call.start
+    states, back = dict(zip(scan.states, call.states, strict=True)), list(call.start)
     courses = {r: [] for r in scan.results}
     saved, products = [], []
     for t in range(steps):
-        product = before @ call.weight.T
+        product = back[t] @ call.weight.T
         if call.bias is not None:
             product = product + call.bias
         inputs = {
@@ -43,7 +43,7 @@ def loop_forward(scan, call):
         for r, course in courses.items():
             course.append(results[r])
         states = {s: results[s] for s in scan.states}
-        before = results[call.source]
+        back.append(results[call.source])
     return courses, states, saved, products
 
 
@@ -52,24 +52,24 @@ def loop_backward(scan, call):
     zero = torch.zeros(batch, size)
     coefs = dict(zip(scan.reverse_coefs, call.coefs, strict=True))
     carry = {s: zero if g is None else g for s, g in zip(scan.states, call.grad_finals, strict=True)}
-    later = zero
+    back = [zero] * (call.late + steps)
     inputs = {x: [None] * steps for x in scan.inputs}
     sums = dict.fromkeys(scan.accumulators, zero)
     for t in reversed(range(steps)):
         grads = {f"grad_{r}": carry.get(r, zero) + (call.grads[r][t] if r in call.grads else 0) for r in scan.results}
-        grads[f"grad_{call.source}"] = grads[f"grad_{call.source}"] + later
+        grads[f"grad_{call.source}"] = grads[f"grad_{call.source}"] + back[call.late + t]
         values = {x: call.product[t] if x == call.port else c[t] for x, c in zip(scan.inputs, call.inputs, strict=True)}
         before = {s: saved[t] for s, saved in zip(scan.states, call.saved, strict=True)}
         made = evaluate(scan.reverse, {**values, **before, **coefs, **grads})
         carry = {s: made[f"grad_{s}"].expand(batch, size) for s in scan.states}
         for x, course in inputs.items():
             course[t] = made[f"grad_{x}"].expand(batch, size)
-        later = inputs[call.port][t] @ call.weight
+        back[t] = inputs[call.port][t] @ call.weight
         sums = {a: total + made[a] for a, total in sums.items()}
-    return inputs, carry, later, sums
+    return inputs, carry, torch.stack(back[: call.late]), sums
 
 
-def make_calls(kind, port, source, shape, bias=True, full=False, transposed=False, needs=True):
+def make_calls(kind, port, source, shape, bias=True, full=False, transposed=False, needs=True, late=1):
     scan = scan_of(kind)
     steps, batch, size = shape
     g = torch.Generator().manual_seed(steps + size)
@@ -82,7 +82,7 @@ def make_calls(kind, port, source, shape, bias=True, full=False, transposed=Fals
     if transposed:
         weight = weight.T.contiguous().T
         inputs = tuple(x if x is None else x.transpose(0, 1).contiguous().transpose(0, 1) for x in inputs)
-    start = (torch.rand((batch, size), generator=g) < 0.3).float()
+    start = (torch.rand((late, batch, size), generator=g) < 0.3).float()
     call = RecurrentForwardCall(
         port,
         source,
@@ -95,6 +95,7 @@ def make_calls(kind, port, source, shape, bias=True, full=False, transposed=Fals
         shape,
         scan.results,
         train=True,
+        late=late,
     )
 
     def backward_call(made, given):
@@ -111,6 +112,7 @@ def make_calls(kind, port, source, shape, bias=True, full=False, transposed=Fals
             tuple(torch.randn((batch, size), generator=g) if needs else None for _ in scan.states),
             tuple(needs for _ in scan.inputs),
             needs,
+            late,
         )
 
     return scan, call, backward_call

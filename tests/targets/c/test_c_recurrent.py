@@ -50,7 +50,7 @@ def replaced(call, weight):
 def test_a_sequence_alone_gives_the_same_bits():
     scan, call, _ = rounded_calls()
     whole = LAYERS.forward(scan, call)
-    one = {"start": call.start[4:5], "states": tuple(s[4:5] for s in call.states), "shape": (9, 1, 45)}
+    one = {"start": call.start[:, 4:5], "states": tuple(s[4:5] for s in call.states), "shape": (9, 1, 45)}
     one["inputs"] = tuple(None if x is None else x[:, 4:5] for x in call.inputs)
     alone = LAYERS.forward(scan, RecurrentForwardCall(**{**call.__dict__, **one}))
     assert torch.equal(alone.product[:, 0], whole.product[:, 4])
@@ -95,8 +95,8 @@ def test_network_against_the_reference():
 def test_a_weight_that_is_no_number_is_seen():
     """Only inputs that are zero are left out: a NaN input, or any spike, meets every weight of its row."""
     scan, call, _ = make_calls("lif", "x", "spikes", (3, 2, 5), bias=False)
-    start = torch.zeros(2, 5)
-    start[1, 2] = float("nan")
+    start = torch.zeros(1, 2, 5)
+    start[0, 1, 2] = float("nan")
     made = LAYERS.forward(scan, RecurrentForwardCall(**{**call.__dict__, "start": start}))
     assert made.product[0, 1].isnan().all()
     assert (made.product[0, 0] == 0).all()

@@ -53,8 +53,8 @@ def test_larger_counts_and_any_number(form, most):
 @pytest.mark.parametrize("form", ["resident", "streamed"])
 def test_counts_beyond_float16_are_exact(form):
     scan, call, _ = make_calls("lif", "x", "spikes", (1, 1, 5), bias=False)
-    call = replace(call, start=torch.tensor([[65535.0, 2049.0, 40001.0, 0.0, 1.0]]), train=True)
-    expected = call.start @ call.weight.T
+    call = replace(call, start=torch.tensor([[[65535.0, 2049.0, 40001.0, 0.0, 1.0]]]), train=True)
+    expected = call.start[0] @ call.weight.T
     made = RecurrentLayers(poisoned, form=form).forward(scan, replace(call, most=65536))
     assert torch.equal(made.product[0], expected)
     assert not torch.equal(call.start.half().float(), call.start)
@@ -68,11 +68,11 @@ def test_random_weights_to_22_bits(form, source):
     g = torch.Generator().manual_seed(3)
     sizes = torch.logspace(-20, 20, 40).unsqueeze(1)
     weight = torch.randn((40, 40), generator=g) * sizes
-    start = call.start if source else torch.randn((4, 40), generator=g) * torch.logspace(-6, 6, 4).unsqueeze(1)
+    start = call.start if source else torch.randn((1, 4, 40), generator=g) * torch.logspace(-6, 6, 4).unsqueeze(1)
     call = replace(call, weight=weight, start=start, most=source)
     made = RecurrentLayers(poisoned, form=form).forward(scan, call)
-    exact = start.double() @ weight.double().T
-    error = (made.product[0].double() - exact).abs() / (start.double().abs() @ weight.double().abs().T)
+    exact = start[0].double() @ weight.double().T
+    error = (made.product[0].double() - exact).abs() / (start[0].double().abs() @ weight.double().abs().T)
     assert float(error.max()) < 2.0**-21
 
 
@@ -82,7 +82,7 @@ def test_lower_precision_is_lower():
     errors = {}
     for precision in ("split-fp16", "fp16"):
         made = RecurrentLayers(poisoned, precision, "resident").forward(scan, call)
-        exact = call.start @ call.weight.T + call.bias
+        exact = call.start[0] @ call.weight.T + call.bias
         errors[precision] = float((made.product[0] - exact).norm() / exact.norm())
     assert errors["split-fp16"] < 1e-6 < 1e-5 < errors["fp16"] < 1e-3
 
@@ -124,7 +124,7 @@ def test_other_neurons(form, scan, port, source):
         source,
         torch.randint(-8, 8, (5, 5), generator=g) / 64.0,
         None,
-        torch.randint(0, 2, shape[1:], generator=g).float(),
+        torch.randint(0, 2, (1, *shape[1:]), generator=g).float(),
         tuple(None if x == port else c for x, c in zip(scan.inputs, forward.inputs, strict=True)),
         forward.coefs,
         forward.states,
@@ -160,12 +160,14 @@ def test_other_neurons(form, scan, port, source):
     assert all(close(total, sums[a]) for a, total in got.accumulators.items())
 
 
-def test_weight_gradients():
+@pytest.mark.parametrize("late", [1, 2, 4, 7])
+def test_weight_gradients(late):
     g = torch.Generator().manual_seed(0)
     product, course = torch.randn((4, 2, 3), generator=g), torch.randn((4, 2, 3), generator=g)
-    start = torch.randn((2, 3), generator=g)
+    start = torch.randn((late, 2, 3), generator=g)
     weight, bias = weight_gradients(product, start, course)
-    expected = sum(product[t].T @ (course[t - 1] if t else start) for t in range(4))
+    seen = torch.cat([start, course])
+    expected = sum(product[t].T @ seen[t] for t in range(4))
     assert torch.allclose(weight, expected, atol=1e-6)
     assert torch.allclose(bias, product.sum((0, 1)))
     assert weight_gradients(product[:0], start, course[:0])[0].shape == (3, 3)
