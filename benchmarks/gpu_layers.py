@@ -26,32 +26,21 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
+from gpu_timing import kernels, no_gpu
 from torch import Tensor
 
 import snncompile as snn
+from benchmarks.plain_loop import DECAY_MEM
 from benchmarks.workloads import loops
 from benchmarks.workloads.contender import Absent, Contender, differentiable, disagreement
 from benchmarks.workloads.libraries import library
 from benchmarks.workloads.machine import machine
 from benchmarks.workloads.ours import neuron, ours
-from benchmarks.workloads.shapes import DECAY_MEM, WORKLOADS, Data, Workload, make_data
+from benchmarks.workloads.shapes import WORKLOADS, Data, Workload, make_data
 from snncompile.bench.roofline import measure_rates
 from snncompile.bench.timing import interleaved
 
 BYTES = 24  # float32, forward: current, spikes, saved state; backward: state, gradient in, gradient out
-
-
-def kernels(run: Callable[[], object], device: str) -> int | None:
-    """Kernels that one run launches."""
-    if device != "cuda":
-        return None
-    run()
-    torch.cuda.synchronize()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        run()
-        torch.cuda.synchronize()
-    events = (e for e in profile.events() if e.device_type == torch.autograd.DeviceType.CUDA)
-    return sum(not e.name.startswith(("Memcpy", "Memset")) for e in events)
 
 
 def lif_ways(x: Tensor, grad: Tensor, target: str) -> dict[str, Callable[[], Contender]]:
@@ -155,7 +144,7 @@ def measure(
     for key in ("forward", "both"):
         runs = {n: run for n, c in alive.items() if (run := getattr(c, key)) is not None}
         for name, timing in interleaved(runs, seconds).items():
-            rows[name][key] = asdict(timing) | {"kernels": kernels(runs[name], device)}
+            rows[name][key] = asdict(timing) | {"kernels": kernels(runs[name]) if device == "cuda" else None}
     return rows
 
 
@@ -182,8 +171,7 @@ def main() -> int:
     parser.add_argument("--tiny", action="store_true", help="tiny shapes: whether all runs, not how fast")
     parser.add_argument("--out", type=Path, help="also write the figures as JSON")
     args = parser.parse_args()
-    if args.device == "cuda" and not torch.cuda.is_available():
-        print("gpu_layers measures a GPU, and torch finds none here: nothing was measured", file=sys.stderr)
+    if args.device == "cuda" and no_gpu("gpu_layers"):
         return 1
     device, target = args.device, "triton" if args.device == "cuda" else "torch"
     found: dict[str, Any] = {"machine": machine(torch.get_num_threads()), "lif": {}, "recurrent": {}}

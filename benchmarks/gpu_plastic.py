@@ -10,11 +10,10 @@ at 0.5 to 1 microseconds per step; what is printed here is what counts.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
-from collections.abc import Callable
 
 import torch
+from gpu_timing import median_milliseconds, no_gpu
 
 import snncompile as snn
 from snncompile import ms
@@ -38,29 +37,13 @@ def layer(ins: int, outs: int) -> snn.Model:
     return net
 
 
-def milliseconds(run: Callable[[], object], repeat: int) -> float:
-    """Median time of ``run`` on the device."""
-    for _ in range(3):
-        run()
-    times = []
-    for _ in range(repeat):
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        run()
-        end.record()
-        end.synchronize()
-        times.append(begin.elapsed_time(end))
-    return statistics.median(times)
-
-
 def main() -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=350)
     parser.add_argument("--repeat", type=int, default=20)
     options = parser.parse_args()
-    if not torch.cuda.is_available():
-        print("gpu_plastic measures a GPU, and torch finds none here: nothing was measured", file=sys.stderr)
+    if no_gpu("gpu_plastic"):
         return 1
     torch.manual_seed(0)
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}; one sequence of {options.steps} steps")
@@ -72,7 +55,7 @@ def main() -> int:
         for target, repeat in (("triton", options.repeat), ("torch", 3)):
             net = snn.compile(model, target=target).to("cuda")
             with torch.no_grad():
-                time = milliseconds(lambda net=net, x=x: net.evolve(x), repeat)
+                time = median_milliseconds(lambda net=net, x=x: net.evolve(x), repeat)
             each.append(1000 * time / options.steps)
         print(f"{ins:>6} to {outs:<4} {each[0]:>13.2f} {each[1]:>13.2f}   {_plan(model)}")
     return 0

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from gpu_timing import kernels, milliseconds, no_gpu
 from torch import Tensor
 
 import snncompile as snn
@@ -161,26 +162,6 @@ def ours(name: str, weight: Tensor, form: str | None, precision: str) -> Contend
     return Contender(name, forward, both, exact=precision not in LOWER)
 
 
-def milliseconds(run: Callable[[], object]) -> float:
-    """Time of one ``run`` on the device."""
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    begin.record()
-    run()
-    end.record()
-    end.synchronize()
-    return begin.elapsed_time(end)
-
-
-def kernels(run: Callable[[], object]) -> int:
-    """Kernels that one ``run`` starts."""
-    torch.cuda.synchronize()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        run()
-        torch.cuda.synchronize()
-    events = (e for e in profile.events() if e.device_type == torch.autograd.DeviceType.CUDA)
-    return sum(not e.name.startswith(("Memcpy", "Memset")) for e in events)
-
-
 def differences(contender: Contender, x: Tensor, want: Pair) -> str:
     """What is wrong with a contender's results; "" where nothing is."""
     for what, spikes in (("forward", contender.forward(x)), ("training forward", contender.both(x)[0])):
@@ -269,8 +250,7 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=20)
     parser.add_argument("--only", default="", help="parts of the names of the contenders wanted, separated by commas")
     options = parser.parse_args()
-    if not torch.cuda.is_available():
-        print("gpu_recurrent measures a GPU, and torch finds none here: nothing was measured", file=sys.stderr)
+    if no_gpu("gpu_recurrent"):
         return 1
     import triton
 

@@ -10,11 +10,11 @@ A scan of a cheap neuron can be no faster than memory: per step and neuron, infe
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 from collections.abc import Callable
 
 import torch
+from gpu_timing import kernels, median_milliseconds, no_gpu
 
 from snncompile.ir.elementwise import Elementwise, OutPort, State
 from snncompile.ir.trace import trace, trace_reverse
@@ -57,35 +57,9 @@ def lif_scan() -> Scan:
     return make_scan("lif", node)
 
 
-def milliseconds(run: Callable[[], object], repeat: int) -> float:
-    """Median time of ``run`` on the device."""
-    for _ in range(3):
-        run()
-    times = []
-    for _ in range(repeat):
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        run()
-        end.record()
-        end.synchronize()
-        times.append(begin.elapsed_time(end))
-    return statistics.median(times)
-
-
-def kernels(run: Callable[[], object]) -> int:
-    """Kernels that one ``run`` launches."""
-    run()
-    torch.cuda.synchronize()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        run()
-        torch.cuda.synchronize()
-    events = (e for e in profile.events() if e.device_type == torch.autograd.DeviceType.CUDA)
-    return sum(not e.name.startswith(("Memcpy", "Memset")) for e in events)
-
-
 def report(name: str, run: Callable[[], object], moved: int, copy: float, repeat: int) -> None:
     """Print one line: time, bandwidth, share of the copy's bandwidth, kernels."""
-    time = milliseconds(run, repeat)
+    time = median_milliseconds(run, repeat)
     rate = moved / time * 1e-6
     print(f"{name:<28} {time:9.3f} ms {rate:8.0f} GB/s {100 * rate / copy:5.0f} % of copy {kernels(run):4d} kernels")
 
@@ -97,8 +71,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=256)
     parser.add_argument("--repeat", type=int, default=20)
     options = parser.parse_args()
-    if not torch.cuda.is_available():
-        print("gpu_scan measures a GPU, and torch finds none here: nothing was measured", file=sys.stderr)
+    if no_gpu("gpu_scan"):
         return 1
     steps, size = options.steps, options.elements
     shape, cells = (steps, 1, size), steps * size
@@ -119,7 +92,7 @@ def main() -> int:
         return target.backward(scan, call)
 
     other = torch.empty_like(x)
-    time = milliseconds(lambda: other.copy_(x), options.repeat)
+    time = median_milliseconds(lambda: other.copy_(x), options.repeat)
     copy = 8 * cells / time * 1e-6
     every = 32
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}; {steps} steps of {size} elements")

@@ -19,9 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.plain_loop import DECAY_MEM, DECAY_SYN, WINDOW
 from benchmarks.workloads.contender import Absent, Contender, differentiable
 from benchmarks.workloads.loops import conv_net
-from benchmarks.workloads.shapes import DECAY_MEM, DECAY_SYN, DT, WINDOW, Data, Workload
+from benchmarks.workloads.shapes import DT, Data, Workload
 
 Layer = Callable[[Tensor], Tensor]
 

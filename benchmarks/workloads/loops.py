@@ -11,22 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.plain_loop import DECAY_MEM, DECAY_SYN, Spike
 from benchmarks.workloads.contender import Contender, differentiable
-from benchmarks.workloads.shapes import CHUNK, DECAY_MEM, DECAY_SYN, WINDOW, Data, Workload
-
-
-class Spike(torch.autograd.Function):
-    """The step function, with the surrogate gradient that ``snn.StepPWL`` is."""
-
-    @staticmethod
-    def forward(ctx, v):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(v)
-        return (v >= 1.0).float()
-
-    @staticmethod
-    def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        (v,) = ctx.saved_tensors
-        return torch.where(v >= 1.0 - WINDOW, grad, 0.0)
+from benchmarks.workloads.shapes import CHUNK, Data, Workload
 
 
 def fire(v: Tensor, s: Tensor, reset: str) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 import snncompile as snn
+from benchmarks.plain_loop import TAU_MEM, TAU_SYN
 from benchmarks.workloads.contender import Contender, differentiable
-from benchmarks.workloads.shapes import DT, ETA, TAU_MEM, TAU_SYN, TAU_TRACE, Data, Workload
+from benchmarks.workloads.shapes import DT, ETA, TAU_TRACE, Data, Workload
 
 
 def spikes(w: Workload, hint: bool = True) -> Any:

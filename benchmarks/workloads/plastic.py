@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.plain_loop import DECAY_MEM
 from benchmarks.workloads.contender import Contender
 from benchmarks.workloads.libraries import import_part, library
-from benchmarks.workloads.shapes import CHUNK, DECAY_MEM, DT, ETA, TAU_TRACE, Data, Workload
+from benchmarks.workloads.shapes import CHUNK, DT, ETA, TAU_TRACE, Data, Workload
 
 LEAK = DT / TAU_TRACE
 Result = tuple[Tensor, Tensor]

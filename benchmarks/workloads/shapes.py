@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
-DT, TAU_SYN, TAU_MEM = 1e-3, 5e-3, 20e-3
-DECAY_SYN, DECAY_MEM = math.exp(-DT / TAU_SYN), math.exp(-DT / TAU_MEM)
-WINDOW = 0.5  # of the surrogate gradient
+DT = 1e-3
 TAU_TRACE, ETA = 50e-3, 1e-3  # of the plastic workload
 CHUNK = 25  # steps in one compiled piece of a loop
 

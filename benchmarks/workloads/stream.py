@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
+from benchmarks.plain_loop import DECAY_MEM
 from benchmarks.workloads.contender import disagreement
 from benchmarks.workloads.loops import Spike, network
 from benchmarks.workloads.ours import compiled
-from benchmarks.workloads.shapes import DECAY_MEM, WORKLOADS, make_data
+from benchmarks.workloads.shapes import WORKLOADS, make_data
 from snncompile.bench.timing import interleaved
 
 

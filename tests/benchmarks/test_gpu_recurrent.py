@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 
 CHECK = """
 import torch
-import benchmarks.gpu_recurrent as b
+import gpu_recurrent as b
 
 weight = (torch.randint(-8, 9, (24, 24), generator=torch.Generator().manual_seed(0)) / 64).requires_grad_()
 x = torch.randint(0, 32, (12, 3, 24), generator=torch.Generator().manual_seed(1)) / 64
@@ -24,7 +24,7 @@ assert "of the spikes differ" in b.differences(wrong, x, want)
 
 
 def run(*args: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT / "benchmarks")}
     command = [sys.executable, *args]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
 
