@@ -5,18 +5,8 @@ from __future__ import annotations
 from snncompile.ir.ordered import LANES
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan
-from snncompile.targets.triton.kernel import module_text
-from snncompile.targets.triton.plastic_parts import (
-    OF_LANES,
-    OF_POSTS,
-    OF_WEIGHTS,
-    TREE,
-    Parts,
-    PlasticSource,
-    PlasticVariant,
-    full,
-    key,
-)
+from snncompile.targets.triton.plastic_parts import OF_WEIGHTS, PlasticSource, PlasticVariant, full, key
+from snncompile.targets.triton.plastic_printing import PlasticKernel
 
 _LAYOUT = f"""One program owns POSTS outputs and their weights: a tuple of CHUNKS tiles (POSTS, {LANES}), in registers
 for the whole sequence. Programs need nothing of each other: each computes the traces of all inputs anew. In tuples of
@@ -31,16 +21,11 @@ _THERE = f"there = lane < (M - k * {LANES} if k == CHUNKS - 1 else {LANES})"
 
 def print_resident(scan: Scan, rule: PlasticRule, variant: PlasticVariant) -> PlasticSource:
     """The module of the kernel."""
-    return _Resident(scan, rule, variant).print()
+    return _Resident(scan, rule, variant, "plastic").print()
 
 
-class _Resident:
+class _Resident(PlasticKernel):
     """The kernel being printed."""
-
-    def __init__(self, scan: Scan, rule: PlasticRule, variant: PlasticVariant) -> None:
-        self.parts = Parts(scan, rule, variant, "plastic")
-        self.w = self.parts.w
-        self.variant, self.scan, self.rule = variant, scan, rule
 
     def print(self) -> PlasticSource:
         """The module."""
@@ -49,17 +34,11 @@ class _Resident:
         self._load_states()
         self._steps()
         self._store_rest()
-        what = f"the whole sequence of a layer that learns by {self.rule.node.kind}, weights in registers"
-        functions = self.parts.functions
-        text = module_text(self.scan, what, self.w, self.parts.name, functions, [TREE], _LAYOUT, _CONSTANTS)
-        return self.parts.source(text)
+        return self.module("in registers", _LAYOUT, _CONSTANTS)
 
     def _arguments(self) -> None:
         p, line = self.parts, self.w.line
-        line(1, "program = tl.program_id(0)")
-        line(1, "post = program * POSTS + tl.arange(0, POSTS)  # the outputs of this program")
-        line(1, "mine = post < N")
-        line(1, f"lane = tl.arange(0, {LANES})")
+        self.take_outputs()
         line(1, "rows = post.to(tl.int64)[:, None] * M + lane[None, :]  # where the weights of chunk 0 lie")
         line(1, "weights = N.to(tl.int64) * M")
         line(1, "cells = N.to(tl.int64) * BATCH  # time offsets exceed 32 bits")
@@ -67,13 +46,7 @@ class _Resident:
             line(1, "pre_cells = M.to(tl.int64) * BATCH")
         self.weight = p.pointer("weight", "weight", "weights before the first step, (N, M)")
         self.weight_end = p.pointer("weight_end", "weight_end", "weights after the last step, (N, M)")
-        self.x = p.taken()
-        if self.variant.bias:
-            bias = p.pointer("bias", "bias_of_product", "bias of the product, (N,)")
-            self.bias = self.w.names.new("bias_of_product")
-            line(1, f"{self.bias} = tl.load({bias} + post, mask=mine, other=0.0)")
-        self.courses = {i: p.strided(f"input.{i}", i, "input of the neurons, (T, B, N)", "tbn") for i in p.inputs}
-        self.heard = {s: p.strided(f"signal.{s}", s, "signal that the rule hears, (T, B)", "tb") for s in p.signals}
+        self.take_courses()
         self.said = {s: self.w.names.new(f"{s}_now") for s in p.signals}
         self.of_step, self.of_rule = p.coefficients()
         self.starts = {s: p.pointer(f"state.{s}", f"{s}_start", "first state, (B, N)") for s in self.scan.states}
@@ -83,12 +56,7 @@ class _Resident:
             for t in traces:
                 self.starts[key(t)] = p.pointer(f"trace.{t}", f"{t}_start", f"first trace, {shapes[side]}")
                 self.ends[key(t)] = p.pointer(f"trace_end.{t}", f"{t}_end", f"last trace, {shapes[side]}")
-        self.stores = {r: p.pointer(f"store.{r}", r, "result, (T, B, N)") for r in self.variant.store}
-        for t in self.variant.store_traces:
-            shape = "(T, B, M)" if t in p.side["pre"] else "(T, B, N)"
-            self.stores[key(t)] = p.pointer(f"store_trace.{t}", t, f"trace, {shape}")
-        if self.variant.store_product:
-            self.product = p.pointer("product", "product", "the product, (T, B, N)")
+        self.take_results()
         p.number("T", "T", "time steps")
         p.number("N", "N", "outputs")
         p.number("M", "M", "inputs")
@@ -163,80 +131,42 @@ class _Resident:
             line(2, f"{self.now[key(t)]} = {self.next[key(t)]}")
 
     def _neurons(self) -> None:
-        p, line, names = self.parts, self.w.line, self.w.names
-        values = dict(self.of_step)
-        for i, course in self.courses.items():
-            values[i] = names.new(f"{i}_now")
-            line(3, f"{values[i]} = tl.load({course.format('t', 'b', 'post')}, mask=mine, other=0.0)")
+        p, line = self.parts, self.w.line
+        values = self.inputs_now()
         line(3, f"lanes = {full(0.0, OF_WEIGHTS)}")
         line(3, _CHUNKS)
         line(4, "lanes = lanes + w[k] * x[k * BATCH + b][None, :]")
-        line(3, f"product = snn_tree(lanes, POSTS){f' + {self.bias}' if self.variant.bias else ''}")
-        line(3, "at = t * cells + b * N + post")
-        if self.variant.store_product:
-            line(3, f"tl.store({self.product} + at, product, mask=mine)")
-        values[self.variant.port] = "product"
-        values |= {s: f"{self.now[s]}[b]" for s in self.scan.states}
-        made = {r: names.new(f"{r}_made") for r in self.parts.step_results}
-        p.call(3, p.step, values, made, OF_POSTS)
-        for s in self.scan.states:
-            line(3, f"{self.next[s]} = {self.next[s]} + ({made[s]},)")
-        for r in self.variant.store:
-            line(3, f"tl.store({self.stores[r]} + at, {made[r]}, mask=mine)")
-        after = {**self.of_rule["after"], "z": made[self.variant.source]}
-        after |= {t: f"{self.now[key(t)]}[b]" for t in p.side["post"]}
-        made = {n: names.new(f"{n}_made") for n in (*p.side["post"], *p.factors)}
-        p.call(3, p.learn["after"], after, made, OF_POSTS)
-        for t in p.side["post"]:
-            line(3, f"{self.next[key(t)]} = {self.next[key(t)]} + ({made[t]},)")
-            if t in self.variant.store_traces:
-                line(3, f"tl.store({self.stores[key(t)]} + at, {made[t]}, mask=mine)")
-        for f, name in self.post.items():
-            line(3, f"{name} = {name} + ({made[f]},)")
+        self.print_product()
+        self.print_neurons(values | {n: f"{self.now[n]}[b]" for n in (*self.scan.states, *map(key, p.side["post"]))})
+
+    def keep(self, depth: int, side: str, name: str, value: str) -> None:
+        """One more of the tuple that is the state or trace after this step."""
+        self.w.line(depth, f"{self.next[name]} = {self.next[name]} + ({value},)")
+
+    def keep_factor(self, factor: str, value: str) -> None:
+        """One more of the tuple of this factor."""
+        self.w.line(3, f"{self.post[factor]} = {self.post[factor]} + ({value},)")
+
+    def hears(self, depth: int, signal: str) -> str:
+        """Signals are loaded once a step."""
+        return f"{self.said[signal]}[b]"
+
+    def eligible(self, depth: int, trace: str) -> str:
+        """Traces are at hand."""
+        return f"{self.now[key(trace)]}[k * BATCH + b]"
 
     def _learning(self) -> None:
-        p, line, names = self.parts, self.w.line, self.w.names
+        p, line = self.parts, self.w.line
         line(3, _THERE)
-        totals = ["change"] if "synapse" in p.learn else p.factors
-        for total in totals:
-            line(3, f"{total} = {full(0.0, OF_WEIGHTS)}")
+        self.start_sums()
         line(3, _BATCH)
         self._load_x(4, "coming", "(t + 1)")
-        before = {**self.of_rule["before"], "z": "x[k * BATCH + b]"}
-        before |= {t: f"{self.now[key(t)]}[k * BATCH + b]" for t in p.side["pre"]}
-        made = {n: names.new(f"{n}_made") for n in p.side["pre"]}
-        factors = {f: names.new(f"pre_{f}") for f in p.factors}
-        p.call(4, p.learn["before"], before, {**made, **factors}, OF_LANES)
-        for t in p.side["pre"]:
-            line(4, f"{self.next[key(t)]} = {self.next[key(t)]} + ({made[t]},)")
-            if t in self.variant.store_traces:
-                at = f"{self.stores[key(t)]} + t * pre_cells + b * M + k * {LANES} + lane"
-                line(4, f"tl.store({at}, {made[t]}, mask=there & (program == 0))")
-        products = {f: f"{self.post[f]}[b][:, None] * {factors[f]}[None, :]" for f in p.factors}
-        if "synapse" in p.learn:
-            self._synapses(products)
-        else:
-            for f, product in products.items():
-                line(4, f"{f} = {f} + {product}")
-        update = {**self.of_rule["update"], "w": "w[k]", **{total: total for total in totals}}
-        p.call(3, p.learn["update"], update, {"w": "w_made"}, OF_WEIGHTS)
+        traces = {t: f"{self.now[key(t)]}[k * BATCH + b]" for t in p.side["pre"]}
+        self.print_sequence("x[k * BATCH + b]", traces, {f: f"{name}[b]" for f, name in self.post.items()}, "w[k]")
+        self.print_update("w[k]")
         line(3, "if k == CHUNKS - 1:")
         line(4, "w_made = tl.where(there[None, :], w_made, 0.0)  # beyond the last input there is nothing")
         line(3, "w_new = w_new + (w_made,)")
-
-    def _synapses(self, products: dict[str, str]) -> None:
-        p, line, names = self.parts, self.w.line, self.w.names
-        values = {**self.of_rule["synapse"], "w": "w[k]"}
-        for f, product in products.items():
-            values[f] = names.new(f"{f}_here")
-            line(4, f"{values[f]} = {product}")
-        values |= {s: f"{now}[b]" for s, now in self.said.items()}
-        values |= {t: f"{self.now[key(t)]}[k * BATCH + b]" for t in p.side["synapse"]}
-        made = {n: names.new(f"{n}_made") for n in (*p.side["synapse"], "change")}
-        p.call(4, p.learn["synapse"], values, made, OF_WEIGHTS)
-        for t in p.side["synapse"]:
-            line(4, f"{self.next[key(t)]} = {self.next[key(t)]} + ({made[t]},)")
-        line(4, f"change = change + {made['change']}")
 
     def _store_rest(self) -> None:
         p, line = self.parts, self.w.line

@@ -1,0 +1,195 @@
+"""What both kernels of a plastic layer print alike; where each keeps states, traces and weights is its own."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from snncompile.ir.ordered import LANES
+from snncompile.targets.plastic_rule import PlasticRule
+from snncompile.targets.scan import Scan
+from snncompile.targets.triton.kernel import module_text
+from snncompile.targets.triton.plastic_parts import (
+    OF_LANES,
+    OF_POSTS,
+    OF_WEIGHTS,
+    TREE,
+    Parts,
+    PlasticSource,
+    PlasticVariant,
+    full,
+    key,
+)
+
+
+class PlasticKernel(ABC):
+    """A kernel being printed.
+
+    Attributes:
+        parts: device functions and arguments.
+        w: takes the lines.
+        of_step: coefficient of the neurons -> its value; set by the kernel's own arguments.
+        of_rule: likewise by part of the rule.
+    """
+
+    of_step: Mapping[str, str]
+    of_rule: Mapping[str, Mapping[str, str]]
+
+    def __init__(self, scan: Scan, rule: PlasticRule, variant: PlasticVariant, name: str) -> None:
+        self.parts = Parts(scan, rule, variant, name)
+        self.w = self.parts.w
+        self.variant, self.scan, self.rule = variant, scan, rule
+
+    # -- what a kernel says for itself ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def keep(self, depth: int, side: str, name: str, value: str) -> None:
+        """Print how ``value`` becomes the state or trace ``name`` after this step."""
+
+    @abstractmethod
+    def keep_factor(self, factor: str, value: str) -> None:
+        """Print how an output's factor of one sequence waits for the weights' turn."""
+
+    @abstractmethod
+    def eligible(self, depth: int, trace: str) -> str:
+        """The value of a synapse's trace before this step, with what must be printed to have it."""
+
+    @abstractmethod
+    def hears(self, depth: int, signal: str) -> str:
+        """The value of a signal in this step, with what must be printed to have it."""
+
+    # -- arguments -----------------------------------------------------------------------------------------------------
+
+    def take_outputs(self) -> None:
+        """The outputs of this program."""
+        line = self.w.line
+        line(1, "program = tl.program_id(0)")
+        line(1, "post = program * POSTS + tl.arange(0, POSTS)  # the outputs of this program")
+        line(1, "mine = post < N")
+        line(1, f"lane = tl.arange(0, {LANES})")
+
+    def take_courses(self) -> None:
+        """What the connection takes, its bias, and all that neurons and rule read at every step."""
+        p = self.parts
+        self.x = p.taken()
+        if self.variant.bias:
+            bias = p.pointer("bias", "bias_of_product", "bias of the product, (N,)")
+            self.bias = self.w.names.new("bias_of_product")
+            self.w.line(1, f"{self.bias} = tl.load({bias} + post, mask=mine, other=0.0)")
+        self.courses = {i: p.strided(f"input.{i}", i, "input of the neurons, (T, B, N)", "tbn") for i in p.inputs}
+        self.heard = {s: p.strided(f"signal.{s}", s, "signal that the rule hears, (T, B)", "tb") for s in p.signals}
+
+    def take_results(self) -> None:
+        """Where courses are stored."""
+        p = self.parts
+        self.stores = {r: p.pointer(f"store.{r}", r, "result, (T, B, N)") for r in self.variant.store}
+        for t in self.variant.store_traces:
+            shape = "(T, B, M)" if t in p.side["pre"] else "(T, B, N)"
+            self.stores[key(t)] = p.pointer(f"store_trace.{t}", t, f"trace, {shape}")
+        if self.variant.store_product:
+            self.product = p.pointer("product", "product", "the product, (T, B, N)")
+
+    # -- a step --------------------------------------------------------------------------------------------------------
+
+    def inputs_now(self) -> dict[str, str]:
+        """Load the neurons' other inputs of sequence ``b``; their names."""
+        values = {}
+        for i, course in self.courses.items():
+            values[i] = self.w.names.new(f"{i}_now")
+            self.w.line(3, f"{values[i]} = tl.load({course.format('t', 'b', 'post')}, mask=mine, other=0.0)")
+        return values
+
+    def print_product(self) -> None:
+        """The product of sequence ``b`` from its lanes."""
+        line = self.w.line
+        line(3, f"product = snn_tree(lanes, POSTS){f' + {self.bias}' if self.variant.bias else ''}")
+        line(3, "at = t * cells + b * N + post")
+        if self.variant.store_product:
+            line(3, f"tl.store({self.product} + at, product, mask=mine)")
+
+    def print_neurons(self, values: Mapping[str, str]) -> None:
+        """The neurons of sequence ``b``, then the output's side of the rule.
+
+        Args:
+            values: inputs, states and, by :func:`key`, traces of the outputs, before the step.
+        """
+        p, line, names = self.parts, self.w.line, self.w.names
+        made = {r: names.new(f"{r}_made") for r in p.step_results}
+        p.call(3, p.step, {**self.of_step, self.variant.port: "product", **values}, made, OF_POSTS)
+        for s in self.scan.states:
+            self.keep(3, "post", s, made[s])
+        for r in self.variant.store:
+            line(3, f"tl.store({self.stores[r]} + at, {made[r]}, mask=mine)")
+        after = {**self.of_rule["after"], "z": made[self.variant.source], **{t: values[key(t)] for t in p.side["post"]}}
+        made = {n: names.new(f"{n}_made") for n in (*p.side["post"], *p.factors)}
+        p.call(3, p.learn["after"], after, made, OF_POSTS)
+        for t in p.side["post"]:
+            self.keep(3, "post", key(t), made[t])
+            if t in self.variant.store_traces:
+                line(3, f"tl.store({self.stores[key(t)]} + at, {made[t]}, mask=mine)")
+        for f in p.factors:
+            self.keep_factor(f, made[f])
+
+    def start_sums(self) -> None:
+        """Zero what is summed over sequences."""
+        for total in self._totals:
+            self.w.line(3, f"{total} = {full(0.0, OF_WEIGHTS)}")
+
+    def print_sequence(self, z: str, traces: Mapping[str, str], post: Mapping[str, str], w: str) -> None:
+        """What sequence ``b`` does to one chunk of weights.
+
+        Args:
+            z: what the connection took.
+            traces: traces of the inputs, before the step.
+            post: the outputs' factors.
+            w: the weights.
+        """
+        p, line, names = self.parts, self.w.line, self.w.names
+        made = {n: names.new(f"{n}_made") for n in p.side["pre"]}
+        factors = {f: names.new(f"pre_{f}") for f in p.factors}
+        p.call(4, p.learn["before"], {**self.of_rule["before"], "z": z, **traces}, {**made, **factors}, OF_LANES)
+        for t in p.side["pre"]:
+            self.keep(4, "pre", key(t), made[t])
+            if t in self.variant.store_traces:
+                at = f"{self.stores[key(t)]} + t * pre_cells + b * M + k * {LANES} + lane"
+                line(4, f"tl.store({at}, {made[t]}, mask=there & (program == 0))")
+        products = {f: f"{post[f]}[:, None] * {factors[f]}[None, :]" for f in p.factors}
+        if "synapse" in p.learn:
+            self._synapses(products, w)
+        else:
+            for f, product in products.items():
+                line(4, f"{f} = {f} + {product}")
+
+    def _synapses(self, products: Mapping[str, str], w: str) -> None:
+        p, line, names = self.parts, self.w.line, self.w.names
+        values = {**self.of_rule["synapse"], "w": w}
+        for f, product in products.items():
+            values[f] = names.new(f"{f}_here")
+            line(4, f"{values[f]} = {product}")
+        values |= {s: self.hears(4, s) for s in self.heard}
+        values |= {t: self.eligible(4, t) for t in p.side["synapse"]}
+        made = {n: names.new(f"{n}_made") for n in (*p.side["synapse"], "change")}
+        p.call(4, p.learn["synapse"], values, made, OF_WEIGHTS)
+        for t in p.side["synapse"]:
+            self.keep(4, "synapse", key(t), made[t])
+        line(4, f"change = change + {made['change']}")
+
+    def print_update(self, w: str) -> None:
+        """``w_made``, the chunk's weights after the step."""
+        p = self.parts
+        update = {**self.of_rule["update"], "w": w, **{total: total for total in self._totals}}
+        p.call(3, p.learn["update"], update, {"w": "w_made"}, OF_WEIGHTS)
+
+    @property
+    def _totals(self) -> list[str]:
+        return ["change"] if "synapse" in self.parts.learn else self.parts.factors
+
+    # -- the whole -----------------------------------------------------------------------------------------------------
+
+    def module(self, weights: str, layout: str, constants: tuple[str, ...]) -> PlasticSource:
+        """The finished module; ``weights`` says where they are."""
+        what = f"the whole sequence of a layer that learns by {self.rule.node.kind}, weights {weights}"
+        functions = self.parts.functions
+        return self.parts.source(
+            module_text(self.scan, what, self.w, self.parts.name, functions, [TREE], layout, constants)
+        )
