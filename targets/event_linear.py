@@ -4,36 +4,35 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import Function, once_differentiable
 
 #: With fewer steps and sequences, turning the weight costs more than its events save.
 LEAST_ROWS = 16
 
 
 class EventTarget(Protocol):
-    """Computes products from the inputs that are not zero."""
+    """Computes products from the inputs that are not zero.
+
+    Rows may also be steps and sequences, ``(T, B, features)``, in any memory order; what comes out has that order.
+    """
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """``x (rows, in)`` times the transpose of ``weight (out, in)``, plus ``bias (out,)``: ``(rows, out)``."""
         ...
 
-    def weight_gradient(self, grad: Tensor, x: Tensor) -> Tensor:
-        """The transpose of ``grad (rows, out)`` times ``x (rows, in)``: ``(out, in)``."""
+    def gradients(self, grad: Tensor, x: Tensor, with_bias: bool) -> tuple[Tensor, Tensor | None]:
+        """The transpose of ``grad (rows, out)`` times ``x (rows, in)``: ``(out, in)``; and the sum of ``grad`` over
+        its rows, ``(out,)``, where it is asked for."""
         ...
 
 
 def apply_events(target: EventTarget, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The connection on ``x (T, B, in)``: ``(T, B, out)``, float32, in the memory order of ``x``."""
-    weight, bias = weight.float(), None if bias is None else bias.float()
-    batch_first = not x.is_contiguous() and x.transpose(0, 1).is_contiguous()
-    ordered = (x.transpose(0, 1) if batch_first else x).float()
-    y = _EventLinear.apply(target, ordered.flatten(0, 1), weight, bias).unflatten(0, ordered.shape[:2])
-    return y.transpose(0, 1) if batch_first else y
+    return _EventLinear.apply(target, x.float(), weight.float(), None if bias is None else bias.float())
 
 
-class _EventLinear(torch.autograd.Function):
+class _EventLinear(Function):
     """The product, and its gradients: event-driven for the weight, dense for the input."""
 
     @staticmethod
@@ -46,10 +45,34 @@ class _EventLinear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
         x, weight = ctx.saved_tensors
-        _, need_x, need_weight, need_bias = ctx.needs_input_grad
-        return (
-            None,
-            grad @ weight if need_x else None,
-            ctx.target.weight_gradient(grad, x) if need_weight else None,
-            grad.sum(0) if need_bias else None,
-        )
+        return None, *gradients(ctx.target, grad, x, weight, ctx.needs_input_grad[1:])
+
+
+def gradients(
+    target: EventTarget | None, grad: Tensor, x: Tensor, weight: Tensor, needs: tuple[bool, ...]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of a product's input, weight and bias, as ``needs`` says.
+
+    Args:
+        target: computes those of weight and bias where the input is sparse; None is torch.
+        grad: the gradient of the product, ``(T, B, out)`` or ``(rows, out)``.
+        x: its input, likewise.
+        weight: ``(out, in)``.
+        needs: which gradients are wanted.
+    """
+    need_x, need_weight, need_bias = needs
+    d_weight: Tensor | None = None
+    d_bias: Tensor | None = None
+    if need_weight and target is not None:
+        d_weight, d_bias = target.gradients(grad, x, need_bias)
+    swapped = not x.is_contiguous() and x.transpose(0, 1).is_contiguous()
+    if swapped:  # in the memory order of the input, whatever the loss handed back
+        grad, x = grad.transpose(0, 1), x.transpose(0, 1)
+    if need_weight and d_weight is None:
+        d_weight = grad.flatten(0, -2).t() @ x.flatten(0, -2)
+    if need_bias and d_bias is None:
+        d_bias = grad.sum(tuple(range(grad.dim() - 1)))
+    if not need_x:
+        return None, d_weight, d_bias
+    d_x = grad @ weight
+    return d_x.transpose(0, 1) if swapped else d_x, d_weight, d_bias

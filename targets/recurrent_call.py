@@ -160,5 +160,5 @@ def weight_gradients(
         return first, product.sum((0, 1))
     later, before = product[late:].flatten(0, 1), course[: steps - late].flatten(0, 1)
     if events is not None:
-        return events.weight_gradient(later, before) + first, product.sum((0, 1))
+        return events.gradients(later, before, False)[0] + first, product.sum((0, 1))
     return torch.addmm(first, later.T, before), product.sum((0, 1))

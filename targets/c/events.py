@@ -20,32 +20,52 @@ from snncompile.targets.c.events_source import (
 
 
 class EventProducts(Caller):
-    """Products of mostly zero inputs."""
+    """Products of mostly zero inputs. A course ``(T, B, features)`` may be given for rows, in any memory order."""
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """``x (rows, in)`` times the transpose of ``weight (out, in)``, plus ``bias (out,)``: ``(rows, out)``."""
-        (rows, inputs), outputs = x.shape, weight.shape[0]
+        """``x (..., in)`` times the transpose of ``weight (out, in)``, plus ``bias (out,)``: ``(..., out)``, in the
+        memory order of ``x``."""
         check_runnable(x)
-        out = self._make((rows, outputs))
-        if rows * inputs:
+        outputs, inputs = weight.shape
+        x, swapped = ordered(x)
+        out = self._like(x, outputs, swapped)
+        rows = x.numel() // max(inputs, 1)
+        if rows:
             team = self._team(x.numel(), rows)
-            places, factors = torch.empty(team * (inputs + 1), dtype=torch.int32), torch.empty(team * (inputs + 1))
-            held = (x.contiguous(), weight.t().contiguous(), places, factors)
-            fixed = None if bias is None else bias.contiguous()
-            held_x, across, *scratch = (t.data_ptr() for t in held)
-            bias_at = 0 if fixed is None else fixed.data_ptr()
+            scratch = torch.empty(inputs * outputs + 2 * team * (inputs + 1))
+            held = weight.contiguous(), None if bias is None else bias.contiguous()
+            across, fixed = held
+            at = x.data_ptr(), across.data_ptr(), 0 if fixed is None else fixed.data_ptr(), scratch.data_ptr()
             run = function(FORWARD_NAME, FORWARD, FORWARD_TYPES)
-            run(held_x, across, bias_at, *scratch, out.data_ptr(), rows, inputs, outputs, team)
+            run(*at, out.data_ptr(), rows, inputs, outputs, team)
         return out
 
-    def weight_gradient(self, grad: Tensor, x: Tensor) -> Tensor:
-        """The transpose of ``grad (rows, out)`` times ``x (rows, in)``: ``(out, in)``."""
-        (rows, inputs), outputs = x.shape, grad.shape[1]
+    def gradients(self, grad: Tensor, x: Tensor, with_bias: bool) -> tuple[Tensor, Tensor | None]:
+        """Gradients of the weight, ``(out, in)``, and of a bias, ``(out,)``; ``grad (..., out)`` is the product's."""
         check_runnable(x)
-        across = self._make((inputs, outputs))
+        inputs, outputs = x.shape[-1], grad.shape[-1]
+        x, swapped = ordered(x)
+        grad = (grad.transpose(0, 1) if swapped else grad).contiguous()
+        rows = x.numel() // max(inputs, 1)
+        weight = self._make((outputs, inputs))
+        bias = self._make((outputs,)) if with_bias else None
         team = self._team(x.numel(), inputs)
-        lists, values = torch.empty(inputs * (BLOCK + 1), dtype=torch.int32), torch.empty(inputs * BLOCK)
-        held = (x.contiguous(), grad.contiguous(), across, lists, values)
+        scratch = torch.empty(inputs * (outputs + 2 * BLOCK + 1) + outputs)
+        at = x.data_ptr(), grad.data_ptr(), scratch.data_ptr(), weight.data_ptr()
         run = function(WEIGHT_NAME, WEIGHT, WEIGHT_TYPES)
-        run(*(t.data_ptr() for t in held), rows, inputs, outputs, team, team)
-        return across.t()
+        run(*at, 0 if bias is None else bias.data_ptr(), rows, inputs, outputs, team, team)
+        return weight, bias
+
+    def _like(self, x: Tensor, outputs: int, swapped: bool) -> Tensor:
+        """Room for ``outputs`` features in place of those of ``x``, which lies in order."""
+        out = self._make((*x.shape[:-1], outputs))
+        return out.transpose(0, 1) if swapped else out
+
+
+def ordered(x: Tensor) -> tuple[Tensor, bool]:
+    """``x`` without gaps, and whether its first two axes were swapped for that: batch first is as good an order."""
+    if x.is_contiguous():
+        return x, False
+    if x.dim() == 3 and (turned := x.transpose(0, 1)).is_contiguous():
+        return turned, True
+    return x.contiguous(), False

@@ -19,22 +19,40 @@ PRODUCTS = f"""#define TILE {TILE} /* sequences whose products are computed toge
 #endif
 """
 
-_EVENTS = """/* List the values of a row that are not zero, and where they stand; how many there are. */
+_EVENTS = """/* The lowest bit that is set. */
+#if defined(__GNUC__)
+#define SNN_LOWEST(bits) __builtin_ctz(bits)
+#else
+SNN_INLINE int SNN_LOWEST(uint32_t bits)
+{
+    int i = 0;
+    for (; !(bits & 1u); bits >>= 1)
+        i++;
+    return i;
+}
+#endif
+
+/* Which of the next 32 values are not zero, the first in the lowest bit. */
+SNN_INLINE uint32_t snn_mask(const float *restrict x)
+{
+    uint32_t mask = 0;
+#pragma omp simd reduction(| : mask)
+    for (int i = 0; i < 32; i++)
+        mask |= (uint32_t)(x[i] != 0.0f) << i;
+    return mask;
+}
+
+/* List the values of a row that are not zero, and where they stand; how many there are. */
 SNN_INLINE int64_t snn_active(
     const float *restrict x, int64_t inputs, float *restrict factors, int32_t *restrict active)
 {
     int64_t count = 0, k = 0;
-    for (; k + 8 <= inputs; k += 8) {
-        int any = 0;
-        for (int i = 0; i < 8; i++)
-            any |= x[k + i] != 0.0f;
-        if (any)
-            for (int64_t i = k; i < k + 8; i++) {
-                active[count] = (int32_t)i;
-                factors[count] = x[i];
-                count += x[i] != 0.0f;
-            }
-    }
+    for (; k + 32 <= inputs; k += 32)
+        for (uint32_t mask = snn_mask(x + k); mask; mask &= mask - 1) {
+            const int64_t i = k + SNN_LOWEST(mask);
+            active[count] = (int32_t)i;
+            factors[count++] = x[i];
+        }
     for (; k < inputs; k++) {
         active[count] = (int32_t)k;
         factors[count] = x[k];

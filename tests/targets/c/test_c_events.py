@@ -32,16 +32,20 @@ def test_exact_products(shape, density):
     bias = torch.arange(shape[2]) / 8
     assert torch.equal(EVENTS.forward(x, weight, None), x @ weight.T)
     assert torch.equal(EVENTS.forward(x, weight, bias), x @ weight.T + bias)
-    assert torch.equal(EVENTS.weight_gradient(grad, x), grad.T @ x)
+    for with_bias in (True, False):
+        d_weight, d_bias = EVENTS.gradients(grad, x, with_bias)
+        assert torch.equal(d_weight, grad.T @ x) and d_weight.is_contiguous()
+        assert torch.equal(d_bias, grad.sum(0)) if with_bias else d_bias is None
 
 
 def test_threads_change_nothing():
     x, weight, grad = make(200, 64, 48, whole=False)
-    first = [EventProducts(1).forward(x, weight, None), EventProducts(1).weight_gradient(grad, x)]
+    first = [EventProducts(1).forward(x, weight, None), *EventProducts(1).gradients(grad, x, True)]
     for threads in (2, 5, 100):
         events = EventProducts(threads, poisoned)
         assert torch.equal(events.forward(x, weight, None), first[0])
-        assert torch.equal(events.weight_gradient(grad, x), first[1])
+        for made, want in zip(events.gradients(grad, x, True), first[1:], strict=True):
+            assert torch.equal(made, want)
 
 
 @pytest.mark.parametrize("order", ["time first", "batch first", "neither"])
