@@ -49,20 +49,12 @@ def place(net: Network, asked: str | None, device: str | None) -> Place:
     usable = availability("triton")
     if net.target == "triton" and not (usable.ok and (chosen is None or chosen.type == "cuda" or _interpreting())):
         why = usable.reason if not usable.ok else f"its device is {chosen}"
-        if asked is not None:
-            raise UnsupportedError(f'target "triton" cannot run: {why}. {WAYS_ON}')
-        net.target = "torch"
-        text = f"the artifact is built for triton, but runs on the torch reference: {why}"
-        return Place("torch", chosen or torch.device("cpu"), (text,))
+        return _on_torch(net, asked, chosen, why, f". {WAYS_ON}")
     if net.target == "c":
         compiler = availability("c")
         if not compiler.ok or (chosen is not None and chosen.type != "cpu"):
             why = compiler.reason if not compiler.ok else f"its device is {chosen}"
-            if asked is not None:
-                raise UnsupportedError(f'target "c" cannot run: {why}')
-            net.target = "torch"
-            text = f"the artifact is built for c, but runs on the torch reference: {why}"
-            return Place("torch", chosen or torch.device("cpu"), (text,))
+            return _on_torch(net, asked, chosen, why)
     if chosen is None:
         use_gpu = torch.cuda.is_available() and net.target not in ("torch", "c")
         chosen = torch.device("cuda" if use_gpu else "cpu")
@@ -71,6 +63,17 @@ def place(net: Network, asked: str | None, device: str | None) -> Place:
         ("kernels run in Triton's interpreter (TRITON_INTERPRET=1)",) if target == "triton" and _interpreting() else ()
     )
     return Place(target, chosen, notes)
+
+
+def _on_torch(net: Network, asked: str | None, chosen: torch.device | None, why: str, ways_on: str = "") -> Place:
+    """The reference in place of the network's target, unless that one was asked for."""
+    import torch
+
+    if asked is not None:
+        raise UnsupportedError(f'target "{net.target}" cannot run: {why}{ways_on}')
+    text = f"the artifact is built for {net.target}, but runs on the torch reference: {why}"
+    net.target = "torch"
+    return Place("torch", chosen or torch.device("cpu"), (text,))
 
 
 def _device(name: str | None) -> torch.device | None:

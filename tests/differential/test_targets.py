@@ -47,32 +47,29 @@ def test_each_pass_changes_nothing(upto):
         assert_close_gradients(want, got)
 
 
-@settings(max_examples=12)
-@given(seeds, shapes)
-def test_triton_interpreter_gives_the_same_bits(seed, shape):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRITON_INTERPRET", "1")
-        torch.manual_seed(seed)
-        net = snn.compile(random_model(seed, delays=True), target="triton")
-        x = spikes(seed, *shape)
-        record = [r for r in net.graph.recordable() if r != "x"][::2]
-        want = outcome(net, x, record, _reference(net))
-        got = outcome(net, x, record)
-    assert_same_bits(want, got)
-    assert_close_gradients(want, got)
-
-
-@settings(max_examples=12)
-@given(seeds, shapes)
-def test_c_gives_the_same_bits(seed, shape):
+def check_target(target: str, seed: int, shape: tuple[int, ...]) -> None:
     torch.manual_seed(seed)
-    net = snn.compile(random_model(seed, delays=True), target="c")
+    net = snn.compile(random_model(seed, delays=True), target=target)
     x = spikes(seed, *shape)
     record = [r for r in net.graph.recordable() if r != "x"][::2]
     want = outcome(net, x, record, _reference(net))
     got = outcome(net, x, record)
     assert_same_bits(want, got)
     assert_close_gradients(want, got)
+
+
+@settings(max_examples=12)
+@given(seeds, shapes)
+def test_triton_interpreter_gives_the_same_bits(seed, shape):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        check_target("triton", seed, shape)
+
+
+@settings(max_examples=12)
+@given(seeds, shapes)
+def test_c_gives_the_same_bits(seed, shape):
+    check_target("c", seed, shape)
 
 
 @pytest.mark.parametrize("checkpoint", [2, 5, 100])

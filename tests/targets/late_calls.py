@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from snncompile.targets.scan import Late
+from snncompile.targets.torch.plain import PlainTarget
 
 from .scan_calls import equal, make_calls, same_bits, scan_of
 
@@ -45,3 +47,23 @@ def check_late(target, reference, name, shape, kind, layout="flat", checkpoint=1
     for a, b in zip(got.states, expected.states, strict=True):
         assert equal(a, b)
     assert all(equal(total, expected.accumulators[name]) for name, total in got.accumulators.items())
+
+
+@pytest.mark.parametrize("kind", ["one", "each"])
+class LateScans:
+    """The tests of a target; ``make`` makes it, ``threads`` are those it spreads over where it can."""
+
+    threads = None
+
+    @pytest.mark.parametrize("shape", SHAPES)
+    def test_shapes(self, kind, shape):
+        check_late(self.make(), PlainTarget(), "lif", shape, kind)
+
+    @pytest.mark.parametrize("name", ["chain", "stateless"])
+    @pytest.mark.parametrize("layout", ["flat", "batch_first"])
+    @pytest.mark.parametrize("checkpoint", [1, 3])
+    def test_scans(self, kind, name, layout, checkpoint):
+        check_late(self.make(), PlainTarget(), name, (8, 2, 5), kind, layout, checkpoint)
+
+    def test_threads_and_gradients_that_nobody_wants(self, kind):
+        check_late(self.make(self.threads), PlainTarget(), "lif", (8, 3, 300), kind, need=False)

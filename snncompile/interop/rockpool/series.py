@@ -19,8 +19,36 @@ SNAP = 1e-6
 INTERPOLATIONS = ("previous", "linear")
 
 
+class _Series:
+    """What every series has: ``times`` in seconds, between ``t_start`` and ``t_stop``."""
+
+    times: Any
+    t_start: Any
+    t_stop: Any
+    periodic: bool
+
+    def contains(self, times: Any) -> bool:
+        """Whether the series covers every one of ``times``."""
+        at = np.atleast_1d(np.asarray(times, dtype=float))
+        slack = SNAP * max(self.duration, 1e-12)
+        inside = at.size == 0 or (at.min() >= self.t_start - slack and at.max() <= self.t_stop + slack)
+        return bool(self.periodic or inside)
+
+    @property
+    def duration(self) -> float:
+        """From start to stop, in seconds."""
+        return float(self.t_stop - self.t_start)
+
+    def isempty(self) -> bool:
+        """Whether nothing is in it."""
+        return len(self.times) == 0
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
 @dataclass(frozen=True, eq=False)
-class TSEvent:
+class TSEvent(_Series):
     """Events: times and the channels they are on.
 
     Attributes:
@@ -91,28 +119,12 @@ class TSEvent:
             num_timesteps = int(np.ceil(((self.t_stop if t_stop is None else t_stop) - start) / dt - SNAP))
         return events_in(self, dt, start, num_timesteps, self.num_channels, add_events)
 
-    def contains(self, times: Any) -> bool:
-        """Whether the series covers every one of ``times``."""
-        return _contains(self, times)
-
-    @property
-    def duration(self) -> float:
-        """From start to stop, in seconds."""
-        return float(self.t_stop - self.t_start)
-
-    def isempty(self) -> bool:
-        """Whether there are no events."""
-        return len(self.times) == 0
-
-    def __len__(self) -> int:
-        return len(self.times)
-
     def __repr__(self) -> str:
         return _said(self, "events")
 
 
 @dataclass(frozen=True, eq=False)
-class TSContinuous:
+class TSContinuous(_Series):
     """Samples ``(time, channels)`` and what lies between them.
 
     Attributes:
@@ -188,26 +200,10 @@ class TSContinuous:
         steps = int(np.ceil(self.duration / dt - SNAP))
         return self(np.arange(steps) * dt + self.t_start)
 
-    def contains(self, times: Any) -> bool:
-        """Whether the series covers every one of ``times``."""
-        return _contains(self, times)
-
     @property
     def num_channels(self) -> int:
         """How many channels there are."""
         return int(self.samples.shape[1])
-
-    @property
-    def duration(self) -> float:
-        """From start to stop, in seconds."""
-        return float(self.t_stop - self.t_start)
-
-    def isempty(self) -> bool:
-        """Whether there are no samples."""
-        return len(self.times) == 0
-
-    def __len__(self) -> int:
-        return len(self.times)
 
     def __repr__(self) -> str:
         return _said(self, "samples")
@@ -239,13 +235,6 @@ def _times(times: Any, name: str) -> np.ndarray:
     if np.any(np.diff(array) < 0):
         raise InputError(f"the times of {name!r} go back")
     return array
-
-
-def _contains(series: Any, times: Any) -> bool:
-    at = np.atleast_1d(np.asarray(times, dtype=float))
-    slack = SNAP * max(series.duration, 1e-12)
-    inside = at.size == 0 or (at.min() >= series.t_start - slack and at.max() <= series.t_stop + slack)
-    return bool(series.periodic or inside)
 
 
 def _set(frozen: Any, **values: Any) -> None:
