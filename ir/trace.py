@@ -10,12 +10,7 @@ in-place operation gives the address a new one, which is SSA.
 from __future__ import annotations
 
 import contextlib
-import linecache
-import os
-import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import FrameType
 from typing import Any
 
 import torch
@@ -23,7 +18,7 @@ from torch import Tensor
 from torch.autograd.graph import _engine_run_backward
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from snncompile.ir.errors import Location, ModelError
+from snncompile.ir.errors import ModelError
 from snncompile.ir.fold import fold_constants
 from snncompile.ir.locations import caller
 from snncompile.ir.lower_aten import Lowering, NotElementwise
@@ -31,16 +26,18 @@ from snncompile.ir.ops import OPS
 from snncompile.ir.program import Arg, Op, Program, simplify
 from snncompile.ir.random import UNIFORM, Draw
 from snncompile.ir.recording import active
+from snncompile.ir.source_lines import (
+    assigned_name,
+    last_user_line,
+    location_of,
+    named_after_source,
+    place_of,
+    user_frame,
+)
 from snncompile.ir.verify_program import verify_program
 
 _EXAMPLES = ((5, 0.31, 0.87), (7, 0.22, 0.93))  # two tensors that have nothing in common
-_TORCH_DIR = os.path.dirname(os.path.abspath(torch.__file__))
-_OWN_DIR = os.path.dirname(os.path.abspath(__file__))
-_TRACING_FILES = {os.path.join(_OWN_DIR, name) for name in ("trace.py", "lower_aten.py")}
-_ASSIGNED = re.compile(r"\s*([A-Za-z]\w*)\s*[-+*/]?=(?!=)")
 
-_RETURN = "return "  # marks a name that comes from the function whose result a line returns
-_PLAIN_FUNCTIONS = {"step", "run", "forward", "backward", "gradient"}  # names that say nothing about a value
 
 def trace(
     step: Callable[..., Mapping[str, Any]], inputs: Sequence[str], *, what: str, stream: int | None = None
@@ -152,7 +149,7 @@ class _Recorder(TorchDispatchMode):
         except (NotElementwise, ModelError):
             raise
         except Exception as err:  # whatever the user's function raised, said with its place
-            place = _last_user_line(err)
+            place = last_user_line(err)
             said = f"{type(err).__name__}: {err}"
             if "Boolean value of Tensor" in said:
                 said = "Python cannot decide by a value (if, and, or, min, max): write torch.where(condition, a, b)"
@@ -183,9 +180,9 @@ class _Recorder(TorchDispatchMode):
 
     def emit(self, op: str, *args: Arg) -> str:
         name = f"%{len(self.ops)}"  # no identifier: an input cannot have this name; finish() gives a better one
-        frame = _user_frame()
-        self.ops.append(Op(name, op, args, _place(frame)))
-        self.lines.append(_assigned_name(frame))
+        frame = user_frame()
+        self.ops.append(Op(name, op, args, place_of(frame)))
+        self.lines.append(assigned_name(frame))
         if OPS[op].result == "bool":
             self.bools.add(name)
         return name
@@ -224,7 +221,7 @@ class _Recorder(TorchDispatchMode):
         try:
             return Lowering(self).run(func, args, kwargs)
         except NotElementwise as err:
-            raise ModelError(f"{self.what}: {err}", where=_where(_user_frame())) from None
+            raise ModelError(f"{self.what}: {err}", where=location_of(user_frame())) from None
 
     # -- result ------------------------------------------------------------------------------------------------------
 
@@ -235,7 +232,7 @@ class _Recorder(TorchDispatchMode):
             raise ModelError(f"{self.what}: {err}") from None
         program = Program(tuple(inputs), tuple(self.ops), outputs)
         assigned = dict(zip((op.name for op in self.ops), self.lines, strict=True))
-        program = simplify(fold_constants(_named_after_source(program, assigned)))
+        program = simplify(fold_constants(named_after_source(program, assigned)))
         verify_program(program)
         return program
 
@@ -247,92 +244,7 @@ class _Recorder(TorchDispatchMode):
         return self.value(value)
 
 
-def _named_after_source(program: Program, assigned: Mapping[str, str | None]) -> Program:
-    """The last operation of a line ``v = ...`` is called ``v`` (``v_1``, ... when taken); else a result is called after
-    its output, and the last operation of a line ``return ...`` after its function."""
-    last: dict[tuple[str, str], str] = {}
-    returned: dict[str, str] = {}
-    following = [*(op.where for op in program.ops[1:]), None]
-    for op, after in zip(program.ops, following, strict=False):
-        target = assigned.get(op.name)
-        if target and not target.startswith(_RETURN):
-            last[op.where, target] = op.name
-        elif target and op.where != after:  # the function may be called again: each call has a result
-            returned[op.name] = target.removeprefix(_RETURN)
-    outputs = {arg: output for output, arg in program.outputs if isinstance(arg, str)}
-    wanted = {**returned, **outputs, **{name: target for (_, target), name in last.items()}}
-    taken = set(program.inputs)
-    table: dict[str, str] = {}
-    count = 0
-    for op in program.ops:
-        base = wanted.get(op.name)
-        if base is None:
-            base, count = f"t{count}", count + 1
-        name, k = base, 0
-        while name in taken:
-            k += 1
-            name = f"{base}_{k}"
-        taken.add(name)
-        table[op.name] = name
-    return program.renamed(lambda n: table.get(n, n))
-
-
 def _float32(number: Any) -> float:
     if not isinstance(number, (int, float)):
         raise NotElementwise(f"operand {number!r} is not a number")
     return torch.tensor(float(number), dtype=torch.float32).item()
-
-
-def _user_frame() -> FrameType | None:
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        inside_torch = file.startswith(_TORCH_DIR) or file.startswith("<")
-        if not inside_torch and file not in _TRACING_FILES and "contextlib" not in file:
-            return frame
-        if file in _TRACING_FILES and frame.f_code.co_name in ("trace", "trace_reverse"):
-            return None  # autograd's own operations: no line of the source is theirs
-        frame = frame.f_back
-    return None
-
-
-def _where(frame: FrameType | None) -> Location | None:
-    return None if frame is None else Location(frame.f_code.co_filename, frame.f_lineno)
-
-
-def _last_user_line(err: BaseException) -> Location | None:
-    """The innermost line of a step; where it called something of this package, the line that called."""
-    place, inside, tb = None, None, err.__traceback__
-    while tb is not None:
-        file = tb.tb_frame.f_code.co_filename
-        if file not in _TRACING_FILES and not file.startswith((_TORCH_DIR, "<")) and "contextlib" not in file:
-            if file.startswith(_OWN_DIR):
-                inside = Location(file, tb.tb_lineno)
-            else:
-                place = Location(file, tb.tb_lineno)
-        tb = tb.tb_next
-    return place or inside
-
-
-def _place(frame: FrameType | None) -> str:
-    """File and line in a form that is the same on every machine."""
-    if frame is None:
-        return ""
-    file = frame.f_code.co_filename
-    if file.startswith(_OWN_DIR):
-        file = "snncompile/ir/" + os.path.relpath(file, _OWN_DIR).replace(os.sep, "/")
-    else:
-        file = os.path.basename(file)
-    return f"{file}:{frame.f_lineno}"
-
-
-def _assigned_name(frame: FrameType | None) -> str | None:
-    if frame is None:
-        return None
-    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
-    match = _ASSIGNED.match(line)
-    if match:
-        return match.group(1)
-    function = frame.f_code.co_name
-    named = line.lstrip().startswith("return") and function.isidentifier() and function not in _PLAIN_FUNCTIONS
-    return _RETURN + function if named else None

@@ -17,7 +17,8 @@ from snncompile.ir.params import Parameter
 from snncompile.ir.plasticity import Plasticity
 from snncompile.ir.program import IDENTIFIER
 from snncompile.ir.types import SignalType
-from snncompile.ir.verify_nodes import LIMITS, Fault, check_connection, check_elementwise, check_type
+from snncompile.ir.verify_connections import check_connection
+from snncompile.ir.verify_nodes import LIMITS, Fault, check_elementwise, check_type
 from snncompile.ir.verify_plasticity import check_plasticity, check_teaching
 
 REGION_KINDS = ("product", "scan", "recurrent", "plastic")

@@ -12,7 +12,8 @@ from snncompile.ir.nodes.noise import normal, uniform
 from snncompile.ir.nodes.normalization import BatchNorm
 from snncompile.ir.nodes.plasticity import MSTDPET, STDP, TripletSTDP
 from snncompile.ir.nodes.pooling import AvgPool2d, MaxPool2d, SumPool2d
-from snncompile.ir.nodes.rules import Rule, plasticity
+from snncompile.ir.nodes.rule_decorator import plasticity
+from snncompile.ir.nodes.rules import Rule
 from snncompile.ir.nodes.shape import Flatten
 from snncompile.ir.nodes.sources import BernoulliEncoder, PoissonEncoder
 from snncompile.ir.nodes.sparse import Sparse

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from snncompile.ir.errors import ModelError
-from snncompile.ir.nodes.rules import Rule, plasticity
+from snncompile.ir.nodes.rule_decorator import plasticity
+from snncompile.ir.nodes.rules import Rule
 from snncompile.ir.nodes.user import Const
 from snncompile.ir.params import Param
 from snncompile.ir.power import power
