@@ -234,7 +234,7 @@ def _runs_as(graph: Graph, region: Region, target: str) -> str:
         return f"one kernel over all steps, forward, and one backward ({backend})"
     from snncompile.targets.recurrent_layer import Layer, match
 
-    layer = match(graph, region)
+    layer = match(graph, region, ring=target != "c")
     if isinstance(layer, Layer) and target == "c":
         op = graph.op(layer.connection)
         gradient = "event-driven" if event_driven(op) else "dense"
@@ -243,7 +243,12 @@ def _runs_as(graph: Graph, region: Region, target: str) -> str:
             f" ({backend}); the weight's gradient {gradient}: {why(op)}"
         )
     if isinstance(layer, Layer):
-        return f"one operation over all steps: the product of {layer.connection}, then {layer.neurons} ({backend})"
+        said = f"one operation over all steps: the product of {layer.connection}, then {layer.neurons}"
+        if layer.late == 1:
+            return f"{said} ({backend})"
+        if target != "triton":
+            backend = f"Triton on a GPU; else {layer.late} steps at a time, node by node"
+        return f"{said}; what comes back is a ring of {layer.late} steps in the kernel ({backend})"
     kernels = sum(isinstance(graph.op(n), Elementwise) for n in region.nodes)
     steps = min(lateness(graph, region.nodes).values())
     each = "each step" if steps == 1 else f"every {steps} steps"
@@ -257,7 +262,7 @@ def _kernels(graph: Graph, region: Region, target: str, precision: str, archs: S
     from snncompile.layer_report import layer_report
     from snncompile.targets.recurrent_layer import Layer, match
 
-    layer = match(graph, region)
+    layer = match(graph, region, ring=True)
     return layer_report(graph, layer, precision, archs) if isinstance(layer, Layer) else ()
 
 

@@ -20,6 +20,8 @@ _FORMS = {
     "together": "one launch for all steps of programs that wait for each other",
 }
 
+_LATE_STEPS = "one launch for every {} steps, captured in a CUDA graph where the device has them"
+
 
 def layer_report(graph: Graph, layer: Layer, precision: str, archs: Sequence[str]) -> tuple[str, ...]:
     """One line for each direction in which a layer runs on each chip.
@@ -40,13 +42,15 @@ def layer_report(graph: Graph, layer: Layer, precision: str, archs: Sequence[str
     scan = reading(make_scan(layer.neurons, op))
     lines = []
     for name in archs or USUAL:
-        ahead, back = layer_designs(scan, op.size, precision, parse_arch(name))
+        ahead, back = layer_designs(scan, op.size, precision, parse_arch(name), layer.late > 1)
         product = product_of(ahead.precision, layer.most)
         spikes = _OPERANDS[product.operand] if product.parts == 2 else ""
         both = [("forward", ahead, spikes), ("backward", back, "")]
         if (ahead.form, ahead.precision) == (back.form, back.precision):
             both = [("both ways", ahead, spikes)]
-        lines += [f"{name}, {way}: {_FORMS[d.form]}; {d.why}{said}" for way, d, said in both]
+        for way, d, said in both:
+            form = _LATE_STEPS if d.form == "steps" and layer.late > 1 else _FORMS[d.form]
+            lines.append(f"{name}, {way}: {form.format(layer.late)}; {d.why}{said}")
     return tuple(lines)
 
 

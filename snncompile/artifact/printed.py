@@ -90,7 +90,7 @@ def _of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     from snncompile.targets.scan import make_scan
     from snncompile.targets.triton.aot import scan_kernels
 
-    layers, plastic = _layers(compiled), _plastic_layers(compiled)
+    layers, plastic = _layers(compiled, ring=True), _plastic_layers(compiled)
     for name, op in compiled.of_type(Elementwise):
         scan = make_scan(name, op)
         per_neuron = [role for role, p in op.params.items() if p.shape != ()]
@@ -116,11 +116,11 @@ def late_inputs(compiled: Graph, name: str) -> tuple[str, ...]:
     return tuple(kinds) if any(kinds) else ()
 
 
-def _layers(compiled: Graph) -> dict[str, Layer]:
-    """Population -> the recurrent layer that it is part of."""
+def _layers(compiled: Graph, ring: bool) -> dict[str, Layer]:
+    """Population -> the recurrent layer that it is part of; ``ring`` as for ``match``."""
     from snncompile.targets.recurrent_layer import Layer, match
 
-    found = (match(compiled, region) for region in compiled.regions if region.kind == "recurrent")
+    found = (match(compiled, region, ring) for region in compiled.regions if region.kind == "recurrent")
     return {layer.neurons: layer for layer in found if isinstance(layer, Layer)}
 
 
@@ -150,7 +150,7 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
         if event_driven(op):  # one pair of functions serves every connection
             for role, source in event_sources().items():
                 yield Printed(name, role, source, suffix=C_SOURCE)
-    layers, plastic = _layers(compiled), _plastic_layers(compiled)
+    layers, plastic = _layers(compiled, ring=False), _plastic_layers(compiled)
     for name, op in compiled.of_type(Elementwise):
         scan = make_scan(name, op)
         per_neuron = [role for role, p in op.params.items() if p.shape != ()]
@@ -181,7 +181,7 @@ def _layer_kernels(
     from snncompile.targets.triton.layer_kernels import LayerShape, layer_kernels
 
     bias = "bias" in graph.op(layer.connection).params
-    shape = LayerShape(layer.port, layer.source, layer.most, bias, graph.op(layer.neurons).size)
+    shape = LayerShape(layer.port, layer.source, layer.most, bias, graph.op(layer.neurons).size, layer.late > 1)
     chips = [parse_arch(name) for name in options.archs or ("sm_90",)]
     for kernel in layer_kernels(scan, shape, read, per_neuron, options.precision, chips):
         yield Printed(layer.neurons, f"{layer.neurons}_{kernel.role}", kernel.source, kernel.settings)

@@ -69,7 +69,8 @@ _LOCALS = (
     "T K N B BLOCK AHEAD ROWS COLUMNS INNER count cells at n t u active start begin end chunk chunks done since saves "
     "row column inner across product current before limit snn_load_ahead snn_load_behind seed seed_low seed_high "
     "first_step moment element WIDTH TOGETHER high low part rest up down sums scale block blocks place first done "
-    "snn_load_ahead_late snn_load_behind_late later source arrived snn_halves snn_larger snn_scales snn_together"
+    "snn_load_ahead_late snn_load_behind_late later following late source arrived snn_halves snn_larger "
+    "snn_scales snn_together"
 )
 
 SCAN_LAYOUT = """One program owns BLOCK elements of batch * neurons, keeps their states in registers and walks

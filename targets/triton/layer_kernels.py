@@ -29,6 +29,7 @@ class LayerShape:
         most: its largest value where it counts spikes, else None.
         bias: whether the product has a bias.
         size: neurons.
+        ring: whether what comes back is more than one step late.
     """
 
     port: str
@@ -36,6 +37,7 @@ class LayerShape:
     most: int | None
     bias: bool
     size: int
+    ring: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,10 @@ class LayerKernel:
     settings: Mapping[str, Design | SplitTile]
 
 
-def layer_designs(scan: Scan, size: int, precision: str, arch: Arch) -> tuple[Design, Design]:
-    """How a layer runs forward and backward on ``arch``."""
+def layer_designs(scan: Scan, size: int, precision: str, arch: Arch, ring: bool) -> tuple[Design, Design]:
+    """How a layer runs forward and backward on ``arch``; ``ring`` as in :class:`LayerShape`."""
     forward, backward = (
-        choose_design(Demand(size, precision, back, held(scan, back)), arch) for back in (False, True)
+        choose_design(Demand(size, precision, back, held(scan, back, ring)), arch) for back in (False, True)
     )
     return forward, backward
 
@@ -105,14 +107,15 @@ def layer_kernels(
 
     def add(role: str, arch: Arch, design: Design, variant: RecurrentVariant) -> None:
         product = product_of(design.precision, None if variant.backward else shape.most)
-        source = print_recurrent(scan, variant._replace(resident=design.resident, product=product))
+        ring = design.resident and shape.ring
+        source = print_recurrent(scan, variant._replace(resident=design.resident, product=product, ring=ring))
         if role in found and found[role].source.text != source.text:
             role = f"{role}_{design.form}"
         known = found.get(role, LayerKernel(role, source, {}))
         found[role] = replace(known, settings={**known.settings, arch.name: replace(design, why="")})
 
     for arch in archs:
-        ahead, back = layer_designs(scan, shape.size, precision, arch)
+        ahead, back = layer_designs(scan, shape.size, precision, arch, shape.ring)
         add("recurrent", arch, ahead, forward)
         add("recurrent_save", arch, ahead, forward._replace(train=True))
         add("recurrent_backward", arch, back, backward)

@@ -45,12 +45,17 @@ _Kernels = weakref.WeakKeyDictionary[Scan, dict[Any, tuple[KernelSource, Any]]]
 class RecurrentLayers:
     """Runs recurrent layers.
 
+    Attributes:
+        ring: that what comes back may be more than one step late.
+
     Args:
         empty: allocates outputs; tests hand in one that fills them with NaN.
         precision: of products: one of :data:`snncompile.targets.precision.PRECISIONS`.
         form: the form of kernel for every layer, instead of one chosen by its size.
         arch: the chip to choose for, instead of the one that the data is on.
     """
+
+    ring = True
 
     def __init__(
         self,
@@ -67,18 +72,20 @@ class RecurrentLayers:
         self._designs: dict[Any, Design] = {}
         self._launcher = Launcher()
 
-    def design(self, scan: Scan, shape: tuple[int, int, int], device: torch.device, backward: bool) -> Design:
-        """How a layer runs over a sequence of ``shape``."""
-        key = (scan, shape[2], shape[0] <= 1, device, backward)
+    def design(
+        self, scan: Scan, shape: tuple[int, int, int], device: torch.device, backward: bool, ring: bool = False
+    ) -> Design:
+        """How a layer runs over a sequence of ``shape``; ``ring`` where what comes back is several steps late."""
+        key = (scan, shape[2], shape[0] <= 1, device, backward, ring)
         if key not in self._designs:
-            asked = Demand(shape[2], self._precision, backward, held(scan, backward), self._form, shape[0])
+            asked = Demand(shape[2], self._precision, backward, held(scan, backward, ring), self._form, shape[0])
             self._designs[key] = choose_design(asked, self._arch or device_arch(device))
         return self._designs[key]
 
     def forward(self, scan: Scan, call: RecurrentForwardCall) -> RecurrentForwardResult:
         """Run from the first step to the last."""
         shape, device = call.shape, _checked(scan, call)
-        design = self.design(scan, shape, device, backward=False)
+        design = self.design(scan, shape, device, backward=False, ring=call.late > 1)
         product = product_of(design.precision, call.most)
         variant = RecurrentVariant(
             False,
@@ -91,6 +98,7 @@ class RecurrentLayers:
             train=call.train,
             resident=design.resident,
             product=product,
+            ring=design.resident and call.late > 1,
         )
         source, kernel = self._kernel(scan, variant)
         like = {"dtype": torch.float32, "device": device}
@@ -111,13 +119,13 @@ class RecurrentLayers:
             finals = tuple(s.clone() for s in call.states)
             a.update(*finals)
         a.write(*stored.values(), *saved, *(() if course is None else (course,)))
-        self._launcher.run(kernel, a, design, shape, device, (scan, variant))
+        self._launcher.run(kernel, a, design, shape, device, (scan, variant), call.late)
         return RecurrentForwardResult(stored, finals, saved, course)
 
     def backward(self, scan: Scan, call: RecurrentBackwardCall) -> RecurrentBackwardResult:
         """Run the gradient from the last step to the first."""
         shape, device = call.shape, _checked(scan, call)
-        design = self.design(scan, shape, device, backward=True)
+        design = self.design(scan, shape, device, backward=True, ring=call.late > 1)
         needed = tuple(x for x, n in zip(scan.inputs, call.need_inputs, strict=True) if n and x != call.port)
         variant = RecurrentVariant(
             True,
@@ -131,6 +139,7 @@ class RecurrentLayers:
             need_accumulators=call.need_accumulators,
             resident=design.resident,
             product=product_of(design.precision, None),
+            ring=design.resident and call.late > 1,
         )
         source, kernel = self._kernel(scan, variant)
         like = {"dtype": torch.float32, "device": device}
@@ -148,9 +157,9 @@ class RecurrentLayers:
         if design.resident:
             carried = {s: self._empty(shape[1:], **like) for s in source.carried}
             sums = {n: self._empty(shape[1:], **like) for n in names}
-            start = self._empty((1, *shape[1:]), **like)
+            starts = [] if variant.ring else [self._empty((1, *shape[1:]), **like)]
             a.read(*(g for s in source.carried if (g := given[s]) is not None))
-            a.write(*carried.values(), product, *inputs.values(), *sums.values(), start)
+            a.write(*carried.values(), product, *inputs.values(), *sums.values(), *starts)
         else:
             zero = torch.zeros(shape[1:], **like)
             carried = {s: (zero if (g := given[s]) is None else g).clone() for s in source.carried}
@@ -158,9 +167,9 @@ class RecurrentLayers:
             a.update(*carried.values())
             a.write(product, *inputs.values())
             a.update(*sums.values())
-        self._launcher.run(kernel, a, design, shape, device, (scan, variant))
-        if not design.resident:
-            start = (product[0] @ call.weight if shape[0] else zero).unsqueeze(0)
+            starts = []
+        self._launcher.run(kernel, a, design, shape, device, (scan, variant), call.late)
+        start = starts[0] if starts else _gradient_of_start(product, call)
         states = tuple(carried[s] if s in carried else torch.zeros(shape[1:], **like) for s in scan.states)
         return RecurrentBackwardResult(tuple(inputs.get(x) for x in scan.inputs), product, start, states, sums)
 
@@ -202,6 +211,13 @@ def _checked(scan: Scan, call: RecurrentForwardCall | RecurrentBackwardCall) -> 
 def _layout(call: RecurrentForwardCall | RecurrentBackwardCall) -> Layout:
     flat = tuple(x is None or is_flat(x, call.shape) for x in call.inputs)
     return Layout(flat, tuple(c.dim() == 0 for c in call.coefs))
+
+
+def _gradient_of_start(product: Tensor, call: RecurrentBackwardCall) -> Tensor:
+    """The gradient of what came back in the first ``late`` steps, ``(late, B, N)``: nothing where there are fewer."""
+    start = product[: call.late] @ call.weight
+    missing = call.late - len(start)
+    return start if not missing else torch.cat([start, start.new_zeros(missing, *start.shape[1:])])
 
 
 def _by_rows(weight: Tensor) -> bool:

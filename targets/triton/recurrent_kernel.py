@@ -30,7 +30,7 @@ class RecurrentVariant(NamedTuple):
     Attributes:
         backward: whether it is the gradient's.
         port: the input that is the product.
-        source: the result that the product reads, one step later.
+        source: the result that the product reads, some steps later.
         layout: of inputs (the port's entry is ignored) and of forward or reverse coefficients.
         rows: for a weight in float32: whether the elements of a row lie one after the other.
         bias: whether the product has a bias (forward).
@@ -42,6 +42,7 @@ class RecurrentVariant(NamedTuple):
         need_accumulators: whether the accumulators are wanted (backward).
         resident: which form.
         product: how products are computed.
+        ring: for the resident form: whether the source comes back more than one step late, from memory.
     """
 
     backward: bool
@@ -58,6 +59,7 @@ class RecurrentVariant(NamedTuple):
     need_accumulators: bool = False
     resident: bool = False
     product: Product = Product()
+    ring: bool = False
 
 
 def print_recurrent(scan: Scan, variant: RecurrentVariant) -> KernelSource:
@@ -89,7 +91,8 @@ class Forward:
         self.read_coefs = [c for c in scan.coefs if c in self.step.args]
         self.weight = weight_arguments(w, variant.product, variant.rows)
         self.bias = w.pointer("bias_of_product", "bias of the product, (N,)") if variant.bias else None
-        self.before = w.pointer(f"{variant.source}_start", f"{variant.source} before the first step, (B, N)")
+        about = f"{variant.source} before the first step, (late, B, N), oldest first"
+        self.before = w.pointer(f"{variant.source}_start", about)
         self.courses = {x: w.course(x, layout[x], "input") for x in self.inputs}
         self.coefs = {c: w.pointer(c, "coefficient") for c in self.read_coefs}
         about = "state before the first step, (B, N)" if variant.resident else "state, (B, N), read and written"
@@ -168,7 +171,7 @@ class Backward:
         how = "(B, N)" if variant.resident else "(B, N), read and written"
         self.sums = {a: w.pointer(f"{a}_running", f"sum over time, {how}") for a in sums}
         self.grad_start = ""
-        if variant.resident:
+        if variant.resident and not variant.ring:
             about = f"gradient of {variant.source} before the first step, (B, N)"
             self.grad_start = w.pointer(f"grad_{variant.source}_before", about)
 

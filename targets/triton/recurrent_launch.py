@@ -57,7 +57,14 @@ class Launcher:
         self._graphs = StepGraphs()
 
     def run(
-        self, kernel: Any, a: Arguments, design: Design, shape: tuple[int, int, int], device: torch.device, key: Any
+        self,
+        kernel: Any,
+        a: Arguments,
+        design: Design,
+        shape: tuple[int, int, int],
+        device: torch.device,
+        key: Any,
+        late: int,
     ) -> None:
         """Run ``kernel`` over the whole sequence.
 
@@ -68,6 +75,7 @@ class Launcher:
             shape: T, B, N.
             device: where.
             key: what it runs: the same one for the same kernel.
+            late: how many steps late the source comes back: so many run in a launch where programs share the neurons.
         """
         steps, batch, size = shape
         if not batch * size:
@@ -76,7 +84,8 @@ class Launcher:
         options = {"num_warps": design.warps, "num_stages": design.stages, "enable_fp_fusion": False}
         with on_device(device):
             if design.resident:
-                kernel[(groups(batch, design),)](*a.values, steps, batch, *constants, **options)
+                ring = (late,) if late > 1 else ()
+                kernel[(groups(batch, design),)](*a.values, steps, batch, *ring, *constants, **options)
                 return
             blocks = -(-size // design.columns)
             if design.form == "streamed":
@@ -91,17 +100,18 @@ class Launcher:
                 constants[-1] = 0
 
             def launch(values: list[Any], first: int, end: int) -> None:
-                kernel[grid](*values, arrived, steps, batch, first, end, *constants, **options)
+                kernel[grid](*values, arrived, steps, batch, first, end, late, *constants, **options)
 
             def every_step(values: list[Any]) -> None:
-                for t in range(steps):
-                    launch(values, t, t + 1)
+                for t in range(0, steps, late):
+                    launch(values, t, min(t + late, steps))
 
             if not apart:
                 if steps:
                     launch(a.values, 0, steps)
-            elif steps > 1 and device.type == "cuda":
-                self._graphs.run((key, design, shape, device), every_step, a.values, a.written, a.fresh, [arrived])
+            elif steps > late and device.type == "cuda":
+                key = (key, design, shape, device, late)
+                self._graphs.run(key, every_step, a.values, a.written, a.fresh, [arrived])
             else:
                 every_step(a.values)
 

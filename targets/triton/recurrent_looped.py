@@ -24,9 +24,9 @@ LOOPED_CONSTANTS = ("N", "ROWS", "COLUMNS", "INNER", "WIDTH", "TOGETHER")
 
 _LAYOUT = """A program owns ROWS sequences and walks, step after step, over blocks of COLUMNS neurons; where several
 programs share the sequences, each takes some of the blocks. What comes back, and the states, go through memory,
-complete for the next step after a barrier: inside the program, or (TOGETHER) of all programs that share the sequences.
-Otherwise programs that share sequences run one step a launch. Courses are float32 (T, B, N); those written are
-contiguous."""
+complete for the next step after a barrier: inside the program, or (TOGETHER), for what comes back, of all programs that
+share the sequences, once in `late` steps. Otherwise programs that share sequences run `late` steps a launch. Courses
+are float32 (T, B, N); those written are contiguous."""
 
 #: Waits until every program that shares the sequences has come here `times` times: only where all of them run at once.
 _TOGETHER = '''@triton.jit
@@ -52,6 +52,7 @@ def _print_loops(w: Writer, courses: dict[str, Course], weight: Weight, time: st
     w.number("B", "sequences")
     w.number("first", "the first step to do")
     w.number("end", "the step before which to stop")
+    w.number("late", "steps by which what comes back is late, at least 1")
     w.line(1, "row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)")
     w.line(1, "cells = B.to(tl.int64) * N  # time offsets exceed 32 bits")
     w.line(1, "blocks = (N + COLUMNS - 1) // COLUMNS")
@@ -67,10 +68,10 @@ def _print_loops(w: Writer, courses: dict[str, Course], weight: Weight, time: st
 
 
 def _print_end(w: Writer, arrived: str) -> None:
+    w.line(2, "tl.debug_barrier()  # the next step reads what this one wrote")
     w.line(2, "if TOGETHER:")
-    w.line(3, f"snn_together({arrived} + tl.program_id(0), (done - first + 1) * tl.num_programs(1))")
-    w.line(2, "else:")
-    w.line(3, "tl.debug_barrier()  # the next step reads what this one wrote")
+    w.line(3, "if (done - first + 1) % late == 0:")
+    w.line(4, f"snn_together({arrived} + tl.program_id(0), (done - first + 1) // late * tl.num_programs(1))")
 
 
 def _load(w: Writer, courses: dict[str, Course], offsets: dict[str, str]) -> dict[str, str]:
@@ -84,9 +85,9 @@ def _forward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     f = Forward(scan, variant)
     w, step = f.w, f.step
     arrived, offsets = _print_loops(w, f.courses, f.weight, "done")
-    w.line(3, f"before = {f.before}")
-    w.line(3, "if t > 0:")
-    w.line(4, f"before = {f.stores[variant.source]} + (t - 1) * cells")
+    w.line(3, f"before = {f.before} + t * cells")
+    w.line(3, "if t >= late:")
+    w.line(4, f"before = {f.stores[variant.source]} + (t - late) * cells")
     print_streamed(w, 3, variant.product, f.weight, "before", "N", swapped=False)
     if f.bias:
         w.line(3, f"product = product + tl.load({f.bias} + column, mask=column < N, other=0.0)[:, None]")
@@ -115,8 +116,8 @@ def _backward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     b = Backward(scan, variant)
     w, step = b.w, b.step
     arrived, offsets = _print_loops(w, b.courses, b.weight, "T - 1 - done")
-    w.line(3, "limit = tl.where(t + 1 < T, N, 0)  # nothing comes after the last step")
-    w.line(3, f"before = {b.grad_product} + (t + 1) * cells")
+    w.line(3, "limit = tl.where(t + late < T, N, 0)  # nothing comes after the last step")
+    w.line(3, f"before = {b.grad_product} + (t + late) * cells")
     print_streamed(w, 3, variant.product, b.weight, "before", "limit", swapped=True)
     values = print_coefficients(w, 3, b.coefs, b.scalar)
     values.update(_load(w, b.courses, offsets))
@@ -138,5 +139,5 @@ def _backward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
         total = f"tl.load({pointer} + at, mask=active, other=0.0) + {value_of(step, made, a)}"
         w.line(3, f"tl.store({pointer} + at, {total}, mask=active)")
     _print_end(w, arrived)
-    what = f"backward steps, the product of the next step's gradient for {variant.source} included"
+    what = f"backward steps, the product of a later step's gradient for {variant.source} included"
     return b.source(what, _LAYOUT, LOOPED_CONSTANTS, [*variant.product.helpers, _TOGETHER])

@@ -27,22 +27,31 @@ _LAYOUT = """One program owns ROWS sequences and all N <= COLUMNS neurons. It lo
 states and what comes back on chip, and walks through time. What a step reads is loaded before the step, which would
 otherwise wait for memory. Courses are float32 (T, B, N); those written are contiguous."""
 
+_RING = """
+What comes back several steps late is read again from the course that was stored, a step before it is multiplied."""
+
+RING_BARRIER = "tl.debug_barrier()  # later steps read what this one stored"
+
 #: Up to so many courses are loaded two steps ahead. More are loaded just before the product that the next step waits
 #: for: then no register holds a value of this step and one of the next at the same time.
 _FEW = 3
 
 
-def held(scan: Scan, backward: bool) -> int:
+def held(scan: Scan, backward: bool, ring: bool = False) -> int:
     """How many values of each neuron a resident kernel holds at the same time, about."""
     if not backward:
-        return len(scan.states) + len(scan.inputs) + 2
+        return len(scan.states) + len(scan.inputs) + 2 + ring
     outputs = len(scan.results) - len(scan.states)
-    return 2 * len(scan.states) + len(scan.inputs) + outputs + len(scan.accumulators) + 2
+    return 2 * len(scan.states) + len(scan.inputs) + outputs + len(scan.accumulators) + 2 + ring
 
 
 def print_resident_layer(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     """The module of a resident kernel."""
     return _backward(scan, variant) if variant.backward else _forward(scan, variant)
+
+
+def _layout(variant: RecurrentVariant) -> str:
+    return _LAYOUT + (_RING if variant.ring else "")
 
 
 class _Ahead:
@@ -80,9 +89,11 @@ class _Ahead:
                 self.w.line(2, f"{now} = {self._load(x, f't {self.sign} 1')}")
 
 
-def _print_prologue(w: Writer, weight: Weight) -> tuple[str, ...]:
+def _print_prologue(w: Writer, weight: Weight, ring: bool) -> tuple[str, ...]:
     for name, about in (("T", "time steps"), ("B", "sequences")):
         w.number(name, about)
+    if ring:
+        w.number("late", "steps by which what comes back is late, at least 2")
     w.line(1, "row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)")
     w.line(1, "column = tl.arange(0, COLUMNS)")
     print_tile_bounds(w, 1, "place")
@@ -96,7 +107,7 @@ def _print_prologue(w: Writer, weight: Weight) -> tuple[str, ...]:
 def _forward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     f = Forward(scan, variant)
     w, step = f.w, f.step
-    parts = _print_prologue(w, f.weight)
+    parts = _print_prologue(w, f.weight, variant.ring)
     if f.bias:
         bias = w.names.new("product_bias")
         w.line(1, f"{bias} = tl.load({f.bias} + column, mask=column < N, other=0.0)[:, None]")
@@ -109,6 +120,11 @@ def _forward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     w.line(1, "for t in range(0, T):")
     w.line(2, AT)
     values.update(ahead.print_start())
+    if variant.ring:
+        w.line(2, f"before = {f.before} + (t + 1) * cells")
+        w.line(2, "if t + 1 >= late:")
+        w.line(3, f"before = {f.stores[variant.source]} + (t + 1 - late) * cells")
+        w.line(2, "following = tl.load(before + at, mask=active & (t + 1 < T), other=0.0)")
     print_resident(w, 2, variant.product, parts, "source")
     if f.bias:
         w.line(2, f"product = product + {bias}")
@@ -123,18 +139,22 @@ def _forward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
         w.line(2, f"tl.store({pointer} + (t * cells + at), {value_of(step, made, r)}, mask=active)")
     for s, name in state.items():
         w.line(2, f"{name} = {tile_of(step, made, s)}")
-    w.line(2, f"source = tl.where(active, {value_of(step, made, variant.source)}, 0.0)")
+    if variant.ring:
+        w.line(2, "source = following")
+        w.line(2, RING_BARRIER)
+    else:
+        w.line(2, f"source = tl.where(active, {value_of(step, made, variant.source)}, 0.0)")
     ahead.print_end()
     for s, pointer in f.finals.items():
         w.line(1, f"tl.store({pointer} + at, {state[s]}, mask=active)")
     what = f"forward over a whole sequence, the product of {variant.source} with a weight included, in one launch"
-    return f.source(what, _LAYOUT, RESIDENT_CONSTANTS, variant.product.helpers)
+    return f.source(what, _layout(variant), RESIDENT_CONSTANTS, variant.product.helpers)
 
 
 def _backward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     b = Backward(scan, variant)
     w, step = b.w, b.step
-    parts = _print_prologue(w, b.weight)
+    parts = _print_prologue(w, b.weight, variant.ring)
     values = print_coefficients(w, 1, b.coefs, b.scalar)
     carry = {s: w.names.new(f"grad_{s}_later") for s in b.carry}
     nothing = f"tl.full({TILE}, 0.0, tl.float32)"
@@ -148,6 +168,10 @@ def _backward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     w.line(2, "t = T - 1 - done")
     w.line(2, AT)
     values.update(ahead.print_start())
+    if variant.ring:
+        w.line(2, "following = t - 1 + late")
+        load = f"tl.load({b.grad_product} + (following * cells + at), mask=active & (following < T), other=0.0)"
+        w.line(2, f"source = {load}")
     for s, name in carry.items():
         values[f"grad_{s}"] = f"{name} + {values[f'grad_{s}']}" if f"grad_{s}" in values else name
     grad = f"grad_{variant.source}"
@@ -162,7 +186,10 @@ def _backward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
         w.line(2, f"{name} = {tile_of(step, made, f'grad_{s}')}")
     for a, total in totals.items():
         w.line(2, f"{total} = {total} + {value_of(step, made, a)}")
-    w.line(2, f"source = tl.where(active, {port}, 0.0)")
+    if variant.ring:
+        w.line(2, RING_BARRIER)
+    else:
+        w.line(2, f"source = tl.where(active, {port}, 0.0)")
     ahead.print_end()
     print_resident(w, 2, variant.product, parts, "source")
     w.line(2, "later = product")
@@ -170,6 +197,7 @@ def _backward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
         w.line(1, f"tl.store({pointer} + at, {carry[s]}, mask=active)")
     for a, pointer in b.sums.items():
         w.line(1, f"tl.store({pointer} + at, {totals[a]}, mask=active)")
-    w.line(1, f"tl.store({b.grad_start} + at, later, mask=active)")
+    if b.grad_start:
+        w.line(1, f"tl.store({b.grad_start} + at, later, mask=active)")
     what = f"backward over a whole sequence, the product of the gradient for {variant.source} included, in one launch"
-    return b.source(what, _LAYOUT, RESIDENT_CONSTANTS, variant.product.helpers)
+    return b.source(what, _layout(variant), RESIDENT_CONSTANTS, variant.product.helpers)
