@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from snncompile import opaque, past
 from snncompile.eager import eager
-from snncompile.ir.connection import DELAYS, Connection
-from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import InputError, ModelError
 from snncompile.ir.graph import Graph
-from snncompile.ir.nodes.base import check_order
-from snncompile.ir.params import check_constraint
-from snncompile.ir.plasticity import Plasticity
-from snncompile.learning import LearningNetwork, check_bounds
+from snncompile.learning import LearningNetwork
+from snncompile.parameters import ParameterNetwork
 from snncompile.passes.pipeline import Request, compile_graph
 from snncompile.records import RecordRequest, read_request
 from snncompile.signals_io import Sequences, batch_first, check_state, read_inputs, read_step
@@ -28,17 +22,14 @@ from snncompile.streaming import QuickSteps
 from snncompile.targets.executor import Executor, Run, RunResult
 from snncompile.targets.precision import checked_precision
 from snncompile.targets.registry import automatic, checked_name, make_target
-from snncompile.values import build_module_tree, clamp, clamp_sign
-
-if TYPE_CHECKING:
-    from snncompile.interop.nir.exporting import NirExport
-    from snncompile.onnx_export import OnnxExport
+from snncompile.values import build_module_tree
+from snncompile.writing import WrittenNetwork
 
 State = dict[str, Tensor]
 """State name -> ``(batch, *features)``."""
 
 
-class Network(LearningNetwork, nn.Module):
+class Network(LearningNetwork, ParameterNetwork, WrittenNetwork, nn.Module):
     """A compiled network. Calling it is pure: no state is kept between calls.
 
     Parameters live under the names of the source graph (``state_dict()["lif.tau_mem"]``) on every target.
@@ -338,138 +329,6 @@ class Network(LearningNetwork, nn.Module):
                 total = found[f"{signal}:sum"] if batched else found[f"{signal}:sum"].squeeze(0)
                 record[name] = total / steps if name.endswith(":mean") else total
         return record
-
-    # -- parameters --------------------------------------------------------------------------------------------------
-
-    def family(self, family: str) -> dict[str, Tensor]:
-        """Parameters of a family (``"taus"``, ``"thresholds"``, ``"weights"``, ...) by name.
-
-        Raises:
-            ModelError: where no parameter is of that family, listing those there are.
-        """
-        declared = self.graph.parameters()
-        families = sorted({p.family for p in declared.values()})
-        if family not in families:
-            raise ModelError(f"no parameter is of family {family!r}; families here: {', '.join(families) or 'none'}")
-        values = {**dict(self.named_parameters()), **dict(self.named_buffers())}
-        return {name: values[name] for name, p in declared.items() if p.family == family}
-
-    def check_parameters(self) -> None:
-        """Raise :class:`ModelError` where a parameter is not finite or breaks its constraint."""
-        values = {n: v.detach().cpu().numpy() for n, v in self.state_dict().items()}
-        for name, p in self.graph.parameters().items():
-            node, role = name.split(".")
-            broken = p.constraint and bool(np.all(np.isfinite(values[name])))
-            hint = ". net.clamp_() restores all constraints" if broken else ""
-            try:
-                check_constraint(values[name], p.constraint, role, node)
-            except ModelError as err:
-                raise ModelError(err.message + hint, node=node, where=self.graph.where(node)) from None
-        ordered = [(name, op.params, op.ordered) for name, op in self.graph.of_type(Elementwise)]
-        ordered += [(name, op.params, op.ordered) for name, op in self.graph.of_type(Plasticity)]
-        for name, params, pairs in ordered:
-            by_role = {role: values[p.name] for role, p in params.items()}
-            check_order(pairs, by_role, name, self.graph.where(name))
-        for name, rule in self.graph.of_type(Plasticity):
-            check_bounds(rule, name, values, self.graph.where(name))
-
-    @torch.no_grad()
-    def clamp_(self) -> Network:
-        """Move every parameter, in place, to where its constraint holds; call it after an optimiser's step."""
-        values = {**dict(self.named_parameters()), **dict(self.named_buffers())}
-        for name, p in self.graph.parameters().items():
-            clamp(values[name], p.constraint)
-        for _, connection in self.graph.of_type(Connection):
-            if "sign" in connection.params:
-                clamp_sign(values[connection.params["weight"].name], values[connection.params["sign"].name])
-            if connection.kind in DELAYS and connection.rule.trained:
-                values[connection.params["steps"].name].clamp_(max=connection.rule.limit)
-        for op in [op for kind in (Elementwise, Plasticity) for _, op in self.graph.of_type(kind)]:
-            for low, high in op.ordered:
-                below = values[op.params[low].name]
-                limit = values[op.params[high].name] * (1 - 1e-3)
-                below.copy_(torch.minimum(below, limit.expand_as(below) if below.dim() else limit.min()))
-        return self
-
-    # -- artifacts ---------------------------------------------------------------------------------------------------
-
-    def save(self, path: str | Path) -> Path:
-        """Write the network as an artifact directory; see :func:`snncompile.load`."""
-        from snncompile.artifact import save_network
-
-        return save_network(self, Path(path))
-
-    def to_onnx(
-        self,
-        path: str | Path,
-        form: str = "scan",
-        *,
-        steps: int | None = None,
-        inline: bool = False,
-        opset: int | None = None,
-        check: bool = True,
-        quantize: str | None = None,
-        calibrate: Any = None,
-    ) -> OnnxExport:
-        """Write the network, as it is in ``eval()``, to an ONNX file, checked against the torch reference.
-
-        Args:
-            path: the file; it is replaced only if everything went well.
-            form: ``"scan"`` (any batch and length; initial states are optional inputs), ``"step"`` (one time step,
-                states in and out) or ``"unrolled"`` (``steps`` steps, plain operators only).
-            steps: the length of the unrolled form.
-            inline: write no local functions, for runtimes that know none.
-            opset: the operator set; None takes the one that most runtimes understand.
-            check: run the file in onnx's checker, ONNX Runtime (if installed) and onnx's reference evaluator, against
-                the reference on random input.
-            quantize: ``"int8"`` stores weights as int8, one scale per output channel; needs ``calibrate``.
-            calibrate: data like that which the network will see: the path of a ``.npz`` or ``.npy`` file, or a mapping
-                of arrays by input; ``labels`` beside them, a class for each sequence, lets accuracy be compared.
-
-        Returns:
-            what was written, what the checks found, and what quantising changed.
-
-        Raises:
-            InputError: for calibration data that does not fit.
-            InterchangeError: for what ONNX cannot say, a path that cannot be written, or a file that fails a check.
-        """
-        from snncompile.onnx_export import export_onnx
-
-        return export_onnx(
-            self, path, form, steps=steps, inline=inline, opset=opset, check=check, quantize=quantize,
-            calibrate=calibrate,
-        )  # fmt: skip
-
-    def to_nir(
-        self,
-        path: str | Path,
-        *,
-        lossy: bool = False,
-        method: str | None = None,
-        dt: float | None = None,
-        cycles: str = "delay",
-    ) -> NirExport:
-        """Write the network to a NIR file that :func:`snncompile.from_nir` reads back with the same outputs.
-
-        Args:
-            path: the file; it is replaced only if everything went well.
-            lossy: write without what NIR has no word for (several spikes per step, a reset that subtracts, ...).
-            method: ``"euler"`` chooses time constants with which a reader that uses Euler's method decays as this
-                network does, up to rounding. None writes them as they are.
-            dt: the time step of the reader; all times in the file are in proportion. Default: the network's.
-            cycles: ``"delay"`` writes the last step's value in a cycle as a Delay of one step; ``"bare"`` leaves it to
-                the reader, for those that know no Delay.
-
-        Returns:
-            what was written, the options to read it with, and what was lost.
-
-        Raises:
-            InterchangeError: for what NIR cannot say, by the node's name, and a path that cannot be written.
-            UnsupportedError: where the package nir is not installed.
-        """
-        from snncompile.interop.nir.exporting import export_nir
-
-        return export_nir(self, path, lossy=lossy, method=method, dt=dt, cycles=cycles)
 
 
 def _map(out: Any, fn: Any) -> Any:
