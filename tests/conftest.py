@@ -1,4 +1,4 @@
-"""What every test shares: thread counts, the hypothesis profile, and skipping of GPU tests."""
+"""What every test shares: thread counts, random numbers, the hypothesis profile, and skipping of GPU tests."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 settings.register_profile("default", deadline=None, derandomize=True, max_examples=40, print_blob=True)
 settings.register_profile("explore", deadline=None, derandomize=False, max_examples=500, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    """A test draws the same random numbers whichever tests ran before it."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 def missing_gpu() -> str | None:
