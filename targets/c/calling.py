@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from snncompile.targets.c.availability import check_runnable
+from snncompile.targets.c.memory import MEMORY
 from snncompile.targets.scan import Scan
 
 #: Values that a thread must have to be worth waking.
@@ -31,6 +32,8 @@ class Caller:
         self._empty = empty
 
     def _make(self, shape: tuple[int, ...]) -> Tensor:
+        if self._empty is torch.empty:
+            return MEMORY.empty(shape)
         return self._empty(shape, dtype=torch.float32, device="cpu")
 
     def _team(self, values: int, parts: int, worth: int = WORTH) -> int:
