@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.interp import Interpreter
-from snncompile.targets.scan import BackwardCall, ForwardCall, Late, ScanTarget, make_scan
+from snncompile.targets.scan import BackwardCall, ForwardCall, ForwardResult, Late, ScanTarget, make_scan
 from snncompile.targets.transfer import move
 
 _CPU = torch.device("cpu")
@@ -123,27 +123,51 @@ class BoundScan:
             random: seed and number of the first step, where the scan draws.
             late: per input what makes it late, for a target that has offsets; empty where none is.
         """
-        scan, target = self.prepared.scan, self.prepared.target
+        call, wants_grad = self.call(inputs, states, shape, store, sums, checkpoint, random, late)
+        if not wants_grad:
+            result = self.prepared.target.forward(self.prepared.scan, call)
+            return result.stored, result.sums, list(result.finals)
+        pasts = [one.past for one in late if one is not None]
+        return named(call, _Scan.apply(self, call, *self.tokens, *call.inputs, *call.states, *pasts))
+
+    def call(
+        self,
+        inputs: Sequence[Tensor],
+        states: Sequence[Tensor],
+        shape: tuple[int, int, int],
+        store: Sequence[str],
+        sums: Sequence[str],
+        checkpoint: int,
+        random: Tensor | None,
+        late: Sequence[Late | None],
+        *more: Tensor,
+    ) -> tuple[ForwardCall, bool]:
+        """The call for a target, arguments as :meth:`run`; and whether it, or ``more``, takes gradients."""
+        pasts = [one.past for one in late if one is not None]
+        wants_grad = torch.is_grad_enabled()
+        if wants_grad:
+            wants_grad = any([x.requires_grad for x in (*more, *inputs, *states, *self.tokens, *pasts)])
         call = ForwardCall(
-            tuple(x.float() for x in inputs),
+            tuple([x.float() for x in inputs]),
             self.coefs,
-            tuple(s.float().contiguous() for s in states),
+            tuple([s.float().contiguous() for s in states]),
             shape,
             tuple(store),
             tuple(sums),
-            random=random if scan.draws else None,
-            late=tuple(late),
+            checkpoint if wants_grad else 0,
+            random if self.prepared.scan.draws else None,
+            tuple(late),
         )
-        pasts = [one.past for one in late if one is not None]
-        wants_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (*inputs, *states, *self.tokens, *pasts))
-        if not wants_grad:
-            result = target.forward(scan, call)
-            return result.stored, result.sums, list(result.finals)
-        call = replace(call, checkpoint=checkpoint)
-        flat = _Scan.apply(self, call, *self.tokens, *call.inputs, *call.states, *pasts)
-        n, m = len(store), len(sums)
-        stored = dict(zip(store, flat[:n], strict=True))
-        return stored, dict(zip(sums, flat[n : n + m], strict=True)), list(flat[n + m :])
+        return call, wants_grad
+
+
+def named(
+    call: ForwardCall, flat: Sequence[Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Tensor]]:
+    """Courses and sums by result, and final states, from what an autograd node gave."""
+    n, m = len(call.store), len(call.sums)
+    stored = dict(zip(call.store, flat[:n], strict=True))
+    return stored, dict(zip(call.sums, flat[n : n + m], strict=True)), list(flat[n + m :])
 
 
 class _Coefficients(torch.autograd.Function):
@@ -170,63 +194,82 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, bound: BoundScan, call: ForwardCall, *tensors: Tensor) -> tuple[Tensor, ...]:
-        result = bound.prepared.target.forward(bound.prepared.scan, call)
-        ctx.bound = bound
-        ctx.call = replace(call, inputs=(), states=(), late=())
-        pasts = [one.past for one in call.late if one is not None]
-        ctx.late = [None if one is None else one.steps for one in call.late]
-        ctx.counts = (len(bound.tokens), len(call.inputs), len(pasts))
-        ctx.save_for_backward(*call.inputs, *pasts, *result.saved)
-        ctx.set_materialize_grads(False)
-        stored = [result.stored[name] for name in call.store]
-        sums = [result.sums[name] for name in call.sums]
-        return (*stored, *sums, *_fresh(result.finals, call.states))
+        return keep(ctx, bound, call, bound.prepared.target.forward(bound.prepared.scan, call))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
-        bound, call = ctx.bound, ctx.call
-        scan, target = bound.prepared.scan, bound.prepared.target
-        n_tokens, n_inputs, n_pasts = ctx.counts
-        n, m = len(call.store), len(call.sums)
-        steps = call.shape[0]
-        courses: dict[str, Tensor] = {k: g for k, g in zip(call.store, grads[:n], strict=True) if g is not None}
-        for name, grad in zip(call.sums, grads[n : n + m], strict=True):
-            if grad is not None:  # each step's share of a sum's gradient is that gradient
-                wide = grad.unsqueeze(0).expand(steps, *grad.shape)
-                courses[name] = courses[name] + wide if name in courses else wide
-        needs = ctx.needs_input_grad[2:]
-        pasts = iter(ctx.saved_tensors[n_inputs : n_inputs + n_pasts])
-        late = tuple(None if steps is None else Late(next(pasts), steps) for steps in ctx.late)
-        past_needs = iter(needs[len(needs) - n_pasts :])
-        wanted = list(needs[n_tokens : n_tokens + n_inputs])
-        for i, one in enumerate(late):  # its past's gradient comes with its own
-            wanted[i] = (one is not None and next(past_needs)) or wanted[i]
-        result = target.backward(
-            scan,
-            BackwardCall(
-                inputs=ctx.saved_tensors[:n_inputs],
-                coefs=bound.reverse_coefs,
-                forward_coefs=bound.coefs,
-                saved=ctx.saved_tensors[n_inputs + n_pasts :],
-                shape=call.shape,
-                checkpoint=call.checkpoint,
-                grads=courses,
-                grad_finals=tuple(None if g is None else g.contiguous() for g in grads[n + m :]),
-                need_inputs=tuple(wanted),
-                need_accumulators=any(needs[:n_tokens]),
-                random=call.random,
-                late=late,
-            ),
-        )
-        sums = [over_batch(result.accumulators.get(a)) for a in scan.accumulators] if n_tokens else []
-        inputs, past_grads = list(result.inputs), []
-        for i, one in enumerate(late):
-            if one is not None:
-                whole, reach = inputs[i], len(one.past)
-                past_grads.append(None if whole is None else whole[:reach])
-                inputs[i] = None if whole is None else whole[reach:]
-        return None, None, *sums, *inputs, *result.states, *past_grads
+        return None, None, *flow(ctx, ctx.saved_tensors, ctx.needs_input_grad[2:], grads)
+
+
+def keep(
+    ctx: Any, bound: BoundScan, call: ForwardCall, result: ForwardResult, more: tuple[Tensor, ...] = ()
+) -> tuple[Tensor, ...]:
+    """What :func:`flow` needs goes into ``ctx``, and ``more`` before it; the outputs of the autograd node."""
+    pasts = [one.past for one in call.late if one is not None]
+    ctx.bound = bound
+    ctx.call = (call.shape, call.store, call.sums, call.checkpoint, call.random)
+    ctx.late = [None if one is None else one.steps for one in call.late]
+    ctx.counts = (len(bound.tokens), len(call.inputs), len(pasts))
+    ctx.save_for_backward(*more, *call.inputs, *pasts, *result.saved)
+    ctx.set_materialize_grads(False)
+    stored = [result.stored[name] for name in call.store]
+    sums = [result.sums[name] for name in call.sums]
+    return (*stored, *sums, *_fresh(result.finals, call.states))
+
+
+def flow(
+    ctx: Any, saved: tuple[Tensor, ...], needs: tuple[bool, ...], grads: tuple[Tensor | None, ...]
+) -> tuple[Tensor | None, ...]:
+    """The gradients of tokens, inputs, states and pasts, from those of what :func:`keep` gave.
+
+    Args:
+        ctx: the autograd node's.
+        saved: its saved tensors, without ``more``.
+        needs: of which of these a gradient is wanted.
+        grads: the gradients of its outputs.
+    """
+    bound = ctx.bound
+    scan, target = bound.prepared.scan, bound.prepared.target
+    shape, store, summed, checkpoint, random = ctx.call
+    n_tokens, n_inputs, n_pasts = ctx.counts
+    n, m = len(store), len(summed)
+    courses: dict[str, Tensor] = {k: g for k, g in zip(store, grads[:n], strict=True) if g is not None}
+    for name, grad in zip(summed, grads[n : n + m], strict=True):
+        if grad is not None:  # each step's share of a sum's gradient is that gradient
+            wide = grad.unsqueeze(0).expand(shape[0], *grad.shape)
+            courses[name] = courses[name] + wide if name in courses else wide
+    pasts = iter(saved[n_inputs : n_inputs + n_pasts])
+    late = tuple([None if steps is None else Late(next(pasts), steps) for steps in ctx.late])
+    past_needs = iter(needs[len(needs) - n_pasts :])
+    wanted = list(needs[n_tokens : n_tokens + n_inputs])
+    for i, one in enumerate(late):  # its past's gradient comes with its own
+        wanted[i] = (one is not None and next(past_needs)) or wanted[i]
+    result = target.backward(
+        scan,
+        BackwardCall(
+            saved[:n_inputs],
+            bound.reverse_coefs,
+            bound.coefs,
+            saved[n_inputs + n_pasts :],
+            shape,
+            checkpoint,
+            courses,
+            tuple([None if g is None else g.contiguous() for g in grads[n + m :]]),
+            tuple(wanted),
+            any(needs[:n_tokens]),
+            random,
+            late,
+        ),
+    )
+    sums = [over_batch(result.accumulators.get(a)) for a in scan.accumulators] if n_tokens else []
+    inputs, past_grads = list(result.inputs), []
+    for i, one in enumerate(late):
+        if one is not None:
+            whole, reach = inputs[i], len(one.past)
+            past_grads.append(None if whole is None else whole[:reach])
+            inputs[i] = None if whole is None else whole[reach:]
+    return (*sums, *inputs, *result.states, *past_grads)
 
 
 def over_batch(total: Tensor | None) -> Tensor | None:

@@ -80,7 +80,12 @@ class Prepared:
         self.offsets: bool = getattr(target, "offsets", False)
         self.sparse: SparseTarget | None = getattr(target, "sparse", None)
         self.inputs = {name: graph.inputs_of(name) for name in graph.names}
-        self.scans = {name: PreparedScan(name, op, target) for name, op in graph.of_type(Elementwise)}
+        self.elementwise: dict[str, Elementwise] = dict(graph.of_type(Elementwise))
+        self.scans = {name: PreparedScan(name, op, target) for name, op in self.elementwise.items()}
+        self.given = [(name, Ref(name), op.type.shape) for name, op in graph.of_type(Input)]
+        self.sources = {name: list(edges.values()) for name, edges in self.inputs.items()}
+        given = {name: getattr(graph.op(name), "params", {}) for name in graph.names}
+        self.params = {name: {role: p.name for role, p in params.items()} for name, params in given.items()}
         self.rules = {name: PreparedRule(name, op) for name, op in graph.of_type(Plasticity)}
         self.read = self._ports_read()
         held = [op.params for _, op in graph.of_type(Elementwise)] + [op.own for _, op in graph.of_type(Plasticity)]
@@ -123,8 +128,9 @@ class Evaluation:
         self.want_sum = {prepared.record[name] for name in run.sums}
         self._bound: dict[str, BoundScan] = {}
         self._on_host = move({n: run.values[n].detach().float() for n in prepared.step_parameters}, torch.device("cpu"))
-        for name, op in self.graph.of_type(Input):
-            self.courses[Ref(name)] = run.inputs[name].expand(run.steps, run.batch, *op.type.shape)
+        for name, ref, shape in prepared.given:
+            x, full = run.inputs[name], (run.steps, run.batch, *shape)
+            self.courses[ref] = x if x.shape == full else x.expand(full)
 
     def result(self) -> RunResult:
         """What came out, once every region has run."""
@@ -160,11 +166,12 @@ class Evaluation:
 
     def params(self, name: str) -> dict[str, Tensor]:
         """Role -> value, for the parameters of a node."""
-        return {role: self.r.values[p.name] for role, p in self.graph.op(name).params.items()}
+        values = self.r.values
+        return {role: values[parameter] for role, parameter in self.prepared.params[name].items()}
 
     def sources(self, name: str) -> list[Edge]:
         """What feeds a node, in the order of its ports."""
-        return list(self.prepared.inputs[name].values())
+        return self.prepared.sources[name]
 
     def bind(self, name: str) -> BoundScan:
         """The scan of an elementwise node with this run's coefficients."""
@@ -189,10 +196,11 @@ class Evaluation:
         self, name: str, courses: Mapping[str, Tensor], sums: Mapping[str, Tensor], finals: Sequence[Tensor]
     ) -> None:
         """Take what an elementwise node gave: flat courses and sums by result, and its final states."""
-        op: Elementwise = self.graph.op(name)
+        op = self.prepared.elementwise[name]
+        flat = len(op.shape) == 1
         for result, course in courses.items():
-            self.courses[Ref(name, result)] = course.unflatten(2, op.shape)
+            self.courses[Ref(name, result)] = course if flat else course.unflatten(2, op.shape)
         for result, total in sums.items():
-            self.sums[Ref(name, result)] = total.unflatten(1, op.shape)
+            self.sums[Ref(name, result)] = total if flat else total.unflatten(1, op.shape)
         for state, final in zip(op.states, finals, strict=True):
-            self.state[state.name] = final.unflatten(1, op.shape)
+            self.state[state.name] = final if flat else final.unflatten(1, op.shape)

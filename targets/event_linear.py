@@ -38,7 +38,8 @@ class _EventLinear(Function):
     @staticmethod
     def forward(ctx: Any, target: EventTarget, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.target = target
-        ctx.save_for_backward(x, weight)
+        need_x, need_weight = ctx.needs_input_grad[1:3]
+        ctx.save_for_backward(x if need_weight else None, weight if need_x else None)
         return target.forward(x, weight, bias)
 
     @staticmethod
@@ -49,30 +50,29 @@ class _EventLinear(Function):
 
 
 def gradients(
-    target: EventTarget | None, grad: Tensor, x: Tensor, weight: Tensor, needs: tuple[bool, ...]
+    target: EventTarget | None, grad: Tensor, x: Tensor | None, weight: Tensor | None, needs: tuple[bool, ...]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of a product's input, weight and bias, as ``needs`` says.
 
     Args:
         target: computes those of weight and bias where the input is sparse; None is torch.
         grad: the gradient of the product, ``(T, B, out)`` or ``(rows, out)``.
-        x: its input, likewise.
-        weight: ``(out, in)``.
+        x: its input, likewise; None where the weight needs no gradient.
+        weight: ``(out, in)``; None where the input needs none.
         needs: which gradients are wanted.
     """
     need_x, need_weight, need_bias = needs
+    d_x: Tensor | None = None
     d_weight: Tensor | None = None
     d_bias: Tensor | None = None
-    if need_weight and target is not None:
+    if need_weight and target is not None and x is not None:
         d_weight, d_bias = target.gradients(grad, x, need_bias)
-    swapped = not x.is_contiguous() and x.transpose(0, 1).is_contiguous()
-    if swapped:  # in the memory order of the input, whatever the loss handed back
-        grad, x = grad.transpose(0, 1), x.transpose(0, 1)
-    if need_weight and d_weight is None:
-        d_weight = grad.flatten(0, -2).t() @ x.flatten(0, -2)
+    turn = not grad.is_contiguous() and grad.transpose(0, 1).is_contiguous()  # batch first: stay in that order
+    flat = grad.transpose(0, 1) if turn else grad
+    if need_weight and d_weight is None and x is not None:
+        d_weight = flat.flatten(0, -2).t() @ (x.transpose(0, 1) if turn else x).flatten(0, -2)
     if need_bias and d_bias is None:
-        d_bias = grad.sum(tuple(range(grad.dim() - 1)))
-    if not need_x:
-        return None, d_weight, d_bias
-    d_x = grad @ weight
-    return d_x.transpose(0, 1) if swapped else d_x, d_weight, d_bias
+        d_bias = flat.flatten(0, -2).sum(0)
+    if need_x and weight is not None:
+        d_x = flat @ weight
+    return d_x.transpose(0, 1) if turn and d_x is not None else d_x, d_weight, d_bias

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from snncompile.ir.connection import DELAYS, Connection
 from snncompile.ir.density import event_driven
-from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import InputError, ModelError
 from snncompile.ir.graph import Graph, Ref, Region
 from snncompile.ir.regions import choose_regions
 from snncompile.targets.evaluation import Evaluation, Prepared, Run, RunResult
 from snncompile.targets.event_linear import LEAST_ROWS, EventTarget, apply_events
+from snncompile.targets.linear_scan import matches, run_linear_scan, together
 from snncompile.targets.pieces import piece_of, run_pieces
 from snncompile.targets.plastic import run_plastic
 from snncompile.targets.plastic_call import PlasticTarget
@@ -46,6 +48,8 @@ class Executor:
         self._plastic: PlasticTarget | None = getattr(target, "plastic", None)
         self._plastic_layers = {r: match_plastic(graph, r) for r in self.regions if r.kind == "plastic"}
         ring: bool = getattr(self._recurrent, "ring", False)
+        self._pairs = {} if self._events is None else matches(graph, self.regions)
+        self._paired = {pair.connection: pair for pair in self._pairs.values()}
         self._layers = {r: match(graph, r, ring) for r in self.regions if r.kind == "recurrent"}
 
     def run(self, run: Run) -> RunResult:
@@ -66,10 +70,22 @@ class Executor:
             elif region.kind == "plastic":
                 self._run_plastic(ev, region)
             elif region.kind == "product":
-                run_product(ev, region.nodes[0], self._events, self._pools)
+                pair = self._paired.get(region.nodes[0])
+                if pair is None or not together(ev, pair):
+                    run_product(ev, region.nodes[0], self._events, self._pools)
             else:
-                run_scan(ev, region.nodes[0])
+                self._run_scan(ev, region.nodes[0])
         return ev.result()
+
+    def _run_scan(self, ev: Evaluation, name: str) -> None:
+        pair = self._pairs.get(name)
+        if pair is None or Ref(pair.connection) in ev.courses:  # it ran already
+            run_scan(ev, name)
+            return
+        product = ev.course(pair.edge).float(), *folded(pair.op, ev.params(pair.connection))
+        sparse = event_driven(pair.op) and ev.r.steps * ev.r.batch >= LEAST_ROWS
+        events = self._events if sparse else None
+        ev.keep(name, *run_linear_scan(ev.bind(name), pair.place, events, product, *scan_call(ev, name, pair.place)))
 
     def step_plan(self, batch: int, training: bool, lookup: Lookup) -> StepPlan | None:
         """A quicker way of running one step on the CPU without gradients, or None where there is none."""
@@ -166,19 +182,24 @@ def late_of(ev: Evaluation, name: str, op: Connection, past: Past, history: Tens
 
 def run_scan(ev: Evaluation, name: str) -> None:
     """Run an elementwise node over all steps, in one scan."""
-    op: Elementwise = ev.graph.op(name)
-    store, sums = ev.wanted(name)
+    inputs, rest = scan_call(ev, name)
+    ev.keep(name, *ev.bind(name).run(inputs, *rest))
+
+
+def scan_call(ev: Evaluation, name: str, without: int = -1) -> tuple[list[Tensor], tuple[Any, ...]]:
+    """The inputs of an elementwise node, but for one that is not there yet, and what else its scan takes."""
+    op = ev.prepared.elementwise[name]
     shape = (ev.r.steps, ev.r.batch, op.size)
-    courses = [ev.course(edge) for edge in ev.sources(name)]
-    late = [ev.late.get(edge.source) for edge in ev.sources(name)]
-    made = ev.bind(name).run(
-        [c if c.dim() == 3 else c.reshape(shape) for c in courses],
-        [ev.r.state[s.name].reshape(shape[1:]) for s in op.states],
+    edges = ev.sources(name)
+    courses = [ev.course(edge) for i, edge in enumerate(edges) if i != without]
+    late = tuple([ev.late.get(edge.source) for edge in edges]) if ev.late else ()
+    flat = len(op.shape) == 1
+    states = [ev.r.state[s.name] for s in op.states]
+    return [c if c.dim() == 3 else c.reshape(shape) for c in courses], (
+        states if flat else [s.reshape(shape[1:]) for s in states],
         shape,
-        store,
-        sums,
+        *ev.wanted(name),
         checkpoint_of(ev.r.checkpoint, ev.prepared.scans[name].target, len(op.states), shape),
         ev.random(),
-        late if any(one is not None for one in late) else (),
+        late if any([one is not None for one in late]) else (),
     )
-    ev.keep(name, *made)

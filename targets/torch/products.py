@@ -62,7 +62,11 @@ def _scaled(weight: Tensor, factor: Tensor) -> Tensor:
 
 
 def _linear(op: Connection, params: Mapping[str, Tensor], x: Tensor, training: bool) -> Tensor:
-    weight, bias = folded(op, params)
+    return dense(x, *folded(op, params))
+
+
+def dense(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``x (T, B, in)`` times the transpose of ``weight (out, in)``, plus ``bias``, in the memory order of ``x``."""
     if not x.is_contiguous() and x.transpose(0, 1).is_contiguous():  # batch-first memory: keep it, do not copy
         return F.linear(x.transpose(0, 1), weight, bias).transpose(0, 1)
     return F.linear(x, weight, bias)
