@@ -31,7 +31,12 @@ CONNECTIONS: Mapping[str, tuple[str, ...]] = {
 
 #: Settings that may be there or not, and change nothing but how a target computes: see ``ir/density.py``, and for the
 #: offset the pass ``delays-to-offsets``.
-HINTS: Mapping[str, tuple[str, ...]] = {"Linear": ("density",), "Delay": ("offset",)}
+HINTS: Mapping[str, tuple[str, ...]] = {
+    "Linear": ("density",),
+    "Conv1d": ("density",),
+    "Conv2d": ("density",),
+    "Delay": ("offset",),
+}
 
 #: Connections that are matrix products: what a schedule hoists over time and what costs arithmetic.
 PRODUCTS = frozenset({"Linear", "Conv1d", "Conv2d"})

@@ -1,4 +1,4 @@
-"""Calibration: how much of each dense connection's input is not zero, measured on data and written into the graph."""
+"""Calibration: how much of each product's input is not zero, measured on data and written into the graph."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LEAST = 1e-6
 
 
 def calibrate(network: Network, *inputs: Any, **named: Any) -> Network:
-    """``network`` with the density of every ``Linear`` as it is on this data.
+    """``network`` with the density of every product as it is on this data.
 
     The reference runs over the data, without Dropout. The new network has the same values and computes the same; which
     of its products are event-driven is now fixed, whatever data it meets (``docs/c-target.md``).
@@ -47,7 +47,7 @@ def calibrate(network: Network, *inputs: Any, **named: Any) -> Network:
 
 
 def measure(network: Network, *inputs: Any, **named: Any) -> dict[str, float]:
-    """Name of each ``Linear`` -> the share of its inputs that are not zero, three digits of it.
+    """Name of each ``Linear`` and convolution -> the share of its inputs that are not zero, three digits of it.
 
     Raises:
         InputError: for data of the wrong shape, and where there is none.
@@ -78,7 +78,7 @@ def with_densities(graph: Graph, densities: Mapping[str, float]) -> Graph:
     """``graph`` with density hints at the named connections.
 
     Raises:
-        ModelError: for a name that is no ``Linear``.
+        ModelError: for a name that takes none.
     """
     known = [name for name, _ in _hinted(graph)]
     made = graph.copy()

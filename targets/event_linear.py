@@ -7,12 +7,14 @@ from typing import Any, Protocol
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 
+from snncompile.targets.event_conv import EventConvTarget
+
 #: With fewer steps and sequences, turning the weight costs more than its events save.
 LEAST_ROWS = 16
 
 
-class EventTarget(Protocol):
-    """Computes products from the inputs that are not zero.
+class EventTarget(EventConvTarget, Protocol):
+    """Computes products from the inputs that are not zero; convolutions as ``EventConvTarget`` says.
 
     Rows may also be steps and sequences, ``(T, B, features)``, in any memory order; what comes out has that order.
     """

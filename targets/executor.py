@@ -13,6 +13,7 @@ from snncompile.ir.errors import InputError, ModelError
 from snncompile.ir.graph import Graph, Ref, Region
 from snncompile.ir.regions import choose_regions
 from snncompile.targets.evaluation import Evaluation, Prepared, Run, RunResult
+from snncompile.targets.event_conv import apply_event_conv
 from snncompile.targets.event_linear import LEAST_ROWS, EventTarget, apply_events
 from snncompile.targets.linear_scan import matches, run_linear_scan, together
 from snncompile.targets.pieces import piece_of, run_pieces
@@ -137,7 +138,11 @@ def run_product(
         ev.courses[Ref(name)] = apply_sparse(op, ev.params(name), x, ev.prepared.sparse)
         return
     if events is not None and event_driven(op) and x.shape[0] * x.shape[1] >= LEAST_ROWS:
-        ev.courses[Ref(name)] = apply_events(events, x, *folded(op, ev.params(name)))
+        weight, bias = folded(op, ev.params(name))
+        if op.kind == "Linear":
+            ev.courses[Ref(name)] = apply_events(events, x, weight, bias)
+        else:
+            ev.courses[Ref(name)] = apply_event_conv(events, op, x, weight, bias)
         return
     if pools is not None and tiles(op) and x.dtype is torch.float32:
         ev.courses[Ref(name)] = apply_pool(pools, op, x)

@@ -52,20 +52,29 @@ def test_the_verifier_checks_them():
     text = to_text(model.build()).replace("attr density = 0.3", "attr density = 3")
     with pytest.raises(VerificationError, match="density is 3, not a share above 0, up to 1"):
         from_text(text)
-    conv = "attr groups = 1"
-    text = to_text(_conv.build()).replace(conv, f"{conv}\n  attr density = 0.5")
+    text = to_text(_pooled.build()).replace("attr stride = [2, 2]", "attr stride = [2, 2]\n  attr density = 0.5")
     with pytest.raises(VerificationError, match="unknown setting 'density'"):
         from_text(text)
 
 
 @snn.model
-def _conv(x=snn.Spikes((1, 4, 4), density=0.1)):
-    return x >> snn.Conv2d(2, 3)
+def _pooled(x=snn.Spikes((1, 8, 8), density=0.1)):
+    return x >> snn.Conv2d(2, 3, name="first") >> snn.SumPool2d(2) >> snn.Conv2d(2, 3, density=0.3, name="second")
 
 
-def test_a_convolution_takes_no_hint():
-    assert "density" not in _conv.build().op("conv2d").attrs
-    assert "dense: convolutions are always dense" in explain_text(explain(_conv.build(), "c"))
+def test_convolutions_take_hints():
+    graph = _pooled.build()
+    assert graph.op("first").attrs["density"] == 0.1
+    assert graph.op("second").attrs["density"] == 0.3
+    assert "density" not in graph.op("sum_pool2d").attrs
+    with pytest.raises(ModelError, match="density is the share"):
+        snn.compile(snn.model(lambda x=snn.Spikes((1, 4, 4)): x >> snn.Conv2d(2, 3, density=2)))
+
+
+def test_measured_on_convolutions():
+    found = measure(snn.compile(_pooled, target="torch"), torch.ones(2, 3, 1, 8, 8))
+    assert found["first"] == 1.0
+    assert 0 < found["second"] <= 1.0
 
 
 def data():

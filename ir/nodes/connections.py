@@ -8,7 +8,7 @@ from typing import Any
 from snncompile.ir.connection import Connection
 from snncompile.ir.errors import ModelError
 from snncompile.ir.nodes.delays import Delays, given_shape
-from snncompile.ir.nodes.weights import ConnectionNode, Weighted, weight_parameter, whole
+from snncompile.ir.nodes.weights import ConnectionNode, Weighted, share, weight_parameter, whole
 from snncompile.ir.types import SignalType
 
 
@@ -86,17 +86,6 @@ class Linear(Weighted):
         params = self.parameters(owner, (out, x.shape[0]))
         settings = {} if self.density is None else {"density": share(self.density)}
         return Connection("Linear", settings, params, x, SignalType("current", (out,)), (name,))
-
-
-def share(value: Any) -> float:
-    """``value`` if it is a density: above 0, at most 1.
-
-    Raises:
-        ModelError: if it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
-        raise ModelError(f"density is the share of values that are not zero, above 0 and up to 1, not {value!r}")
-    return float(value)
 
 
 __all__ = ["ConnectionNode", "Linear", "share", "weight_parameter"]

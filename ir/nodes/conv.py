@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from snncompile.ir.connection import Connection
 from snncompile.ir.errors import ModelError
-from snncompile.ir.nodes.weights import Weighted, per_dim, whole, window_counts
+from snncompile.ir.nodes.weights import Weighted, per_dim, share, whole, window_counts
 from snncompile.ir.types import SignalType
 
 
@@ -23,6 +23,7 @@ class _Conv(Weighted):
     _: KW_ONLY
     dilation: Any = 1
     groups: int = 1
+    density: float | None = None
 
     def connection(self, owner: str, x: SignalType, name: str) -> Connection:
         """The connection with its parameters named after ``owner``."""
@@ -41,6 +42,8 @@ class _Conv(Weighted):
         counts = window_counts(tuple(size), kernel, stride, padding, dilation)
         params = self.parameters(owner, (out, channels // groups, *kernel))
         attrs = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        if self.density is not None:
+            attrs["density"] = share(self.density)
         return Connection(type(self).__name__, attrs, params, x, SignalType("current", (out, *counts)), (name,))
 
     def _padding(
@@ -75,7 +78,7 @@ class Conv1d(_Conv):
         padding: zeros on either side, or ``"same"`` for ``L' = L`` (stride 1, odd kernel). Default 0.
         dilation: distance of kernel elements. Default 1.
         groups: input channels fall into this many groups, each with its own outputs. Default 1.
-        bias, init, trainable, mask, sign: as in :class:`~snncompile.ir.nodes.connections.Linear`.
+        bias, init, trainable, mask, sign, density: as in :class:`~snncompile.ir.nodes.connections.Linear`.
     """
 
     dims = 1
@@ -100,7 +103,7 @@ class Conv2d(_Conv):
             0.
         dilation: distance of kernel elements. Default 1.
         groups: input channels fall into this many groups, each with its own outputs. Default 1.
-        bias, init, trainable, mask, sign: as in :class:`~snncompile.ir.nodes.connections.Linear`.
+        bias, init, trainable, mask, sign, density: as in :class:`~snncompile.ir.nodes.connections.Linear`.
     """
 
     dims = 2

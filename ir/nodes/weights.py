@@ -169,3 +169,14 @@ def _array(role: str, value: Any) -> np.ndarray:
         return np.array(value.detach().cpu().numpy() if hasattr(value, "detach") else value, dtype=np.float32)
     except (TypeError, ValueError):
         raise ModelError(f"{role} is {value!r}, not an array of numbers") from None
+
+
+def share(value: Any) -> float:
+    """``value`` if it is a density: above 0, at most 1.
+
+    Raises:
+        ModelError: if it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
+        raise ModelError(f"density is the share of values that are not zero, above 0 and up to 1, not {value!r}")
+    return float(value)

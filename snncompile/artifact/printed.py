@@ -134,6 +134,7 @@ def _plastic_layers(compiled: Graph) -> dict[str, PlasticLayer]:
 
 def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     from snncompile.targets.c.sources import (
+        event_conv_sources,
         event_sources,
         layer_sources,
         plastic_sources,
@@ -147,7 +148,10 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     for name, op in compiled.of_type(Connection):
         if op.kind == "Sparse":  # one function serves every connection
             yield Printed(name, "sparse", sparse_source(), suffix=C_SOURCE)
-        if event_driven(op):  # one pair of functions serves every connection
+        if event_driven(op) and op.kind != "Linear":
+            for role, source in event_conv_sources(op).items():
+                yield Printed(name, f"{name}_{role}", source, suffix=C_SOURCE)
+        elif event_driven(op):  # one pair of functions serves every connection
             for role, source in event_sources().items():
                 yield Printed(name, role, source, suffix=C_SOURCE)
     layers, plastic = _layers(compiled, ring=False), _plastic_layers(compiled)

@@ -150,7 +150,7 @@ def Spikes(
         *more: an error, which says how a shape of several numbers is written.
         max: the most spikes in one step; 1 for binary spikes.
         density: the share of values that are not zero, over steps and sequences, where that is known: a hint for the
-            ``Linear`` nodes that read the input.
+            ``Linear`` and convolution nodes that read the input.
     """
     type = SignalType("spikes", _one_shape("Spikes", shape, more), max)
     return InputSpec(type, None if density is None else share(density))

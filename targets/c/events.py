@@ -1,4 +1,4 @@
-"""Event-driven dense connections in C."""
+"""Event-driven products in C: those of dense connections here, convolutions in ``events_conv``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from snncompile.targets.c.availability import check_runnable
-from snncompile.targets.c.calling import Caller
 from snncompile.targets.c.compiler import function
+from snncompile.targets.c.events_conv import EventConvs
 from snncompile.targets.c.events_source import (
     BLOCK,
     FORWARD,
@@ -19,7 +19,7 @@ from snncompile.targets.c.events_source import (
 )
 
 
-class EventProducts(Caller):
+class EventProducts(EventConvs):
     """Products of mostly zero inputs. A course ``(T, B, features)`` may be given for rows, in any memory order."""
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

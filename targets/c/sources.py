@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from snncompile.ir.connection import Connection
 from snncompile.targets.c.backward import print_backward
+from snncompile.targets.c.events_conv_source import FUNCTIONS, source, taps_of
 from snncompile.targets.c.events_source import (
     FORWARD,
     FORWARD_NAME,
@@ -25,6 +27,7 @@ from snncompile.targets.c.recurrent_kernel import (
 from snncompile.targets.c.sparse_source import NAME as SPARSE_NAME
 from snncompile.targets.c.sparse_source import SOURCE as SPARSE
 from snncompile.targets.c.sparse_source import TYPES as SPARSE_TYPES
+from snncompile.targets.event_conv import window_of
 from snncompile.targets.plastic_layer import PlasticLayer
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan
@@ -134,6 +137,13 @@ def event_sources() -> dict[str, KernelSource]:
         "events_forward": _fixed(FORWARD_NAME, FORWARD, FORWARD_TYPES),
         "events_weight": _fixed(WEIGHT_NAME, WEIGHT, WEIGHT_TYPES),
     }
+
+
+def event_conv_sources(op: Connection) -> dict[str, KernelSource]:
+    """Role -> file of the event-driven convolution ``op``: forward, and the weight's gradient."""
+    outputs, channels, *kernel = op.params["weight"].shape
+    taps = taps_of((outputs, channels, *[1] * (2 - len(kernel)), *kernel), window_of(op))
+    return {f"events_{way}": _fixed(name, source(taps, way), types) for way, (name, types) in FUNCTIONS.items()}
 
 
 def sparse_source() -> KernelSource:

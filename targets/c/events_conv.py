@@ -1,0 +1,76 @@
+"""Event-driven convolutions in C."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snncompile.targets.c.calling import Caller, check_all
+from snncompile.targets.c.compiler import function
+from snncompile.targets.c.events_conv_source import FUNCTIONS, TURNED, Taps, source, taps_of
+from snncompile.targets.event_conv import Window
+
+#: Into how many parts the images are divided for the weight's gradient, at most, and the values of all their sums.
+_PARTS, _SUMS = 16, 2**22
+#: Images whose events are listed together, at most.
+_BLOCK = 32
+
+
+class EventConvs(Caller):
+    """Convolutions of mostly zero images."""
+
+    def conv(self, x: Tensor, weight: Tensor, bias: Tensor | None, window: Window) -> Tensor:
+        """``x (images, C, H, W)`` with ``weight (O, C / groups, kh, kw)`` plus ``bias (O,)``: ``(images, O, h, w)``."""
+        check_all(x, weight)
+        images, _, *size = x.shape
+        rows, columns = window.output(size, weight.shape[2:])
+        out = self._make((images, len(weight), rows, columns))
+        if out.numel():
+            taps = taps_of(weight.shape, window)
+            team, plane = self._team(x.numel() + out.numel(), images), size[0] * size[1]
+            lists, values = torch.empty(team * (plane + 1), dtype=torch.int32), torch.empty(team * (plane + 1))
+            scratch = torch.empty(team * rows * columns * taps.outputs)
+            fixed = None if bias is None else bias.contiguous()
+            held = (x.contiguous(), _turned(weight, window.groups))
+            run = _function("forward", taps)
+            ends = (window.groups, weight.shape[1], *size, rows, columns, team)
+            at = [t.data_ptr() for t in held] + [0 if fixed is None else fixed.data_ptr()]
+            run(*at, *(t.data_ptr() for t in (lists, values, scratch, out)), images, *ends)
+        return out
+
+    def conv_weight_gradient(self, grad: Tensor, x: Tensor, kernel: tuple[int, int], window: Window) -> Tensor:
+        """The gradient of the weight ``(O, C / groups, kh, kw)`` from ``grad (images, O, h, w)``."""
+        check_all(grad, x)
+        images, channels, *size = x.shape
+        outputs, rows, columns = grad.shape[1:]
+        shape = (outputs, channels // window.groups, *kernel)
+        if not grad.numel() or not x.numel():
+            return torch.zeros(shape)
+        taps, plane = taps_of(shape, window), size[0] * size[1]
+        across = (window.groups, shape[1], *kernel, taps.outputs)
+        parts = max(1, min(_PARTS, images, _SUMS // (channels * kernel[0] * kernel[1] * taps.outputs)))
+        block = max(1, min(_BLOCK, -(-images // parts), TURNED // (rows * columns * taps.outputs)))
+        sums = self._make((parts, *across))
+        team = self._team(x.numel() + grad.numel(), parts)
+        lists, values = torch.empty(team * plane * (block + 1), dtype=torch.int32), torch.empty(team * plane * block)
+        scratch = torch.empty(team * block * rows * columns * taps.outputs)
+        held = (x.contiguous(), grad.contiguous(), lists, values, scratch, sums)
+        run = _function("weight", taps)
+        run(*(t.data_ptr() for t in held), images, *across[:2], *size, rows, columns, block, parts, team)
+        return sums.sum(0).flip(3).permute(0, 4, 1, 2, 3).reshape(shape)
+
+
+def _turned(weight: Tensor, groups: int) -> Tensor:
+    """``weight (O, C / groups, kh, kw)`` as ``(C, kh, kw, O / groups)``, the last column first."""
+    apart = weight.unflatten(0, (groups, -1)).permute(0, 2, 3, 4, 1)
+    return apart.flip(3).contiguous()
+
+
+@cache
+def _function(way: str, taps: Taps) -> Callable[..., Any]:
+    name, types = FUNCTIONS[way]
+    return function(name, source(taps, way), types)
