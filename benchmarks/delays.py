@@ -3,9 +3,9 @@
     python benchmarks/delays.py [--runs 9] [--threads 1]
 
 First a Delay before a synapse and a neuron on the C target: with the pass ``delays-to-offsets`` the kernels read
-earlier steps of the signal, without it the late signal is made. Then a connection with a delay per synapse against one
-without. Then a recurrent layer whose spikes come back 1, 5 or 15 steps later. Times are the minimum and the median in
-milliseconds of runs that are interleaved in one process.
+earlier steps of the signal (and, between two steps, compute what is seen), without it the late signal is made. Then a
+connection with a delay per synapse against one without. Then a recurrent layer whose spikes come back 1, 5 or 15 steps
+later. Times are the minimum and the median in milliseconds of runs that are interleaved in one process.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from snncompile.targets.executor import Executor, Run
 BATCH, STEPS, SIZE = 16, 500, 512
 
 
-def offset_runs(delay: object) -> dict[str, Callable[[], object]]:
+def offset_runs(delay: object, **options: object) -> dict[str, Callable[[], object]]:
     """The same network with an offset and with a copy, forward and in training."""
 
     @snn.model(dt=1 * ms)
     def model(x=snn.Spikes(SIZE)):
-        return x >> snn.Delay(delay) >> snn.ExpSyn() >> snn.LIF(threshold=0.5)
+        return x >> snn.Delay(delay, **options) >> snn.ExpSyn() >> snn.LIF(threshold=0.5)
 
     net = snn.compile(model, target="c")
     offset = compile_graph(net.graph, Request())
@@ -126,6 +126,10 @@ def main() -> None:
     report(f"{shape}, 5 ms for all", offset_runs(5 * ms), args.runs)
     each = np.random.default_rng(0).integers(0, 20, size=SIZE) * ms
     report(f"{shape}, 0 to 19 ms per neuron", offset_runs(each), args.runs)
+    report(f"{shape}, 5.5 ms for all, linear", offset_runs(5.5 * ms, interpolation="linear"), args.runs)
+    report(f"{shape}, 0 to 20 ms per neuron, linear", offset_runs(each + ms / 2, interpolation="linear"), args.runs)
+    options = {"interpolation": "linear", "trainable": True}
+    report(f"{shape}, likewise, trained", offset_runs(each + ms / 2, **options), args.runs)
     report(f"Linear and LIF, C, ({BATCH}, {STEPS}, 128 to 128)", synapse_runs(), args.runs)
     report("Recurrent LIF, torch, (1, 1500, 256)", cycle_runs(), max(args.runs // 3, 1))
 

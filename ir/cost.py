@@ -21,6 +21,7 @@ from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.exact import COMPOSITE
 from snncompile.ir.graph import Graph
 from snncompile.ir.hoist import sink
+from snncompile.ir.interpolated import roles, taps
 from snncompile.ir.ops import OPS
 from snncompile.ir.params import Parameter
 from snncompile.ir.plasticity import Plasticity
@@ -225,6 +226,10 @@ def _connection(graph: Graph, name: str, op: Connection, learning: set[str]) -> 
         backward = Work(flops, read, _FLOAT * n_in if wants_input else 0)
         return forward, forward, backward if wants_input or wants_weight else Work()
     now, learning_now = _other_flops(op)
+    if op.attrs.get("offset"):  # those who read it read its signal, once or twice, and compute what it shows
+        moved = Work(0, _FLOAT * n_in * (len(taps(op)) - 1), 0)
+        once, back = Work(now or 0) + moved, Work(learning_now or 0) + moved
+        return once, once, back if (wants_input or wants_weight) and roles(op) else Work()
     inference, training = (Work(f) + moved if f is not None else Work() for f in (now, learning_now))
     if not (wants_input or wants_weight) or learning_now is None:
         return inference, training, Work()
@@ -240,7 +245,7 @@ def _other_flops(op: Connection) -> tuple[int | None, int | None]:
         return None, None  # another view of the same memory
     if op.kind == "Delay":
         flops = {"expdecay": n_out, "linear": 3 * n_out}.get(op.attrs["interpolation"], 0)
-        return (None, None) if op.same_for_all is not None or op.attrs.get("offset") else (flops, flops)
+        return (None, None) if op.same_for_all is not None else (flops, flops)
     if op.kind == "Dropout":
         return None, n if op.attrs["p"] else None
     if op.kind == "BatchNorm":

@@ -130,6 +130,24 @@ def read(steps: Tensor, rule: Rule) -> Reading:
     return Reading(index, torch.where(on_grid, torch.ones_like(decayed), decayed).float(), valid=valid)
 
 
+def combined(
+    near: Tensor,
+    gain: Tensor | None = None,
+    far: Tensor | None = None,
+    far_gain: Tensor | None = None,
+    valid: Tensor | None = None,
+    over: float | None = None,
+) -> Tensor:
+    """What is seen of the values that a :class:`Reading` reads; the arguments are as there.
+
+    Kernels that read these values themselves compute this function, traced (``ir/interpolated.py``).
+    """
+    y = near if gain is None else near * gain
+    if far is not None and far_gain is not None:
+        y = y + far * far_gain
+    return y if valid is None or over is None else torch.where(valid, y, over)
+
+
 def _linear(bounded: Tensor, rule: Rule, valid: Tensor | None) -> Reading:
     time = bounded.detach().nan_to_num()
     last = max(rule.depth - 1, 0)

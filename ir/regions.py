@@ -9,6 +9,7 @@ import networkx as nx
 from snncompile.ir.connection import Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph, Input, Region
+from snncompile.ir.interpolated import WORDS, roles, taps
 from snncompile.ir.plasticity import Plasticity
 
 
@@ -47,11 +48,29 @@ def _cycle(graph: Graph, names: list[str]) -> Region:
     return Region("recurrent", tuple(names), f"a cycle through {', '.join(sorted(late))}: {needs}")
 
 
+def _length(op: Connection) -> str:
+    steps, limit = op.attrs["steps"], f"up to {op.attrs['limit']:g} steps"
+    if steps == "given":
+        return f"a delay of each neuron's own, {limit}" if op.params["steps"].shape else f"a trained delay, {limit}"
+    return f"a delay of {steps:g} step{'' if steps == 1 else 's'}"
+
+
+def _loads(op: Connection, readers: str) -> str:
+    """How those that read a delay read its signal in its place."""
+    offsets = "two offsets" if len(taps(op)) > 1 else "an offset"
+    computed = [WORDS[kind]] if (kind := op.rule.interpolation) in WORDS and "gain" in roles(op) else []
+    if "valid" in roles(op):
+        computed.append(f"{op.rule.overbound:g} for what lies too far back")
+    return f"{offsets} in the loads of {readers}, no buffer{''.join(f', {what}' for what in computed)}" + (
+        " in the kernel" if computed else ""
+    )
+
+
 def _single(graph: Graph, name: str) -> Region:
     op = graph.op(name)
     if isinstance(op, Connection) and op.attrs.get("offset"):
         readers = ", ".join(dict.fromkeys(reader for reader, _, _ in graph.consumers(name)))
-        return Region("product", (name,), f"a delay: an offset in the loads of {readers}, no buffer")
+        return Region("product", (name,), f"{_length(op)}: {_loads(op, readers)}")
     if isinstance(op, Connection) and op.depth:
         return Region("product", (name,), f"a delay: one call reads all steps from the signal and {op.depth} before it")
     if isinstance(op, Connection):

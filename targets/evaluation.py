@@ -10,6 +10,7 @@ from torch import Tensor
 
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Edge, Graph, Input, Ref
+from snncompile.ir.interpolated import Reader, with_delays
 from snncompile.ir.plasticity import Plasticity
 from snncompile.ir.random import RANDOM
 from snncompile.targets.autograd import BoundScan, PreparedScan
@@ -71,11 +72,26 @@ def state_of(edge: Edge, rows: Tensor) -> Tensor:
     return rows[0].float() if edge.delay == 1 else rows.transpose(0, 1).float().contiguous()
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What a delay shows, for scans that read the signal late themselves.
+
+    Attributes:
+        late: for each value that it reads of the past, what makes the signal late; None for the present value.
+        factors: parameter name -> what these are combined with (``ir/interpolated.py``); empty where nothing is.
+    """
+
+    late: tuple[Late | None, ...]
+    factors: Mapping[str, Tensor]
+
+
 class Prepared:
     """What is worked out about a graph once, for every run of it on one target."""
 
     def __init__(self, graph: Graph, target: ScanTarget) -> None:
         self.graph = graph
+        self._target = target
+        self._readers: dict[tuple[str, tuple[str, ...]], tuple[Reader, PreparedScan]] = {}
         self.record = graph.recordable()
         self.offsets: bool = getattr(target, "offsets", False)
         self.sparse: SparseTarget | None = getattr(target, "sparse", None)
@@ -90,6 +106,14 @@ class Prepared:
         self.read = self._ports_read()
         held = [op.params for _, op in graph.of_type(Elementwise)] + [op.own for _, op in graph.of_type(Plasticity)]
         self.step_parameters = tuple(dict.fromkeys(p.name for params in held for p in params.values()))
+
+    def reader(self, name: str, ports: tuple[str, ...]) -> tuple[Reader, PreparedScan]:
+        """A node that computes at these ports what delays make of the values they read, and its scan."""
+        if (name, ports) not in self._readers:
+            feeds = {port: self.inputs[name][port].source.node for port in ports}
+            made = with_delays(self.graph.op(name), {port: (d, self.graph.op(d)) for port, d in feeds.items()})
+            self._readers[name, ports] = made, PreparedScan(name, made.node, self._target)
+        return self._readers[name, ports]
 
     def _ports_read(self) -> dict[str, list[str]]:
         """Node -> its ports that another node or an output reads."""
@@ -109,7 +133,7 @@ class Evaluation:
         graph: the graph.
         r: what to run on.
         courses: port -> ``(T, B, *features)``, for what has been computed.
-        late: port -> what makes it late, where scans read the course of another port instead: then that is its course.
+        late: port of a delay -> what it shows, where scans read the course that it delays: then that is its course.
         sums: port -> sum over time, where nothing but that is wanted.
         state: state name -> its value after the last step, for what has been computed.
         want_course: ports whose course is recorded.
@@ -122,7 +146,7 @@ class Evaluation:
         self.r = run
         self.courses: dict[Ref, Tensor] = {}
         self.sums: dict[Ref, Tensor] = {}
-        self.late: dict[Ref, Late] = {}
+        self.late: dict[Ref, Shown] = {}
         self.state: dict[str, Tensor] = {}
         self.want_course = {prepared.record[name] for name in run.courses}
         self.want_sum = {prepared.record[name] for name in run.sums}
@@ -179,6 +203,12 @@ class Evaluation:
             scan = self.prepared.scans[name]
             self._bound[name] = scan.bind(self.r.values, self._on_host, self.r.device, torch.is_grad_enabled())
         return self._bound[name]
+
+    def bind_reader(self, scan: PreparedScan, factors: Mapping[str, Tensor]) -> BoundScan:
+        """A scan with this run's coefficients, and values of parameters that the network has not."""
+        host = {n: v.detach().cpu() for n, v in factors.items()}
+        values, on_host = {**self.r.values, **factors}, {**self._on_host, **host}
+        return scan.bind(values, on_host, self.r.device, torch.is_grad_enabled())
 
     def bind_rule(self, name: str) -> BoundRule:
         """The rule of a plasticity node with this run's coefficients."""

@@ -15,6 +15,7 @@ from snncompile.ir.regions import choose_regions
 from snncompile.targets.evaluation import Evaluation, Prepared, Run, RunResult
 from snncompile.targets.event_conv import apply_event_conv
 from snncompile.targets.event_linear import LEAST_ROWS, EventTarget, apply_events
+from snncompile.targets.late_scan import computed, computes, late_of, offsets
 from snncompile.targets.linear_scan import matches, run_linear_scan, together
 from snncompile.targets.pieces import piece_of, run_pieces
 from snncompile.targets.plastic import run_plastic
@@ -80,6 +81,8 @@ class Executor:
 
     def _run_scan(self, ev: Evaluation, name: str) -> None:
         pair = self._pairs.get(name)
+        if pair is not None and ev.late and computes(ev, name):
+            run_product(ev, pair.connection, self._events, self._pools)
         if pair is None or Ref(pair.connection) in ev.courses:  # it ran already
             run_scan(ev, name)
             return
@@ -172,32 +175,32 @@ def run_delay(ev: Evaluation, name: str, op: Connection, x: Tensor) -> Tensor:
     return past(record, ev.r.steps)
 
 
-def late_of(ev: Evaluation, name: str, op: Connection, past: Past, history: Tensor, x: Tensor) -> Late | None:
-    """What a scan needs to read ``x`` late itself; None where the late signal is made."""
-    if not (op.attrs.get("offset") and ev.prepared.offsets) or Ref(name) in ev.want_course | ev.want_sum:
-        return None
-    steps, reach = past.offsets()
-    shape = (ev.r.steps, ev.r.batch, op.input.size)
-    flat = x.reshape(shape)
-    apart = flat.stride(2) != 1 and shape[2] != 1
-    if ev.r.steps < reach or not reach or apart or reach * flat.stride(0) >= 2**31:
-        return None  # so short a run has little to copy; a kernel reads neighbours late, and not too far away
-    return Late(history[op.depth - reach :].reshape(reach, *shape[1:]).float().contiguous(), steps)
-
-
 def run_scan(ev: Evaluation, name: str) -> None:
     """Run an elementwise node over all steps, in one scan."""
-    inputs, rest = scan_call(ev, name)
-    ev.keep(name, *ev.bind(name).run(inputs, *rest))
+    computing = computed(ev, name) if ev.late and computes(ev, name) else None
+    inputs, rest = scan_call(ev, name, read=computing and computing[1:])
+    ev.keep(name, *(computing[0] if computing else ev.bind(name)).run(inputs, *rest))
 
 
-def scan_call(ev: Evaluation, name: str, without: int = -1) -> tuple[list[Tensor], tuple[Any, ...]]:
-    """The inputs of an elementwise node, but for one that is not there yet, and what else its scan takes."""
+def scan_call(
+    ev: Evaluation, name: str, without: int = -1, read: tuple[list[Tensor], tuple[Late | None, ...]] | None = None
+) -> tuple[list[Tensor], tuple[Any, ...]]:
+    """The inputs of an elementwise node, but for one that is not there yet, and what else its scan takes.
+
+    Args:
+        ev: the run.
+        name: the node.
+        without: the place of an input that is left out.
+        read: the inputs and how late they are, where they are not those of the node itself.
+    """
     op = ev.prepared.elementwise[name]
     shape = (ev.r.steps, ev.r.batch, op.size)
-    edges = ev.sources(name)
-    courses = [ev.course(edge) for i, edge in enumerate(edges) if i != without]
-    late = tuple([ev.late.get(edge.source) for edge in edges]) if ev.late else ()
+    if read is None:
+        edges = ev.sources(name)
+        courses = [ev.course(edge) for i, edge in enumerate(edges) if i != without]
+        late = offsets(ev, edges) if ev.late else ()
+    else:
+        courses, late = read
     flat = len(op.shape) == 1
     states = [ev.r.state[s.name] for s in op.states]
     return [c if c.dim() == 3 else c.reshape(shape) for c in courses], (
@@ -206,5 +209,5 @@ def scan_call(ev: Evaluation, name: str, without: int = -1) -> tuple[list[Tensor
         *ev.wanted(name),
         checkpoint_of(ev.r.checkpoint, ev.prepared.scans[name].target, len(op.states), shape),
         ev.random(),
-        late if any([one is not None for one in late]) else (),
+        late,
     )

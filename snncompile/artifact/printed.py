@@ -87,6 +87,7 @@ def printed_kernels(
 
 def _of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     from snncompile.targets.drawn import reading
+    from snncompile.targets.late_scan import late_reader
     from snncompile.targets.scan import make_scan
     from snncompile.targets.triton.aot import scan_kernels
 
@@ -101,19 +102,12 @@ def _of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
         if name in plastic:
             yield _plastic_kernel(compiled, plastic[name], reading(scan), read, per_neuron, options)
             continue
-        for role, source in scan_kernels(scan, read, per_neuron, late_inputs(compiled, name)).items():
+        node, late = late_reader(compiled, name)
+        if node is not op:
+            scan, per_neuron = make_scan(name, node), [role for role, p in node.params.items() if p.shape != ()]
+        for role, source in scan_kernels(scan, read, per_neuron, late).items():
             if not scan.states or role not in (_SAVE_ALL if options.save_some else _SAVE_SOME):
                 yield Printed(name, f"{name}_{role}", source)
-
-
-def late_inputs(compiled: Graph, name: str) -> tuple[str, ...]:
-    """How late the inputs of an elementwise node are read, as in ``targets.variant.Layout``; empty where none is."""
-    kinds = []
-    for edge in compiled.inputs_of(name).values():
-        op = compiled.op(edge.source.node)
-        offset = isinstance(op, Connection) and op.attrs.get("offset")
-        kinds.append("" if not offset else "each" if op.attrs["steps"] == "given" else "one")
-    return tuple(kinds) if any(kinds) else ()
 
 
 def _layers(compiled: Graph, ring: bool) -> dict[str, Layer]:
@@ -142,6 +136,7 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
         sparse_source,
     )
     from snncompile.targets.drawn import reading
+    from snncompile.targets.late_scan import late_reader
     from snncompile.targets.plastic_rule import make_rule
     from snncompile.targets.scan import make_scan, one_number
 
@@ -172,8 +167,12 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
         else:
             ways = (False, True) if options.save_some is None else (options.save_some,)
             sources = {}
+            node, late = late_reader(compiled, name)
+            if node is not op:
+                scan, per_neuron = make_scan(name, node), [role for role, p in node.params.items() if p.shape != ()]
+                one, one_back = (one_number(scan, per_neuron, reverse) for reverse in (False, True))
             for way in ways:
-                sources |= scan_sources(scan, read, one, one_back, way, late_inputs(compiled, name))
+                sources |= scan_sources(scan, read, one, one_back, way, late)
         for role, source in sources.items():
             yield Printed(name, f"{name}_{role}", source, suffix=C_SOURCE)
 

@@ -15,8 +15,9 @@ from snncompile.passes.base import Pass
 
 @dataclass(frozen=True)
 class DelaysToOffsets(Pass):
-    """Where scans alone read a Delay, and every delay is a whole number of steps, the late signal need not exist: each
-    scan reads the signal itself, so many steps before. A target without such loads makes it all the same."""
+    """Where scans alone read a Delay, the late signal need not exist: each scan reads the signal itself, so many steps
+    before; between two steps, or where something stands in for what lies too far back, it also computes what is seen of
+    the one or two values that it reads. A target without such loads makes the late signal all the same."""
 
     name: ClassVar[str] = "delays-to-offsets"
     requires: ClassVar[frozenset[str]] = frozenset({"hoisted"})
@@ -40,10 +41,6 @@ class DelaysToOffsets(Pass):
 
     @staticmethod
     def _obstacle(graph: Graph, name: str, op: Connection, on_cycles: set[str]) -> str:
-        if op.rule.interpolation in ("expdecay", "linear"):
-            return f"interpolation={op.rule.interpolation!r} computes what is seen"
-        if op.rule.overbound is not None:
-            return "what lies too far back is replaced"
         if op.output.shape != op.input.shape:
             return "it shows several delays of each neuron"
         if any(ref.node == name for _, ref in graph.outputs):

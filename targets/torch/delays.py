@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snncompile.ir.connection import Connection
-from snncompile.ir.delay import Reading, read
+from snncompile.ir.delay import Reading, combined, read
+from snncompile.ir.interpolated import roles
 from snncompile.targets.torch.products import apply_connection, effective_weight
 
 
@@ -61,16 +62,28 @@ class Past:
         assert y is not None
         return y if self._bias is None else y + self._bias
 
-    def offsets(self) -> tuple[int | Tensor, int]:
-        """Whole steps by which a Delay is late, one number or ``(N,)`` int32, and the most of them."""
+    def offsets(self) -> list[tuple[int | Tensor, int]]:
+        """For each value that a Delay reads: how many whole steps ago, one number or ``(N,)`` int32, and the most."""
         k = self.op.same_for_all
         if k is not None:
-            return k, k
-        index = self._reading.index
-        if index.dim() == 0:
-            return int(index), int(index)
-        each = index.expand(self.op.input.shape).reshape(-1).int().contiguous()
-        return each, int(each.max())
+            return [(k, k)]
+        found: list[tuple[int | Tensor, int]] = []
+        for index in (self._reading.index, self._reading.other):
+            if index is not None and index.dim() == 0:
+                found.append((int(index), int(index)))
+            elif index is not None:
+                each = index.expand(self.op.input.shape).reshape(-1).int().contiguous()
+                found.append((each, int(each.max())))
+        return found
+
+    def factors(self) -> dict[str, Tensor]:
+        """What a Delay combines these values with, float32, by role: those that :func:`roles` names."""
+        if self.op.same_for_all is not None:
+            return {}
+        r = self._reading
+        valid = torch.ones_like(r.index, dtype=torch.float32) if r.valid is None else r.valid.float()
+        given = {"gain": r.gain, "far_gain": r.other_gain, "valid": valid}
+        return {role: value for role in roles(self.op) if (value := given[role]) is not None}
 
     def _seen(self, record: Tensor, steps: int) -> Tensor:
         """The delayed signal."""
@@ -78,12 +91,9 @@ class Past:
         if k is not None:
             return record[self.depth - k : self.depth - k + steps]
         r = self._reading
-        y = _taken(self.op, record, r.index, steps, self.depth)
-        if r.gain is not None:
-            y = y * r.gain
-        if r.other is not None and r.other_gain is not None:
-            y = y + _taken(self.op, record, r.other, steps, self.depth) * r.other_gain
-        return y if r.valid is None else torch.where(r.valid, y, self._over)
+        near = _taken(self.op, record, r.index, steps, self.depth)
+        far = None if r.other is None else _taken(self.op, record, r.other, steps, self.depth)
+        return combined(near, r.gain, far, r.other_gain, r.valid, self._over)
 
 
 def _lags(op: Connection, params: Mapping[str, Tensor], device: torch.device) -> list[int]:

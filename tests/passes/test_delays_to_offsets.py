@@ -20,7 +20,8 @@ def model(x=snn.Spikes(4)):
     late = x >> snn.Delay(3 * ms)
     a = late >> snn.LIF(threshold=0.5)
     b = x >> snn.Delay(np.array([0, 1, 4, 2]) * ms) >> snn.ExpSyn()
-    return a, b, x >> snn.Delay(2 * ms, name="wide") >> snn.Linear(3)
+    c = x >> snn.Delay(1.5 * ms, interpolation="linear", name="between") >> snn.LI()
+    return a, b, c, x >> snn.Delay(2 * ms, name="wide") >> snn.Linear(3)
 
 
 def test_golden() -> None:
@@ -35,10 +36,6 @@ def case(build):
 
 
 DECLINED = {
-    "computed": (case(lambda x=snn.Spikes(3): x >> snn.Delay(1.5 * ms, interpolation="linear") >> snn.LIF()),
-                 "interpolation='linear' computes what is seen"),
-    "overbound": (case(lambda x=snn.Spikes(3): x >> snn.Delay(2 * ms, overbound=0.0) >> snn.LIF()),
-                  "what lies too far back is replaced"),
     "several": (case(lambda x=snn.Spikes(3): x >> snn.Delay(np.full((3, 2), 2 * ms)) >> snn.LIF()),
                 "it shows several delays of each neuron"),
     "output": (case(lambda x=snn.Spikes(3): x >> snn.Delay(2 * ms)), "it is an output"),
@@ -71,7 +68,7 @@ def test_a_delay_on_a_cycle_is_none() -> None:
 def test_explain_says_so() -> None:
     found = explain(model.build(), "c")
     regions = {r.nodes: r for r in found.regions}
-    assert regions["delay",].why == "a delay: an offset in the loads of lif, no buffer"
+    assert regions["delay",].why == "a delay of 3 steps: an offset in the loads of lif, no buffer"
     assert regions["delay",].runs_as.startswith("nothing of its own")
     assert regions["wide",].runs_as == "one call of torch over all steps"
     assert ("delays-to-offsets", "wide", "no offset in a load: linear, which reads it, is no scan") in found.notes
