@@ -140,12 +140,13 @@ def bind_param(declared: Param, name: str, features: tuple[int, ...], where: Loc
     node = name.rsplit(".", 1)[0]
     role = name.rsplit(".", 1)[1]
     try:
+        if declared.value is None or isinstance(declared.value, bool):
+            raise TypeError
         value = np.asarray(_plain(declared.value), dtype=np.float32)
     except (TypeError, ValueError):
         raise ModelError(f"{role} is {declared.value!r}, not a number or an array", node=node, where=where) from None
     check_constraint(value, declared.constraint, role, node, where)
-    is_number = isinstance(declared.value, (int, float)) and not isinstance(declared.value, bool)
-    if is_number:
+    if isinstance(declared.value, (int, float)):
         layouts = {"scalar": (), "channel": channel_shape(features), "neuron": features}
         shape: tuple[int, ...] = layouts[declared.layout or "channel"]
         init = Init("constant", (float(value),))

@@ -32,8 +32,8 @@ class SignalType:
             raise ModelError(f"unknown signal kind {self.kind!r}; use one of {', '.join(KINDS)}")
         if any(not isinstance(n, int) or isinstance(n, bool) or n < 1 for n in self.shape) or not self.shape:
             raise ModelError(f"a feature shape holds positive whole numbers, not {self.shape!r}")
-        if self.kind == "spikes" and (self.max is None or self.max < 1):
-            raise ModelError(f"spikes need a maximum count per step of at least 1, not {self.max!r}")
+        if self.kind == "spikes" and (not isinstance(self.max, int) or isinstance(self.max, bool) or self.max < 1):
+            raise ModelError(f"spikes need a maximum count per step, a whole number of at least 1, not {self.max!r}")
 
     @property
     def size(self) -> int:

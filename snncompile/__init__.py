@@ -56,10 +56,20 @@ __all__ = ["__version__", "ms", "us", *_NAMES]
 
 def __getattr__(name: str) -> Any:
     if name not in _NAMES:
-        raise AttributeError(f"module 'snncompile' has no attribute {name!r}")
+        raise AttributeError(f"module 'snncompile' has no attribute {name!r}{_hint(name)}")
     value = getattr(import_module(f"snncompile.{_NAMES[name]}"), name)
     globals()[name] = value
     return value
+
+
+def _hint(name: str) -> str:
+    if name.startswith("_"):
+        return ""
+    from difflib import get_close_matches
+
+    alike = {known.lower(): known for known in __all__}
+    found = get_close_matches(name.lower(), alike, n=1)
+    return f". Did you mean {alike[found[0]]!r}?" if found else ""
 
 
 def __dir__() -> list[str]:

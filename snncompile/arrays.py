@@ -26,11 +26,16 @@ def read_arrays(path: Path) -> dict[str | None, np.ndarray]:
         with loaded:
             return {name: loaded[name] for name in loaded.files}
     except (ValueError, EOFError, zipfile.BadZipFile) as err:
-        if "allow_pickle" in str(err) or "Object arrays" in str(err):
-            if path.suffix in (".npy", ".npz"):
-                raise InputError(f"{path} holds Python objects, not numbers; those are not read") from None
+        if not _begins_like_arrays(path):
             raise InputError(f"{path} is no .npy or .npz file") from None
+        if "allow_pickle" in str(err) or "Object arrays" in str(err):
+            raise InputError(f"{path} holds Python objects, not numbers; those are not read") from None
         raise InputError(f"{path} is damaged, or no .npy or .npz file: {err}") from None
+
+
+def _begins_like_arrays(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(6).startswith((b"PK", np.lib.format.MAGIC_PREFIX))
 
 
 def named_inputs(

@@ -12,6 +12,7 @@ import numpy as np
 from snncompile.arrays import named_inputs, read_arrays
 from snncompile.ir.errors import InputError, InterchangeError
 from snncompile.ir.graph import Graph
+from snncompile.paths import no_file
 
 LABELS = "labels"
 
@@ -79,10 +80,8 @@ def _arrays(data: Any) -> tuple[str, dict[Any, Any]]:
     if not isinstance(data, (str, Path)):
         return "the calibration data", {None: data}
     path = Path(data)
-    if path.is_dir():
-        raise InputError(f"{path} is a directory; calibration data is a .npz or .npy file")
     if not path.is_file():
-        raise InputError(f"there is no file {path}")
+        raise InputError(no_file(path))
     return str(path), dict(read_arrays(path))
 
 

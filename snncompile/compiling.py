@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from snncompile.dsl.model import Model
@@ -9,6 +10,7 @@ from snncompile.ir.errors import ModelError
 from snncompile.ir.graph import Graph
 from snncompile.ir.locations import caller
 from snncompile.network import Network
+from snncompile.units import doubtful_times
 
 
 def compile(
@@ -47,4 +49,7 @@ def compile(
         raise ModelError(f"compile takes a function decorated with @snn.model, not {model!r}", where=caller())
     network = Network(graph, target, checkpoint=checkpoint, precision=precision)
     network.check_parameters()
+    doubt = doubtful_times(graph)
+    if doubt is not None:
+        warnings.warn(doubt, stacklevel=2)
     return network

@@ -13,11 +13,11 @@ from snncompile.eager import eager
 from snncompile.ir.errors import InputError, ModelError
 from snncompile.ir.graph import Graph
 from snncompile.learning import LearningNetwork
-from snncompile.parameters import ParameterNetwork
+from snncompile.parameters import ParameterNetwork, check_loaded
 from snncompile.passes.pipeline import Request, compile_graph
 from snncompile.records import RecordRequest, read_request
 from snncompile.signals_io import Sequences, batch_first, check_state, read_inputs, read_step
-from snncompile.states import carried_on, checked_seed, initial_state
+from snncompile.states import carried_on, checked_batch, checked_seed, initial_state
 from snncompile.streaming import QuickSteps
 from snncompile.targets.executor import Executor, Run, RunResult
 from snncompile.targets.precision import checked_precision
@@ -66,6 +66,7 @@ class Network(LearningNetwork, ParameterNetwork, WrittenNetwork, nn.Module):
         self._kept_anyway: dict[bool, frozenset[str]] = {}
         self.layout = opaque.layout_of(graph)
         self.handle = opaque.register(self)
+        self.register_load_state_dict_post_hook(check_loaded)
         try:
             build_module_tree(self, graph.parameters(), values)
         except ModelError as err:
@@ -213,9 +214,9 @@ class Network(LearningNetwork, ParameterNetwork, WrittenNetwork, nn.Module):
                 generator, which ``torch.manual_seed`` repeats.
 
         Raises:
-            InputError: for a name that is no state, a value of another shape, or a seed that can be none.
+            InputError: for a name that is no state, a value of another shape, or a batch or seed that can be none.
         """
-        state = self._initial(batch, self._device(), checked_seed(seed))
+        state = self._initial(checked_batch(batch), self._device(), checked_seed(seed))
         return state if carry is None else carried_on(state, carry)
 
     def _initial(self, batch: int, device: torch.device, seed: int | None = None) -> State:

@@ -14,6 +14,7 @@ from snncompile.calibration import read_calibration
 from snncompile.ir.errors import InterchangeError
 from snncompile.passes.pipeline import Request as PassRequest
 from snncompile.passes.pipeline import compile_graph
+from snncompile.paths import as_path
 
 if TYPE_CHECKING:
     from snncompile.network import Network
@@ -77,7 +78,7 @@ def export_onnx(
     opset = checked_opset(opset)
     checked_kind(quantize, calibrate is not None)
     data = None if quantize is None else read_calibration(calibrate, net.graph, steps)
-    path = Path(path)
+    path = as_path(path, InterchangeError)
     net.check_parameters()
     from snncompile.targets.onnx import calibrating, quantizing
     from snncompile.targets.onnx.assembling import assemble

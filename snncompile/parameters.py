@@ -39,7 +39,7 @@ class ParameterNetwork:
 
     def check_parameters(self: Any) -> None:
         """Raise :class:`ModelError` where a parameter is not finite or breaks its constraint."""
-        values = {n: v.detach().cpu().numpy() for n, v in self.state_dict().items()}
+        values = {n: v.detach().cpu().float().numpy() for n, v in self.state_dict().items()}
         for name, p in self.graph.parameters().items():
             node, role = name.split(".")
             broken = p.constraint and bool(np.all(np.isfinite(values[name])))
@@ -73,3 +73,9 @@ class ParameterNetwork:
                 limit = values[op.params[high].name] * (1 - 1e-3)
                 below.copy_(torch.minimum(below, limit.expand_as(below) if below.dim() else limit.min()))
         return self
+
+
+def check_loaded(network: Network, _: Any) -> None:
+    """After ``load_state_dict``: raise :class:`ModelError` where a value that was loaded breaks its constraint."""
+    if not any(value.is_meta for value in network.state_dict().values()):
+        network.check_parameters()

@@ -36,6 +36,17 @@ def initial_state(
     }
 
 
+def checked_batch(batch: Any) -> int:
+    """``batch``, unless there cannot be as many sequences.
+
+    Raises:
+        InputError: naming what there can be.
+    """
+    if isinstance(batch, bool) or not isinstance(batch, Integral) or int(batch) < 0:
+        raise InputError(f"batch is a whole number of sequences of at least 0, not {batch!r}")
+    return int(batch)
+
+
 def checked_seed(seed: Any) -> int | None:
     """``seed``, unless it can be none.
 

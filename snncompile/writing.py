@@ -17,7 +17,7 @@ class WrittenNetwork:
         """Write the network as an artifact directory; see :func:`snncompile.load`."""
         from snncompile.artifact import save_network
 
-        return save_network(self, Path(path))
+        return save_network(self, path)
 
     def to_onnx(
         self: Any,

@@ -59,8 +59,11 @@ def make_target(name: str, precision: str = "auto") -> ScanTarget:
     Args:
         name: the target.
         precision: of the products inside recurrent layers; only Triton knows another one than float32.
+
+    Raises:
+        UnsupportedError: where there is no such target.
     """
-    return _MAKERS[name](precision)
+    return _MAKERS[checked_name(name)](precision)
 
 
 def availability(name: str) -> Availability:

@@ -28,6 +28,7 @@ from snncompile.artifact.format import (
 from snncompile.artifact.weights import check_weights, read_weights
 from snncompile.ir.errors import ArtifactError, ModelError, SnnError, UnsupportedError
 from snncompile.ir.graph import Graph
+from snncompile.paths import as_path
 
 if TYPE_CHECKING:
     from snncompile.network import Network
@@ -113,7 +114,7 @@ def open_artifact(path: str | Path) -> Artifact:
     Raises:
         ArtifactError: where a file is missing, damaged, unknown, or of a newer format, naming it.
     """
-    root = Path(path)
+    root = as_path(path, ArtifactError)
     if not root.exists():
         raise ArtifactError(f"there is no {root}")
     if not root.is_dir():

@@ -26,6 +26,7 @@ from snncompile.artifact.kernels import Progress, check_archs, make_kernels
 from snncompile.artifact.report import report_text
 from snncompile.artifact.weights import write_weights
 from snncompile.ir.errors import ArtifactError
+from snncompile.paths import as_path
 
 if TYPE_CHECKING:
     from snncompile.network import Network
@@ -58,7 +59,7 @@ def save_network(
         ArtifactError: where ``path`` is something else than an artifact, or cannot be written.
         UnsupportedError: for an unknown architecture, or where nothing here compiles for it.
     """
-    path = Path(path)
+    path = as_path(path, ArtifactError)
     archs = check_archs(archs, net.target)
     check_replaceable(path)
     kernels = make_kernels(net.graph, net.target, archs, net.checkpoint, progress, net.precision)

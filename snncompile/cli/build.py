@@ -10,6 +10,7 @@ import typer
 
 from snncompile.cli.errors import DONE, UsageError, guarded, note
 from snncompile.cli.output import AsJson, Settings, plural, print_fields, print_json, progress, size_text
+from snncompile.paths import no_file
 
 if TYPE_CHECKING:
     from snncompile.cli.source import Source
@@ -125,14 +126,14 @@ def calibrated(net: Network, data: Path) -> Network:
     if not net.graph.input_types():
         raise UsageError("this network has no inputs, so there is nothing to calibrate with")
     if not data.is_file():
-        raise UsageError(f"there is no file {data}")
+        raise UsageError(no_file(data))
     return calibrate(net, **read_data(data, net.graph.input_types()))
 
 
 def check_weights_file(path: Path) -> None:
     """Raise :class:`UsageError` unless ``path`` can be a safetensors file."""
     if not path.is_file():
-        raise UsageError(f"there is no file {path}")
+        raise UsageError(no_file(path))
     if path.suffix in (".pt", ".pth", ".pkl", ".bin", ".ckpt"):
         raise UsageError(
             f"{path} may hold pickled code; weights are read from .safetensors only. Convert it where you trust it:"

@@ -15,6 +15,7 @@ from snncompile.cli.errors import UsageError
 from snncompile.ir.errors import InputError
 from snncompile.ir.graph import StateInfo
 from snncompile.ir.types import SignalType
+from snncompile.paths import no_file
 
 
 def read_data(path: Path | None, types: Mapping[str, SignalType]) -> dict[str, np.ndarray]:
@@ -37,7 +38,7 @@ def read_state(path: Path | None, infos: Mapping[str, StateInfo]) -> dict[str, n
     if path is None:
         return None
     if not path.is_file():
-        raise UsageError(f"there is no file {path}")
+        raise UsageError(no_file(path))
     arrays = read_arrays(path)
     if None in arrays:
         raise InputError(f"{path} holds one array; a state is a .npz with {', '.join(infos)}")

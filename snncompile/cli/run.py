@@ -9,6 +9,7 @@ import typer
 
 from snncompile.cli.errors import DONE, FAILED, UsageError, guarded, note, report
 from snncompile.cli.output import AsJson, artifact_notes, print_fields, print_json, progress
+from snncompile.paths import no_file
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +65,7 @@ def command(
     if not artifact.exists():
         raise UsageError(f"there is no artifact {artifact}")
     if data is not None and not data.is_file():
-        raise UsageError(f"there is no file {data}")
+        raise UsageError(no_file(data))
     with artifact_notes() as notes, progress(as_json) as say:
         say("loading")
         import torch

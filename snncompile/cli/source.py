@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from snncompile.cli.errors import UsageError, options
+from snncompile.cli.errors import UsageError, note, options
 from snncompile.cli.hyper import read_settings
 from snncompile.ir.errors import SnnError
 
@@ -68,6 +68,11 @@ def open_source(text: str, settings: Sequence[str] = ()) -> Source:
             raise
         except Exception as err:
             raise _user_error(err, file) from err
+    from snncompile.units import doubtful_times
+
+    doubt = doubtful_times(graph)
+    if doubt is not None:
+        note(doubt)
     return Source(model.name, graph)
 
 

@@ -14,6 +14,7 @@ from snncompile.dsl.signals import InputSpec, Signal
 from snncompile.ir.errors import Location, ModelError
 from snncompile.ir.graph import Graph
 from snncompile.ir.locations import caller
+from snncompile.ir.nodes import Block, Node
 from snncompile.ir.program import IDENTIFIER
 
 #: Names that a call by name could not reach.
@@ -119,9 +120,11 @@ class Model:
         elif isinstance(result, Mapping):
             named = result
         else:
+            what = repr(result)
+            if isinstance(result, (Node, Block)):
+                what = f"a {type(result).__name__}, which nothing goes into (write signal >> node)"
             raise ModelError(
-                f"model {self.name!r} returns {result!r}; return a signal, a tuple or a dict of signals",
-                where=self.where,
+                f"model {self.name!r} returns {what}; return a signal, a tuple or a dict of signals", where=self.where
             )
         if not named:
             raise ModelError(f"model {self.name!r} has no output", where=self.where)

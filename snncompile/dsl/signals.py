@@ -152,7 +152,7 @@ def Spikes(
         density: the share of values that are not zero, over steps and sequences, where that is known: a hint for the
             ``Linear`` and convolution nodes that read the input.
     """
-    type = SignalType("spikes", _one_shape("Spikes", shape, more), max)
+    type = _type("Spikes", "spikes", shape, more, max)
     return InputSpec(type, None if density is None else share(density))
 
 
@@ -163,12 +163,15 @@ def Current(shape: int | tuple[int, ...], *more: Any) -> Any:
         shape: feature shape; data is ``(batch, time, *shape)`` or ``(time, *shape)``.
         *more: an error, which says how a shape of several numbers is written.
     """
-    return InputSpec(SignalType("current", _one_shape("Current", shape, more)))
+    return InputSpec(_type("Current", "current", shape, more))
 
 
-def _one_shape(name: str, shape: Any, more: tuple[Any, ...]) -> tuple[int, ...]:
+def _type(name: str, kind: str, shape: Any, more: tuple[Any, ...], max: Any = None) -> SignalType:
     if more:
         inside = ", ".join(map(repr, (shape, *more)))
         hint = f" (and {name}({shape!r}, max={more[0]!r}) a maximum)" if name == "Spikes" and len(more) == 1 else ""
         raise ModelError(f"a shape of several numbers is a tuple: {name}(({inside})){hint}", where=caller())
-    return as_shape(shape)
+    try:
+        return SignalType(kind, as_shape(shape), max)
+    except ModelError as err:
+        raise ModelError(err.message, where=caller()) from None

@@ -182,3 +182,8 @@ def test_doctor_says_that_cc_names_no_compiler(monkeypatch):
     assert doctor._compiler().status == "missing" and "'/no/such/cc -O1'" in doctor._compiler().found
     monkeypatch.setenv("CC", f"{sys.executable} -E")
     assert doctor._compiler().status == "ok"
+
+
+def test_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "snncompile", "--version"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == f"snncompile {snncompile.__version__}\n"

@@ -282,3 +282,19 @@ def test_what_was_learnt_is_told(cli, write, x):
     with np.load("s.npz") as state:
         assert state["linear.weight"].shape == (3, 6)
     assert cli("run", "net.snn", "x.npy", "--state", "s.npz", "--save-state", "s.npz").status == 0
+
+
+@pytest.mark.parametrize(("name", "said"), [
+    ("junk.npz", "junk.npz is no .npy or .npz file"),
+    ("junk.npy", "junk.npy is no .npy or .npz file"),
+    ("folder", "folder is a directory, not a file"),
+    ("nowhere.npz", "there is no file nowhere.npz"),
+    ("objects.npy", "objects.npy holds Python objects, not numbers; those are not read"),
+])  # fmt: skip
+def test_what_is_no_input(cli, built, tmp_path, name, said):
+    for junk in ("junk.npz", "junk.npy"):
+        (tmp_path / junk).write_text("junk\n")
+    (tmp_path / "folder").mkdir()
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    done = cli("run", built, name)
+    assert done.status == 2 and done.err == f"error: {said}\n"

@@ -149,3 +149,12 @@ def test_a_value_that_is_needed(cli, write):
 def test_set_on_an_artifact(cli, built):
     done = cli("show", built, "--set", "hidden=3")
     assert done.status == 2 and "its hyperparameters are fixed" in done.err
+
+
+def test_a_time_step_in_another_unit_is_noted(cli, tmp_path):
+    (tmp_path / "seconds.py").write_text(
+        "import snncompile as snn\n@snn.model(dt=1)\ndef net(x=snn.Spikes(3)):\n    return x >> snn.LIF()\n"
+    )
+    done = cli("show", "seconds.py")
+    assert done.status == 0
+    assert "note: lif.tau_mem is 0.02 s, far less than the time step of 1 s" in done.err

@@ -38,8 +38,8 @@ def test_types_read_well() -> None:
         (("current", (4, 0)), "a feature shape holds positive whole numbers, not (4, 0)"),
         (("current", (True,)), "a feature shape holds positive whole numbers, not (True,)"),
         (("current", (4.0,)), "a feature shape holds positive whole numbers, not (4.0,)"),
-        (("spikes", (4,)), "spikes need a maximum count per step of at least 1, not None"),
-        (("spikes", (4,), 0), "spikes need a maximum count per step of at least 1, not 0"),
+        (("spikes", (4,)), "spikes need a maximum count per step, a whole number of at least 1, not None"),
+        (("spikes", (4,), 0), "spikes need a maximum count per step, a whole number of at least 1, not 0"),
     ],
 )
 def test_types_that_cannot_be(args: tuple, message: str) -> None:

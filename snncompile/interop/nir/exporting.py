@@ -22,6 +22,7 @@ from snncompile.ir.errors import InterchangeError
 from snncompile.ir.graph import Edge, Input, Ref
 from snncompile.ir.plasticity import Plasticity
 from snncompile.ir.random import draws_in
+from snncompile.paths import as_path
 
 if TYPE_CHECKING:
     from snncompile.network import Network
@@ -67,7 +68,7 @@ def export_nir(
         InterchangeError: for what NIR cannot say, by the node's name, and a path that cannot be written.
         UnsupportedError: where the package nir is not installed.
     """
-    nir, path = load_nir(), Path(path)
+    nir, path = load_nir(), as_path(path, InterchangeError)
     if not path.parent.is_dir() or path.is_dir():
         raise InterchangeError(f"{path} cannot be written: there is no directory {path.parent}, or it is one itself")
     checked_writing(dt, method, cycles)

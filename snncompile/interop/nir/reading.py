@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from snncompile.ir.errors import InterchangeError, UnsupportedError
+from snncompile.paths import no_file
 
 #: The primitives of nir 1.0.8 that are read.
 PRIMITIVES = (
@@ -43,7 +44,7 @@ def read_graph(path: Path) -> Any:
     from nir.serialization import hdf2dict
 
     if not path.is_file():
-        raise InterchangeError(f"there is no file {path}")
+        raise InterchangeError(no_file(path))
     if not h5py.is_hdf5(path):
         raise InterchangeError(f"{path} is no HDF5 file, and a NIR file is one")
     try:
