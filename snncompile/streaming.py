@@ -50,8 +50,6 @@ class _Quick:
         self._plan, self._modules, self._batched = plan, modules, batched
         self._inputs = list(network.layout.inputs)
         self._states = [(name, torch.Size(shape)) for name, shape in plan.states.items()]
-        batch = next(iter(plan.states.values()))[0] if plan.states else 1
-        self._start = lambda: network.initial_state(batch)
         keys = list(network.layout.outputs)
         self._single = keys == ["out"]
         self._as_tuple = keys == [f"out_{i}" for i in range(len(keys))]

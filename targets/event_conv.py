@@ -47,8 +47,8 @@ def window_of(op: Connection) -> Window:
     """The window of a ``Conv2d``; of a ``Conv1d`` that of images of one row."""
     a = op.attrs
     first = {"stride": 1, "padding": 0, "dilation": 1} if op.kind == "Conv1d" else {}
-    pairs = [_pair(a[name], first.get(name)) for name in ("stride", "padding", "dilation")]
-    return Window(*pairs, a["groups"])
+    stride, padding, dilation = (_pair(a[name], first.get(name)) for name in ("stride", "padding", "dilation"))
+    return Window(stride, padding, dilation, a["groups"])
 
 
 def _pair(given: Any, first: int | None) -> Size:
