@@ -1,7 +1,7 @@
 """Plastic layers with one generated function for the whole sequence: product, neurons and learning in one loop.
 
-Products and updates leave out what is zero, in the order and with the exactness that ``targets/c/plastic_source.py``
-says: results equal those of the loop in ``targets/plastic.py`` bit for bit.
+Products and updates leave out what is zero, in the order of ``targets/c/plastic_product.py`` and as exactly as
+``targets/c/plastic_source.py`` says: results equal those of the loop in ``targets/plastic.py`` bit for bit.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from snncompile.ir.ordered import LANES
@@ -19,7 +18,7 @@ from snncompile.targets.c.calling import Caller, PerScan, check_all
 from snncompile.targets.c.compiler import function
 from snncompile.targets.c.courses import add_course, unit
 from snncompile.targets.c.plastic_kernel import PlasticSource, PlasticVariant, print_plastic
-from snncompile.targets.c.plastic_source import PAD
+from snncompile.targets.c.plastic_product import PAD
 from snncompile.targets.plastic_call import PlasticForwardCall, PlasticForwardResult
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan
@@ -58,10 +57,10 @@ class PlasticLayers(Caller):
             {t: self._make((steps, *call.traces[t].shape)) for t in call.store_traces},
             tuple(s.clone() for s in call.states),
             {},
-            call.weight,
+            call.weight.clone(),
             self._make((steps, batch, outs)) if call.store_product else None,
         )
-        weight, wide = _across(call.weight), -(-outs // PAD) * PAD
+        wide = -(-outs // PAD) * PAD
         running = {t: _running(value, sides[t], blocks) for t, value in call.traces.items()}
         if steps:
             x = call.x if unit(call.x, (steps, batch, ins)) else call.x.contiguous()
@@ -69,7 +68,7 @@ class PlasticLayers(Caller):
             held = [*_side(running, sides, "pre"), *_side(running, sides, "post"), *_side(running, sides, "synapse")]
             courses = [*_side(made.stored_traces, sides, "pre"), *_side(made.stored_traces, sides, "post")]
             scratch = _scratch(blocks, batch, wide, ins)
-            args = [weight.data_ptr(), *([] if call.bias is None else [call.bias.data_ptr()])]
+            args = [made.weight.data_ptr(), *([] if call.bias is None else [call.bias.data_ptr()])]
             args += [x.data_ptr(), *x.stride()[:2]]
             for i in kernel.inputs:
                 given = call.inputs[i]
@@ -82,11 +81,9 @@ class PlasticLayers(Caller):
             args += [call.rule_coefs[part][c].data_ptr() for part, c in source.rule_coefs]
             args += [t.data_ptr() for t in scratch]
             run(*args, steps, batch, outs, ins, wide, blocks, blocks)
-        made.traces.update({t: _settled(value, sides[t], outs) for t, value in running.items()})
-        return PlasticForwardResult(
-            made.stored, made.stored_traces, made.finals, made.traces, _back(weight, outs),
-            made.product,
-        )  # fmt: skip
+        for name, value in running.items():
+            made.traces[name] = value[0].clone() if sides[name] == "pre" else value
+        return made
 
     def _kernel(
         self, scan: Scan, rule: PlasticRule, call: PlasticForwardCall
@@ -118,27 +115,7 @@ class PlasticLayers(Caller):
 
 def _running(value: Tensor, side: str, blocks: int) -> Tensor:
     """A trace as the function reads and writes it: each block has inputs' traces of its own."""
-    if side == "pre":
-        return value.repeat(blocks, 1, 1)
-    return value.clone() if side == "post" else _across(value)
-
-
-def _settled(value: Tensor, side: str, outs: int) -> Tensor:
-    if side == "pre":
-        return value[0].clone()
-    return value if side == "post" else _back(value, outs)
-
-
-def _across(value: Tensor) -> Tensor:
-    """``(..., N, M)`` as ``(..., M, W)``, padded with zeros, in memory of its own."""
-    missing = -value.shape[-2] % PAD
-    turned = value.transpose(-1, -2)
-    return F.pad(turned, (0, missing)) if missing else turned.clone(memory_format=torch.contiguous_format)
-
-
-def _back(value: Tensor, outs: int) -> Tensor:
-    """``(..., M, W)`` as ``(..., N, M)``, in memory of its own."""
-    return value[..., :outs].transpose(-1, -2).clone(memory_format=torch.contiguous_format)
+    return value.repeat(blocks, 1, 1) if side == "pre" else value.clone()
 
 
 def _side(values: dict[str, Tensor], sides: dict[str, str], side: str) -> list[Tensor]:
@@ -146,13 +123,14 @@ def _side(values: dict[str, Tensor], sides: dict[str, str], side: str) -> list[T
 
 
 def _scratch(blocks: int, batch: int, wide: int, ins: int) -> list[Tensor]:
-    """Factors of outputs (zero where padded) and inputs, partial sums, numbers, marks with places: see the file."""
+    """Factors of outputs (zero where padded) and inputs, columns, partial sums, numbers, marks: see the file."""
     return [
         *(torch.zeros(batch, wide) for _ in FACTORS),
         *(torch.empty(blocks, batch, ins) for _ in FACTORS),
-        torch.empty(blocks, LANES, wide),
+        torch.empty(ins, wide),
+        torch.empty(LANES, wide),
         torch.empty(blocks, ins + 2 * max(wide, ins) + wide + 1),
-        torch.empty(blocks, 3 * ins + 2 * wide + 1, dtype=torch.int32),
+        torch.empty(blocks, 6 * ins + 2 * wide + 3, dtype=torch.int32),
     ]
 
 

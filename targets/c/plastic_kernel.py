@@ -8,16 +8,18 @@ from typing import NamedTuple
 from snncompile.ir.plasticity import FACTORS
 from snncompile.targets.c.kernel import PREAMBLE, Argument, Course, KernelSource, Writer, listed
 from snncompile.targets.c.plastic_parts import print_inputs, print_learning, print_synapses
-from snncompile.targets.c.plastic_source import ORDERED, TAKING_PART, WILD
+from snncompile.targets.c.plastic_product import NAMES as PRODUCT_NAMES
+from snncompile.targets.c.plastic_product import PRODUCT
+from snncompile.targets.c.plastic_source import NAMES as LEARNING_NAMES
+from snncompile.targets.c.plastic_source import TAKING_PART
 from snncompile.targets.c.printer import Function, call_lines, print_called, print_function, safe
-from snncompile.targets.c.products import EVENTS
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan
 from snncompile.targets.variant import Layout
 
 _SIZES = ["int64_t B", "int64_t N", "int64_t M", "int64_t W", "int64_t blocks", "int threads"]
-_LOCALS = "M W PAD SUMS SOME ROW_COST snn_ordered snn_bits snn_marks snn_wild snn_all"
-_LOCALS += " wild all now i wide still x_now own_p own_d own_lanes own_marks own_values"
+_LOCALS = f"M W {PRODUCT_NAMES} {LEARNING_NAMES} wild now i wide still x_now own_weight own_columns own_lanes"
+_LOCALS += " own_p own_d own_values own_marks columns_of place active factors held by_columns most"
 _SIDES = {"before": "the input's side", "after": "the output's side", "synapse": "a synapse of one sequence"}
 
 
@@ -68,7 +70,7 @@ class _Printer:
         self.w = w = Writer(_LOCALS)
         self.name, self.row = w.name(f"{scan.name}_{rule.name}"), w.name(f"{scan.name}_row")
         self.inputs, self.learn = w.name(f"{rule.name}_inputs"), w.name(f"{rule.name}_learn")
-        for part in ("some", "many", "sum"):
+        for part in ("some", "rest", "many", "sum"):
             w.name(f"{self.learn}_{part}")
         results = {*scan.states, *variant.store, variant.source}
         self.step = print_function(w.name(f"{scan.name}_step"), scan.forward.select(results), "One step of a neuron.")
@@ -78,8 +80,9 @@ class _Printer:
             if part in rule.programs
         }
         self.update = print_function(
-            w.name(f"{rule.name}_update"), rule.programs["update"], "A new weight.", bare=True
-        )
+            w.name(f"{rule.name}_update"), rule.programs["update"], "A new weight.", bare=True,
+            bounds=rule.coefs["update"],
+        )  # fmt: skip
         self.sides = {s: [t.local for t in rule.node.of_side(s)] for s in ("pre", "post", "synapse")}
         heard = self.parts["synapse"].args if "synapse" in self.parts else ()
         self.signals = tuple(s for s in rule.node.signals if s in heard)
@@ -93,7 +96,7 @@ class _Printer:
         inputs = [x for x in scan.inputs if x in self.step.args and x != variant.port]
         coefs = [c for c in scan.coefs if c in self.step.args]
 
-        weight = w.whole("weight", "weight (M, W): a row for each input, padded; read and written", "float")
+        weight = w.whole("weight", "weight, (N, M), read and written", "float")
         bias = w.whole("bias_of_product", "bias of the product, (N,)") if variant.bias else ""
         x = w.whole("input", "what the connection takes, (T, B, M)")
         x_t, x_b = (w.whole(f"{x}_{axis}", f"stride of {x}", number=True) for axis in "tb")
@@ -105,7 +108,7 @@ class _Printer:
         product = w.whole("product", f"the product, {rows}", "float")
         pre = {t: w.whole(f"{t}_trace", "(blocks, B, M), read and written", "float") for t in self.sides["pre"]}
         post = {t: w.cells(f"{t}_trace", "(B, N), read and written", True) for t in self.sides["post"]}
-        held = {t: w.whole(f"{t}_trace", "(B, M, W), read and written", "float") for t in self.sides["synapse"]}
+        held = {t: w.whole(f"{t}_trace", "(B, N, M), read and written", "float") for t in self.sides["synapse"]}
         kept = {s: [t for t in self.sides[s] if t in variant.store_traces] for s in ("pre", "post")}
         pre_courses = {t: w.whole(f"{t}_course", "trace, (T, B, M)", "float") for t in kept["pre"]}
         post_courses = {t: w.cells(f"{t}_course", "trace, (T, B, N)", True) for t in kept["post"]}
@@ -116,9 +119,10 @@ class _Printer:
         after = {c: w.coefficient(f"after_{c}", True, "coefficient of after") for c in self.rule.coefs["after"]}
         post_factors = {f: self._padded(f"after_{f}", "factors of outputs, (B, W), 0 where padded") for f in FACTORS}
         pre_factors = {f: w.whole(f"before_{f}", "scratch: of inputs, (blocks, B, M)", "float") for f in FACTORS}
-        lanes = w.whole("lanes", "scratch: partial sums, (blocks, SUMS, W)", "float")
+        columns = w.whole("columns", "scratch: weights of some inputs, (M, W)", "float")
+        lanes = w.whole("lanes", "scratch: partial sums, (SUMS, W)", "float")
         numbers = w.whole("numbers", "scratch, (blocks, M + 2 max(M, W) + W + 1)", "float")
-        marks = w.whole("marks", "scratch, (blocks, 3 M + 2 W + 1)", "int32_t")
+        marks = w.whole("marks", "scratch, (blocks, 6 M + 2 W + 3)", "int32_t")
         steps = w.whole("T", "time steps", number=True)
 
         self._print_row(courses, values, states, stores, (post, post_courses, after, post_factors))
@@ -127,27 +131,39 @@ class _Printer:
             "#pragma omp parallel for schedule(static, 1) num_threads(threads) if (threads > 1)",
             "    for (int64_t block = 0; block < blocks; block++) {",
             "        const int64_t first = block * (W / PAD) / blocks * PAD, own = block * B * M;",
-            "        const int all = (int)((block + 1) * (W / PAD) / blocks * PAD - first); /* outputs, padded */",
-            "        const int m = N - first < all ? (int)(N - first) : all;",
-            "        const int64_t wide = M > W ? M : W;",
+            "        const int wide = (int)((block + 1) * (W / PAD) / blocks * PAD - first); /* outputs, padded */",
+            "        const int m = N - first < wide ? (int)(N - first) : wide;",
+            "        const int64_t most = M > W ? M : W;",
+            f"        float *own_weight = {weight} + first * M, *own_columns = {columns} + first * M;",
             f"        float *own_p = {pre_factors['potentiation']} + own, *own_d = {pre_factors['depression']} + own;",
-            f"        float *own_lanes = {lanes} + block * SUMS * W;",
-            f"        float *own_values = {numbers} + block * (M + 2 * wide + W + 1);",
-            "        float *found = own_values + 2 * wide, *now = found + M + 1;",
-            f"        int32_t *own_marks = {marks} + block * (3 * M + 2 * W + 1), *listed = own_marks + 2 * M + 2 * W;",
+            f"        float *own_lanes = {lanes} + SUMS * first;",
+            f"        float *own_values = {numbers} + block * (M + 2 * most + W + 1);",
+            "        float *now = own_values + 2 * most, *found = now + W;",
+            f"        int32_t *own_marks = {marks} + block * (6 * M + 2 * W + 3);",
+            "        int32_t *listed = own_marks + 3 * M + 2 * W + 1, *place = listed + M + 1, *active = place + M;",
             "        int64_t i;",
-            "        int still = 0, wild = 0; /* see the update, and above snn_wild */",
-            "        for (i = 0; i < M; i++)",
-            f"            wild |= snn_wild({weight} + i * W + first, all);",
+            "        int still = 0, wild = snn_wild(own_weight, m * M); /* see the update, and above snn_wild */",
+            *(f"        wild |= snn_wild({name}, 1);" for (part, _), name in self.coefs.items() if part == "update"),
             "        (void)own_marks, (void)still;",
             f"        for (int64_t t = 0; t < {steps}; t++) {{",
+            f"            const int64_t count = snn_busy({x} + t * {x_t}, {x_b}, B, M, listed, place);",
+            "            /* either way gives the same sums: rows have every input, columns must be brought together */",
+            "            const int by_columns = !wild && 2 * count < B * (M / 8 + 40);",
+            "            if (by_columns)",
+            "                snn_columns(own_weight, M, listed, count, m, wide, own_columns);",
             "            for (int64_t b = 0; b < B; b++) {",
             "                const int64_t at = b * N + first;",
             f"                const float *restrict x_now = {x} + t * {x_t} + b * {x_b};",
             f"                float *current = {current};",
-            "                const int64_t count =",
-            "                    wild ? snn_all(x_now, M, found, listed) : snn_active(x_now, M, found, listed);",
-            f"                snn_ordered(found, listed, count, {weight} + first, W, all, own_lanes, now);",
+            "                if (by_columns) {",
+            "                    const int64_t given = snn_listed(x_now, listed, count, active, found);",
+            "                    snn_ordered(found, active, given, own_columns, place, wide, own_lanes, now);",
+            "                } else if (B > 1 && !snn_listed(x_now, listed, count, active, found)) {",
+            "                    for (int j = 0; j < m; j++)",
+            "                        now[j] = 0.0f; /* whatever the weights: as the reference has it */",
+            "                } else {",
+            "                    snn_all_ordered(x_now, own_weight, M, m, now);",
+            "                }",
             "                for (int j = 0; j < m; j++)",
             f"                    current[j] = now[j]{f' + {bias}[first + j]' if bias else ''};",
             *call_lines(self.row, [*(a.part for a in w.arguments if a.part), "current", "cells", "t", "m"], 4, ";"),
@@ -161,7 +177,7 @@ class _Printer:
                 )
             ),
             "            }",
-            *self._call_learning(weight, held, signals, post_factors),
+            *self._call_learning(held, signals, post_factors),
             "        }",
             "    }",
         ]
@@ -183,7 +199,7 @@ class _Printer:
         return pointer, time, row
 
     def _padded(self, wanted: str, about: str) -> str:
-        """Add factors of the outputs, whose rows are padded as those of the weight."""
+        """Add factors of the outputs, whose rows are padded."""
         name = self.w.name(wanted)
         pointer = f"float *restrict {name}"
         self.w.arguments.append(Argument(f"float *{name}", f"{name} + b * W + first", pointer, "p", about))
@@ -248,25 +264,26 @@ class _Printer:
 
     def _call_learning(
         self,
-        weight: str,
         held: Mapping[str, str],
         signals: Mapping[str, tuple[str, str, str]],
         factors: Mapping[str, str],
     ) -> list[str]:
-        shared = [f"{weight} + first", "W", "M", "B", "all", "own_p", "own_d"]
-        shared += [*(f"{factors[f]} + first" for f in FACTORS), "own_values"]
+        factors_now = ["own_p", "own_d", *(f"{factors[f]} + first" for f in FACTORS)]
         update = self._passed("update", self.update)
         if "synapse" not in self.parts:
-            return call_lines(f"still = {self.learn}", [*shared, "own_marks", "still", "&wild", *update], 3, ";")
+            items = ["own_weight", "M", "W", "B", "m", "wide", *factors_now, "own_columns", "listed"]
+            items += ["by_columns ? count : -1", "own_values", "own_marks", "still", "&wild", *update]
+            return call_lines(f"still = {self.learn}", items, 3, ";")
         told = [f"{pointer} + t * {time}" for pointer, time, _ in signals.values()]
-        items = [*shared, "&wild", *(f"{p} + first" for p in held.values()), *told]
+        items = ["own_weight", "M", "N", "W", "B", "m", *factors_now, "own_values", "&wild"]
+        items += [*(f"{p} + first * M" for p in held.values()), *told]
         items += [*(row for _, _, row in signals.values()), *self._passed("synapse", self.parts["synapse"]), *update]
         return call_lines(self.learn, items, 3, ";")
 
     def _learning(self) -> str:
         update = self._taken("update", self.update)
         if "synapse" not in self.parts:
-            return print_learning(self.learn, self.update, update)
+            return print_learning(self.learn, self.update, update, _bounded(self.rule))
         synapse = self.parts["synapse"]
         coefs = self._taken("synapse", synapse), update
         return print_synapses(self.learn, synapse, self.update, self.sides["synapse"], self.signals, coefs)
@@ -276,9 +293,9 @@ class _Printer:
         header = f"""/* {safe(scan.name)} and {safe(self.rule.name)}: a layer that learns. Generated by snncompile.
  *
  * Nodes: {safe(", ".join((*scan.members, *self.rule.node.members)))}.
- * A thread takes a block of outputs through all steps: at each, the product with the weights as they are (only inputs
- * that are not zero, in the order that every target keeps), the neurons, and then what the rule learns from both sides.
- * Courses are float32; those written are contiguous. M inputs, N outputs; W is N padded to whole vectors.
+ * A thread takes a block of outputs through all steps: at each, the product with the weights as they are (in the order
+ * that every target keeps), the neurons, and then what the rule learns from both sides. Courses are float32; those
+ * written are contiguous. M inputs, N outputs; W is N padded to whole vectors.
  *
 {listed(w)}
  */
@@ -301,10 +318,24 @@ class _Printer:
         ]
         before = self.parts["before"]
         parts = [
-            header, PREAMBLE, EVENTS, WILD, ORDERED, "" if "synapse" in self.parts else TAKING_PART,
+            header, PREAMBLE, PRODUCT, "" if "synapse" in self.parts else TAKING_PART,
             print_called([self.step, *self.parts.values(), self.update]), self.step.text,
             *(f.text for f in self.parts.values()), self.update.text,
             print_inputs(self.inputs, before, self.sides["pre"], self._taken("before", before)), self._learning(),
             "\n".join(lines) + "\n",
         ]  # fmt: skip
         return "\n".join(p for p in parts if p)
+
+
+def _bounded(rule: PlasticRule) -> bool:
+    """Whether the last thing that the update does to a weight is to hold it between two bounds."""
+    program = rule.programs["update"]
+    made = {op.name: op for op in program.ops}
+    value, kinds = program.output("w"), set()
+    while isinstance(value, str) and value in made and made[value].op in ("min", "max"):
+        op = made[value]
+        value, bound = op.args
+        if isinstance(bound, str) and bound not in rule.coefs["update"]:
+            break
+        kinds.add(op.op)
+    return len(kinds) == 2

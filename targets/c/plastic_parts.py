@@ -12,11 +12,6 @@ from snncompile.ir.plasticity import FACTORS
 from snncompile.targets.c.plastic_source import LEARN
 from snncompile.targets.c.printer import Function, call_lines
 
-_SHARED = [
-    "float *restrict weight", "int64_t N", "int64_t M", "int64_t B", "int m", "const float *restrict pre_p",
-    "const float *restrict pre_d", "const float *restrict post_p", "const float *restrict post_d",
-]  # fmt: skip
-
 
 def print_inputs(name: str, program: Function, traces: Sequence[str], coefs: Sequence[str]) -> str:
     """The function ``name``: the input's side of one step of one sequence.
@@ -50,13 +45,14 @@ def print_inputs(name: str, program: Function, traces: Sequence[str], coefs: Seq
     return "\n".join(lines) + "\n"
 
 
-def print_learning(name: str, update: Function, coefs: Sequence[str]) -> str:
+def print_learning(name: str, update: Function, coefs: Sequence[str], bounded: bool) -> str:
     """The function ``name``: the update of the weights from the sums of both products over the batch.
 
     Args:
         name: its name.
         update: the printed update.
         coefs: the coefficients that it takes, in the order of its arguments.
+        bounded: whether no weight can become infinite.
     """
     given = _numbered("coef", coefs)
     values = {"w": "weight[k]", "potentiation": "p", "depression": "d", **given}
@@ -66,6 +62,7 @@ def print_learning(name: str, update: Function, coefs: Sequence[str]) -> str:
         idle=bare_call(update, {**values, "w": "w", "potentiation": "0.0f", "depression": "0.0f"}),
         coefs="".join(f", float {c}" for c in given.values()),
         pass_="".join(f", {c}" for c in given.values()),
+        check="" if bounded else "\n    *wild |= snn_wild(weight, n);",
     )
 
 
@@ -90,38 +87,41 @@ def print_synapses(
     held, told = _numbered("trace", traces), _numbered("signal", signals)
     own, last = _numbered("coef", coefs[0]), _numbered("last", coefs[1])
     head = [
-        *_SHARED, "float *restrict change", "int *wild", *(f"float *restrict {p}" for p in held.values()),
+        "float *restrict weight", "int64_t M", "int64_t N", "int64_t W", "int64_t B", "int m",
+        *(f"const float *restrict {f}" for f in ("pre_p", "pre_d", "post_p", "post_d")),
+        "float *restrict change", "int *wild", *(f"float *restrict {p}" for p in held.values()),
         *(f"const float *restrict {s}" for s in told.values()), *(f"int64_t {s}_b" for s in told.values()),
         *(f"float {c}" for c in (*own.values(), *last.values())),
     ]  # fmt: skip
     values = {
-        "w": "row[j]", "potentiation": "post_p[b * N + j] * more", "depression": "post_d[b * N + j] * less",
-        **{t: f"{p}_row[j]" for t, p in held.items()}, **{s: f"{n}[b * {n}_b]" for s, n in told.items()}, **own,
+        "w": "row[k]", "potentiation": "from_p[k] * more", "depression": "from_d[k] * less",
+        **{t: f"{p}_row[k]" for t, p in held.items()}, **{s: f"{n}[b * {n}_b]" for s, n in told.items()}, **own,
     }  # fmt: skip
     new = _numbered("new", synapse.results)
     lines = [
         "/* The update of one step for m outputs: every synapse of every sequence, then the weights. */",
         *call_lines(f"static void {name}", head),
         "{",
-        "    for (int64_t i = 0; i < M; i++) {",
-        "        float *restrict row = weight + i * N;",
-        "        for (int j = 0; j < m; j++)",
-        "            change[j] = 0.0f;",
+        "    for (int j = 0; j < m; j++) {",
+        "        float *restrict row = weight + j * M;",
+        "        for (int64_t k = 0; k < M; k++)",
+        "            change[k] = 0.0f;",
         "        for (int64_t b = 0; b < B; b++) {",
-        "            const float more = pre_p[b * M + i], less = pre_d[b * M + i];",
-        *(f"            float *restrict {p}_row = {p} + (b * M + i) * N;" for p in held.values()),
-        "            (void)more, (void)less;",
+        "            const float more = post_p[b * W + j], less = post_d[b * W + j];",
+        "            const float *restrict from_p = pre_p + b * M, *restrict from_d = pre_d + b * M;",
+        *(f"            float *restrict {p}_row = {p} + (b * N + j) * M;" for p in held.values()),
+        "            (void)more, (void)less, (void)from_p, (void)from_d;",
         "#pragma omp simd",
-        "            for (int j = 0; j < m; j++) {",
+        "            for (int64_t k = 0; k < M; k++) {",
         *_call(synapse, values, new, 4),
-        *(f"                {held[r]}_row[j] = {new[r]};" for r in synapse.results if r in held),
-        f"                change[j] = change[j] + {new['change']};",
+        *(f"                {held[r]}_row[k] = {new[r]};" for r in synapse.results if r in held),
+        f"                change[k] = change[k] + {new['change']};",
         "            }",
         "        }",
         "#pragma omp simd",
-        "        for (int j = 0; j < m; j++)",
-        f"            row[j] = {bare_call(update, {'w': 'row[j]', 'change': 'change[j]', **last})};",
-        "        *wild |= snn_wild(row, m);",
+        "        for (int64_t k = 0; k < M; k++)",
+        f"            row[k] = {bare_call(update, {'w': 'row[k]', 'change': 'change[k]', **last})};",
+        "        *wild |= snn_wild(row, M);",
         "    }",
         "}",
     ]

@@ -1,231 +1,190 @@
-"""C source that plastic layers share, whatever their neurons and rule: products in order, and who takes part in a step.
+"""C source of the learning of a plastic layer: who takes part in a step, and the update of their weights.
 
-See :mod:`snncompile.ir.ordered` for the order. Where a product of factors is not zero only in some rows and columns,
-only those weights are updated. That is exact as long as every other weight would stay as it is, and this is not
-assumed: each weight that is written is updated once more on trial with nothing potentiated or depressed, and while any
-of them moves (a bound not yet applied, a rule that decays weights, a value that is no number), all are updated.
+Where a product of factors is not zero only in some rows and columns, only those weights are updated. That is exact as
+long as every other weight would stay as it is, and this is not assumed: each weight that is written is updated once
+more on trial with nothing potentiated or depressed, and while any of them moves (a bound not yet applied, a rule that
+decays weights), all are updated. 0 times infinity is not 0: where a factor is so large that a product of two could
+overflow, or none at all, nothing is left out, neither here nor, once a weight is infinite or none, in the product.
 """
 
 from __future__ import annotations
 
-from snncompile.ir.ordered import LANES
+#: How much dearer a weight is in the column of an input, where weights lie far apart, than in the row of an output.
+COLUMN_COST = 4
 
-#: How much dearer a weight is in a row of an output, where weights lie far apart, than in that of an input.
-ROW_COST = 2
+#: Names that mean something in the printed file.
+NAMES = "COLUMN_COST TAME snn_bits snn_marks"
 
-#: Rows of weights are padded to so many numbers: whole vectors on every processor.
-PAD = 16
+TAKING_PART = f"""#define COLUMN_COST {COLUMN_COST} /* a weight costs so much more in the column of an input */
+#define TAME 1e12f /* what is below, in magnitude, has finite products, and finite sums of them */
 
-ORDERED = f"""#define SUMS {LANES} /* partial sums of a product: inputs are dealt to them in turn */
-#define PAD {PAD} /* numbers that a row of weights is padded to */
-#define SOME 64 /* inputs whose weights are brought near at a time */
-#define ROW_COST {ROW_COST} /* a weight costs so much more where its neighbours are not wanted */
-
-/* out = the products of the listed inputs with their rows of the weight (m of N values), added up in the order that
- * every target keeps: partial sum l takes inputs l, l + SUMS, ...; then neighbours are added. Those that no input
- * reached are left out: they are zero. */
-static void snn_ordered(
-    const float *restrict factors, const int32_t *restrict active, int64_t count, const float *restrict weight,
-    int64_t N, int m, float *restrict lanes, float *restrict out)
-{{
-    float *sum[SUMS] = {{0}};
-    for (int64_t k = 0; k < count; k++) {{
-        const float *restrict row = weight + active[k] * N;
-        const float factor = factors[k];
-        const int lane = active[k] % SUMS;
-        float *restrict total = lanes + (int64_t)lane * m;
-        if (sum[lane])
-            for (int j = 0; j < m; j++)
-                total[j] = total[j] + row[j] * factor;
-        else
-            for (int j = 0; j < m; j++)
-                total[j] = 0.0f + row[j] * factor;
-        sum[lane] = total;
-    }}
-    for (int width = SUMS / 2; width; width /= 2)
-        for (int lane = 0; lane < width; lane++) {{
-            float *restrict even = sum[2 * lane];
-            const float *restrict odd = sum[2 * lane + 1];
-            if (even && odd)
-                for (int j = 0; j < m; j++)
-                    even[j] = even[j] + odd[j];
-            sum[lane] = even ? even : sum[2 * lane + 1];
-        }}
-    for (int j = 0; j < m; j++)
-        out[j] = sum[0] ? sum[0][j] : 0.0f;
-}}
-"""
-
-WILD = """/* Whether any of n numbers is infinite or none at all: 0 times it is not 0 then. */
-SNN_INLINE int snn_wild(const float *restrict values, int64_t n)
-{
-    int wild = 0;
-    for (int64_t k = 0; k < n; k++)
-        wild |= values[k] - values[k] != 0.0f;
-    return wild;
-}
-
-/* List all values of a row; how many there are. */
-SNN_INLINE int64_t snn_all(
-    const float *restrict x, int64_t inputs, float *restrict factors, int32_t *restrict active)
-{
-    for (int64_t k = 0; k < inputs; k++) {
-        active[k] = (int32_t)k;
-        factors[k] = x[k];
-    }
-    return inputs;
-}
-"""
-
-TAKING_PART = """/* The bits of a number: 0 and -0 differ, and a NaN is itself. */
+/* The bits of a number: 0 and -0 differ, and a NaN is itself. */
 SNN_INLINE int32_t snn_bits(float value)
-{
-    union { float value; int32_t bits; } both;
+{{
+    union {{ float value; int32_t bits; }} both;
     both.value = value;
     return both.bits;
-}
+}}
 
-/* Mark where any of B rows of factors is not zero; how many there are. `finite` falls where a factor is not. */
+/* Mark where any of B rows of factors is not zero; how many there are. `tame` falls where a factor is not. */
 static int64_t snn_marks(
-    const float *restrict factors, int64_t B, int64_t step, int64_t n, int32_t *restrict marks, int *finite)
-{
-    int64_t count = 0;
-    int wild = 0;
+    const float *restrict factors, int64_t B, int64_t step, int64_t n, int32_t *restrict marks, int *tame)
+{{
+    int32_t count = 0, wild = 0;
     for (int64_t k = 0; k < n; k++)
         marks[k] = 0;
     for (int64_t b = 0; b < B; b++)
-        for (int64_t k = 0; k < n; k++) {
+        for (int64_t k = 0; k < n; k++) {{
             const float factor = factors[b * step + k];
             marks[k] |= factor != 0.0f;
-            wild |= factor - factor != 0.0f;
-        }
+            wild |= !(fabsf(factor) < TAME);
+        }}
     for (int64_t k = 0; k < n; k++)
         count += marks[k];
-    *finite &= !wild;
+    *tame &= !wild;
     return count;
-}
+}}
 """
 
 #: The update of the weights where nothing but the sums of both products matters. ``{{update}}`` is one call of the
 #: printed update, ``{{idle}}`` one with both products 0; ``{{coefs}}`` declares the rule's coefficients, ``{{pass_}}``
 #: hands them on.
-LEARN = """/* Update n weights: `more` times the one factors are potentiated, `less` times the others depressed. On
- * trial, whether they all would stay as they are now if nothing more came; else 0. */
-SNN_INLINE int {name}_some(
+LEARN = """/* Update n weights: `more` times the one factors are potentiated, `less` times the others depressed. */
+SNN_INLINE void {name}_some(
     float *restrict weight, const float *restrict from_p, float more, const float *restrict from_d, float less,
-    int64_t n, const int any_p, const int any_d, const int trial{coefs})
+    int64_t n, const int any_p, const int any_d{coefs})
 {{
-    int moves = 0;
-#pragma omp simd reduction(|:moves)
+#pragma omp simd
     for (int64_t k = 0; k < n; k++) {{
         const float p = any_p ? 0.0f + from_p[k] * more : 0.0f;
         const float d = any_d ? 0.0f + from_d[k] * less : 0.0f;
-        const float w = {update};
-        if (trial) {{
-            const float still = {idle};
-            moves |= snn_bits(still) != snn_bits(w);
-        }}
-        weight[k] = w;
+        weight[k] = {update};
     }}
-    return trial && !moves;
 }}
 
-/* The same, without what is 0; `wild`: a factor may be infinite, so that 0 times it counts. */
+/* Whether n weights stay as they are if nothing comes. A loop of its own is faster than a part of the one above. */
+static int {name}_rest(const float *restrict weight, int64_t n{coefs})
+{{
+    int32_t moves = 0;
+    for (int64_t k = 0; k < n; k++) {{
+        const float w = weight[k];
+        const float still = {idle};
+        moves |= snn_bits(still) ^ snn_bits(w);
+    }}
+    return !moves;
+}}
+
+/* Update n weights without what is 0, unless `every`: a factor may be infinite, and 0 times it counts. On trial,
+ * whether they all would stay as they are now if nothing more came; else 0. `wild` rises where one is infinite. */
 static int {name}_many(
     float *restrict weight, const float *restrict from_p, float more, const float *restrict from_d, float less,
-    int64_t n, int wild, int trial{coefs})
+    int64_t n, int every, int trial, int *wild{coefs})
 {{
-    const int p = wild || more != 0.0f, d = wild || less != 0.0f;
+    const int p = every || more != 0.0f, d = every || less != 0.0f;
     if (p && d)
-        return trial ? {name}_some(weight, from_p, more, from_d, less, n, 1, 1, 1{pass_})
-                     : {name}_some(weight, from_p, more, from_d, less, n, 1, 1, 0{pass_});
-    if (p)
-        return trial ? {name}_some(weight, from_p, more, from_d, less, n, 1, 0, 1{pass_})
-                     : {name}_some(weight, from_p, more, from_d, less, n, 1, 0, 0{pass_});
-    if (d)
-        return trial ? {name}_some(weight, from_p, more, from_d, less, n, 0, 1, 1{pass_})
-                     : {name}_some(weight, from_p, more, from_d, less, n, 0, 1, 0{pass_});
-    return trial ? {name}_some(weight, from_p, more, from_d, less, n, 0, 0, 1{pass_})
-                 : {name}_some(weight, from_p, more, from_d, less, n, 0, 0, 0{pass_});
+        {name}_some(weight, from_p, more, from_d, less, n, 1, 1{pass_});
+    else if (p)
+        {name}_some(weight, from_p, more, from_d, less, n, 1, 0{pass_});
+    else if (d)
+        {name}_some(weight, from_p, more, from_d, less, n, 0, 1{pass_});
+    else
+        {name}_some(weight, from_p, more, from_d, less, n, 0, 0{pass_});{check}
+    (void)wild;
+    return trial && {name}_rest(weight, n{pass_});
 }}
 
-/* sum[k] = one factor of each sequence times n others of it, added up from the first sequence to the last. */
-SNN_INLINE void {name}_sum(
+/* sum[k] = one factor of each sequence times n others of it, added up from the first sequence to the last; whether
+ * there is anything to add: what is 0 changes no sum, unless `every`. */
+static int {name}_sum(
     const float *restrict one, int64_t one_step, const float *restrict others, int64_t step, int64_t B, int64_t n,
-    float *restrict sum)
+    int every, float *restrict sum)
 {{
-    for (int64_t k = 0; k < n; k++)
-        sum[k] = 0.0f;
-    for (int64_t b = 0; b < B; b++)
-        for (int64_t k = 0; k < n; k++)
-            sum[k] = sum[k] + others[b * step + k] * one[b * one_step];
+    int any = 0;
+    for (int64_t b = 0; b < B; b++) {{
+        const float factor = one[b * one_step];
+        const float *restrict row = others + b * step;
+        if (factor == 0.0f && !every)
+            continue;
+        if (any)
+            for (int64_t k = 0; k < n; k++)
+                sum[k] = sum[k] + row[k] * factor;
+        else
+            for (int64_t k = 0; k < n; k++)
+                sum[k] = 0.0f + row[k] * factor;
+        any = 1;
+    }}
+    return any;
 }}
 
-/* The update of one step for m outputs; whether every weight is known to stay as it is if nothing more comes. */
+/* The update of one step for m outputs; whether every weight is known to stay as it is if nothing more comes. The first
+ * `held` columns are those of the listed inputs. */
 static int {name}(
-    float *restrict weight, int64_t N, int64_t M, int64_t B, int m, const float *restrict pre_p,
-    const float *restrict pre_d, const float *restrict post_p, const float *restrict post_d, float *restrict values,
+    float *restrict weight, int64_t M, int64_t W, int64_t B, int m, int wide, const float *restrict pre_p,
+    const float *restrict pre_d, const float *restrict post_p, const float *restrict post_d,
+    float *restrict columns, const int32_t *restrict listed, int64_t held, float *restrict values,
     int32_t *restrict marks, int still, int *wild{coefs})
 {{
-    int32_t *restrict in_p = marks, *restrict in_d = marks + M;
-    int32_t *restrict out_p = marks + 2 * M, *restrict out_d = marks + 2 * M + m;
-    float *restrict p = values, *restrict d = values + (M > m ? M : m);
-    int finite = 1, known = 1;
-    const int64_t inputs_p = snn_marks(pre_p, B, M, M, in_p, &finite);
-    const int64_t inputs_d = snn_marks(pre_d, B, M, M, in_d, &finite);
-    const int64_t outputs_p = snn_marks(post_p, B, N, m, out_p, &finite);
-    const int64_t outputs_d = snn_marks(post_d, B, N, m, out_d, &finite);
-    *wild |= !finite;
+    int32_t *restrict in_p = marks, *restrict in_d = in_p + M, *restrict wanted = in_d + M;
+    int32_t *restrict out_p = wanted + M + 1, *restrict out_d = out_p + wide;
+    float *restrict p = values, *restrict d = values + (M > wide ? M : wide);
+    int tame = 1, known = 1;
+    const int64_t inputs_p = snn_marks(pre_p, B, M, M, in_p, &tame);
+    const int64_t inputs_d = snn_marks(pre_d, B, M, M, in_d, &tame);
+    const int64_t outputs_p = snn_marks(post_p, B, W, m, out_p, &tame);
+    const int64_t outputs_d = snn_marks(post_d, B, W, m, out_d, &tame);
+    *wild |= !tame;
     /* either product is not zero only where an input and an output take part: go by whichever is less work */
-    const int64_t dense = M * m;
-    const int64_t by_inputs_p = outputs_p ? inputs_p * m : 0, by_inputs_d = outputs_d ? inputs_d * m : 0;
-    const int64_t by_outputs_p = outputs_p * M * ROW_COST, by_outputs_d = outputs_d * M * ROW_COST;
-    const int turn_p = by_outputs_p < by_inputs_p, turn_d = by_outputs_d < by_inputs_d;
-    const int64_t work = (turn_p ? by_outputs_p : by_inputs_p) + (turn_d ? by_outputs_d : by_inputs_d);
-    const int all = !still || !finite || 2 * work > dense;
-    const int trial = finite && 2 * work <= dense; /* else the next step is likely to touch all, too */
-    int64_t turns = 0; /* outputs that take part by themselves, listed where their marks were */
+    const int64_t by_row_p = inputs_p ? outputs_p * M : 0, by_column_p = outputs_p ? inputs_p * m * COLUMN_COST : 0;
+    const int64_t by_row_d = inputs_d ? outputs_d * M : 0, by_column_d = outputs_d ? inputs_d * m * COLUMN_COST : 0;
+    const int columns_p = by_column_p < by_row_p, columns_d = by_column_d < by_row_d;
+    const int rows_p = by_row_p && !columns_p, rows_d = by_row_d && !columns_d;
+    const int64_t work = (columns_p ? by_column_p : by_row_p) + (columns_d ? by_column_d : by_row_d);
+    const int trial = tame && 2 * work <= M * m; /* else the next step is likely to touch all, too */
+    const int all = !still || !trial;
+    int64_t count = 0; /* inputs whose columns are updated */
 
-    for (int64_t i = 0; i < M; i++) /* inputs all of whose weights are updated */
-        in_p[i] = all || (!turn_p && outputs_p && in_p[i]) || (!turn_d && outputs_d && in_d[i]);
-    for (int j = 0; j < m && !all; j++)
-        if ((turn_p && out_p[j]) || (turn_d && out_d[j]))
-            out_p[turns++] = j;
-    /* their weights lie far apart: some inputs at a time, so that what was fetched serves all such outputs */
-    for (int64_t begin = 0; begin < M && turns; begin += SOME) {{
-        const int n = M - begin < SOME ? (int)(M - begin) : SOME;
-        float row[SOME];
-        for (int i = 0; i < n && begin + SOME + i < M; i++)
-            for (int64_t k = 0; k < turns; k++)
-                SNN_FETCH(weight + (begin + SOME + i) * N + out_p[k]);
-        for (int64_t k = 0; k < turns; k++) {{
-            const int j = out_p[k];
-            float *restrict at = weight + begin * N + j;
-            for (int i = 0; i < n; i++)
-                row[i] = at[i * N];
-            if (B == 1) {{
-                known &= {name}_many(row, pre_p + begin, post_p[j], pre_d + begin, post_d[j], n, 0, 1{pass_});
-            }} else {{
-                {name}_sum(post_p + j, N, pre_p + begin, M, B, n, p);
-                {name}_sum(post_d + j, N, pre_d + begin, M, B, n, d);
-                known &= {name}_many(row, p, 1.0f, d, 1.0f, n, 0, 1{pass_});
-            }}
-            for (int i = 0; i < n; i++)
-                if (!in_p[begin + i]) /* the others follow below */
-                    at[i * N] = row[i];
+    if (!all && (columns_p || columns_d)) {{
+        for (int64_t i = 0; i < M; i++)
+            in_p[i] = (columns_p & in_p[i]) | (columns_d & in_d[i]);
+        for (int64_t i = 0; i < M; i++) {{
+            wanted[count] = (int32_t)i;
+            count += in_p[i];
         }}
     }}
-    for (int64_t i = 0; i < M; i++)
-        if (in_p[i]) {{
-            float *restrict at = weight + i * N;
-            if (B == 1) {{
-                known &= {name}_many(at, post_p, pre_p[i], post_d, pre_d[i], m, !finite, trial{pass_});
-            }} else {{
-                {name}_sum(pre_p + i, M, post_p, N, B, m, p);
-                {name}_sum(pre_d + i, M, post_d, N, B, m, d);
-                known &= {name}_many(at, p, 1.0f, d, 1.0f, m, !finite, trial{pass_});
-            }}
+    if (count) {{ /* their old values are read before rows are updated, which may lie across */
+        int same = count == held;
+        for (int64_t k = 0; k < count && same; k++)
+            same = wanted[k] == listed[k];
+        if (!same)
+            snn_columns(weight, M, wanted, count, m, wide, columns);
+    }}
+    for (int64_t k = 0; k < count; k++) {{
+        const int64_t i = wanted[k];
+        float *restrict column = columns + k * wide;
+        if (B == 1) {{
+            known &= {name}_many(column, post_p, pre_p[i], post_d, pre_d[i], wide, 0, known, wild{pass_});
+        }} else {{
+            const int any_p = {name}_sum(pre_p + i, M, post_p, W, B, wide, 0, p);
+            const int any_d = {name}_sum(pre_d + i, M, post_d, W, B, wide, 0, d);
+            known &= {name}_many(column, p, (float)any_p, d, (float)any_d, wide, 0, known, wild{pass_});
         }}
+    }}
+    for (int j = 0; j < m; j++) {{
+        float *restrict row = weight + j * M;
+        const int row_p = all || (rows_p && out_p[j]), row_d = all || (rows_d && out_d[j]);
+        if (!row_p && !row_d)
+            continue;
+        if (B == 1) {{
+            const float more = row_p ? post_p[j] : 0.0f, less = row_d ? post_d[j] : 0.0f;
+            known &= {name}_many(row, pre_p, more, pre_d, less, M, !tame, trial && known, wild{pass_});
+        }} else {{
+            const int any_p = row_p && {name}_sum(post_p + j, W, pre_p, M, B, M, !tame, p);
+            const int any_d = row_d && {name}_sum(post_d + j, W, pre_d, M, B, M, !tame, d);
+            known &= {name}_many(row, p, (float)any_p, d, (float)any_d, M, 0, trial && known, wild{pass_});
+        }}
+    }}
+    if (count)
+        snn_put_columns(weight, M, wanted, count, m, wide, columns);
     return known;
 }}
 """

@@ -8,7 +8,7 @@ branches, and no call into the mathematical library that has no instruction of i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from snncompile.ir.definitions import definition
@@ -29,6 +29,8 @@ _LINES = {
     "div": "{0} / {1}",
     "min": "snn_min({0}, {1})",
     "max": "snn_max({0}, {1})",
+    "at_most": "snn_at_most({0}, {1})",
+    "at_least": "snn_at_least({0}, {1})",
     "neg": "-{0}",
     "abs": "fabsf({0})",
     "floor": "floorf({0})",
@@ -52,6 +54,20 @@ SNN_INLINE float snn_max(float a, float b)
 {
     const float most = a > b ? a : b; /* b where b is NaN */
     return a != a ? a : most;
+}
+""",
+    "at_most": """/* As snn_min, with a bound that is the same all along a loop: only asked once whether it is NaN. */
+SNN_INLINE float snn_at_most(float a, float bound)
+{
+    const float least = a >= bound ? bound : a; /* a where it is NaN */
+    return bound != bound ? bound : least;
+}
+""",
+    "at_least": """/* As snn_max, with a bound that is the same all along a loop: only asked once whether it is NaN. */
+SNN_INLINE float snn_at_least(float a, float bound)
+{
+    const float most = a <= bound ? bound : a; /* a where it is NaN */
+    return bound != bound ? bound : most;
 }
 """,
     "exp2i": """/* 2 to the power of a whole number from -126 to 127, by writing the exponent. */
@@ -81,6 +97,9 @@ SNN_INLINE float snn_uniform(
 }}
 """,
 }
+
+#: Operations that have a form for a second operand that is the same all along a loop.
+_BOUNDS = {"min": "at_most", "max": "at_least"}
 
 #: Names of the functions that stand for operations.
 FUNCTION_NAMES = frozenset(f"snn_{op}" for op in (*COMPOSITE, *_HELPERS))
@@ -127,7 +146,9 @@ def identifier(wanted: str) -> str:
     return f"v_{wanted}" if wanted.startswith("_") or wanted.isupper() else wanted
 
 
-def print_function(name: str, program: Program, about: str, bare: bool = False) -> Function:
+def print_function(
+    name: str, program: Program, about: str, bare: bool = False, bounds: Collection[str] | None = None
+) -> Function:
     """Print ``program`` as the function ``name``.
 
     Args:
@@ -135,6 +156,8 @@ def print_function(name: str, program: Program, about: str, bare: bool = False) 
         program: what it computes.
         about: a comment, one line.
         bare: return the only result, instead of writing it through a pointer.
+        bounds: inputs that are the same all along the loop that it is called in, to be bounds in a form of their own,
+            as constants are; None where there are no such forms: a loop with a reduction does not take them well.
     """
     check_printable(program, name)
     program = fold(program)
@@ -146,7 +169,7 @@ def print_function(name: str, program: Program, about: str, bare: bool = False) 
     parameters = [*(f"float {n}" for n in table.values()), *drawn, *(f"float *{n}" for n in out.values())]
     lines = [f"/* {safe(about)} */", *call_lines(f"SNN_INLINE {'float' if bare else 'void'} {name}", parameters)]
     lines.append("{")
-    where = ""
+    where, calls = "", set()
     for op in program.ops:
         if op.where != where:
             lines.append(f"    /* {safe(op.where) or 'the gradient of the lines above'} */")
@@ -154,13 +177,22 @@ def print_function(name: str, program: Program, about: str, bare: bool = False) 
         operands = [table[a] if isinstance(a, str) else literal(a) for a in op.args]
         table[op.name] = names.new(identifier(op.name))
         kind = "float" if OPS[op.op].result == "f32" else "int"
-        made = uniform(op) if op.op == UNIFORM else _expression(op.op, operands)
+        called = _form(op, bounds)
+        calls.add(called)
+        made = uniform(op) if op.op == UNIFORM else _expression(called, operands)
         lines.append(f"    const {kind} {table[op.name]} = {made};")
     values = {n: table[a] if isinstance(a, str) else literal(a) for n, a in program.outputs}
     lines += [f"    *{pointer} = {values[n]};" for n, pointer in out.items()]
     lines += [f"    return {value};" for value in values.values() if bare]
-    calls = tuple(sorted({op.op for op in program.ops if op.op in COMPOSITE or op.op in _HELPERS}))
-    return Function(name, args, program.output_names, "\n".join([*lines, "}"]) + "\n", calls)
+    needed = tuple(sorted(call for call in calls if call in COMPOSITE or call in _HELPERS))
+    return Function(name, args, program.output_names, "\n".join([*lines, "}"]) + "\n", needed)
+
+
+def _form(op: Op, bounds: Collection[str] | None) -> str:
+    """The operation that ``op`` is printed as."""
+    if bounds is None or op.op not in _BOUNDS:
+        return op.op
+    return _BOUNDS[op.op] if not isinstance(op.args[1], str) or op.args[1] in bounds else op.op
 
 
 def uniform(op: Op) -> str:

@@ -67,7 +67,90 @@ def test_weights_out_of_bounds_and_signed_zeros_move_at_once(name):
     check(replace(case, call=replace(case.call, weight=weight)))
 
 
-@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def bits(t):
+    """The bits of ``t``, with which 0 and -0 differ, but any NaN is the same."""
+    return torch.where(t.isnan(), torch.full_like(t, float("nan")), t).view(torch.int32)
+
+
+def check_bits(case, threads=None):
+    """As ``check``, also for values that are no numbers, and for the signs of zeros."""
+    with torch.no_grad():  # as in every run: sequences that are silent are left out
+        want = PlainPlastic().forward(case.scan, case.rule, case.call)
+        got = PlasticLayers(threads, poisoned).forward(case.scan, case.rule, case.call)
+    for name in ("stored", "stored_traces", "traces"):
+        for key, t in getattr(want, name).items():
+            assert torch.equal(bits(getattr(got, name)[key]), bits(t)), key
+    assert torch.equal(bits(got.weight), bits(want.weight))
+    assert torch.equal(bits(got.product), bits(want.product))
+    return want
+
+
+def driven(case, current=0.0, gain=1.0, **more):
+    """``case`` with its current from outside and its weights scaled: by who fires."""
+    inputs = tuple(None if x is None else x * current for x in case.call.inputs)
+    call = replace(case.call, inputs=inputs, weight=case.call.weight * gain)
+    return replace(case, call=replace(call, **more))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    name=st.sampled_from(["additive", "free", "relu", "triplet"]),
+    batch=st.sampled_from([1, 2, 3]),
+    outs=st.integers(1, 70),
+    ins=st.integers(1, 500),
+    rate=st.sampled_from([0.01, 0.05, 0.3]),
+    fire=st.sampled_from([(0.0, 1e-3), (1.0, 0.05), (3.0, 0.05), (50.0, 1.0)]),  # none, some, many, all
+    threads=st.sampled_from([1, 3]),
+    seed=st.integers(0, 99),
+)
+def test_matches_whoever_fires(name, batch, outs, ins, rate, fire, threads, seed):
+    check_bits(driven(plastic_case(name, 25, batch, outs, ins, rate=rate, seed=seed), *fire), threads)
+
+
+def test_outputs_that_never_or_always_fire():
+    never = check_bits(driven(plastic_case("additive", 30, 1, 37, 333, rate=0.05), 0.0, 1e-3))
+    assert never.stored["lif_spikes"].sum() == 0
+    always = check_bits(driven(plastic_case("additive", 30, 1, 37, 333, rate=0.05), 100.0))
+    assert (always.stored["lif_spikes"][3:] > 0).all()
+
+
+@pytest.mark.parametrize("name", ["additive", "relu"])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_weights_at_their_bounds_stay_there(name, batch):
+    case = plastic_case(name, 40, batch, 21, 200, rate=0.05)
+    weight = torch.tensor([0.0, 1.0, -0.0, 0.5, 1e-45])[torch.randint(5, (21, 200))]
+    check_bits(driven(case, 1.0, weight=weight))
+
+
+@pytest.mark.parametrize("name", ["additive", "free", "reward"])
+@pytest.mark.parametrize("value", [float("nan"), -float("inf")])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_weights_that_are_no_numbers(name, value, batch):
+    case = plastic_case(name, 12, batch, 19, 150, rate=0.03)
+    weight = case.call.weight * 0.05
+    weight[3, 7] = weight[11, 140] = value
+    x = case.call.x.clone()
+    x[4:8, 0] = 0.0  # a silent sequence
+    check_bits(driven(case, 1.5, weight=weight, x=x))
+
+
+def test_weights_that_overflow_on_the_way():
+    case = plastic_case("free", 20, 1, 10, 60, rate=0.1)
+    coefs = {part: {c: torch.full_like(v, 2e38) if "eta" in c else v for c, v in own.items()}
+             for part, own in case.call.rule_coefs.items()}  # fmt: skip
+    want = check_bits(driven(case, 2.0, 0.05, rule_coefs=coefs))
+    assert want.weight.isinf().any() and want.product.isnan().any()
+
+
+def test_bounds_that_are_no_numbers():
+    case = plastic_case("additive", 10, 1, 10, 60, rate=0.1)
+    for bound in ("w_min", "w_max"):
+        coefs = {part: {c: torch.full_like(v, float("nan")) if c == bound else v for c, v in own.items()}
+                 for part, own in case.call.rule_coefs.items()}  # fmt: skip
+        assert check_bits(driven(case, 2.0, 0.05, rule_coefs=coefs)).weight.isnan().all()
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 3e38])
 @pytest.mark.parametrize("where", ["more", "trace"])
 def test_what_is_no_number_spreads_as_in_the_plain_run(value, where):
     case = plastic_case("relu", 6, 2, 6, 20, rate=0.2)
@@ -79,14 +162,7 @@ def test_what_is_no_number_spreads_as_in_the_plain_run(value, where):
         other = [None if x is None else x.clone() for x in case.call.inputs]
         next(x for x in other if x is not None)[2, 0, 1] = value
         call = replace(case.call, inputs=tuple(other))
-    want = PlainPlastic().forward(case.scan, case.rule, call)
-    got = PlasticLayers(1, poisoned).forward(case.scan, case.rule, call)
-    for name in ("stored", "traces"):
-        for key, t in getattr(want, name).items():
-            assert torch.equal(torch.nan_to_num(t), torch.nan_to_num(getattr(got, name)[key])), key
-            assert torch.equal(t.isnan(), getattr(got, name)[key].isnan())
-    assert torch.equal(want.weight.isnan(), got.weight.isnan())
-    assert torch.equal(torch.nan_to_num(want.weight), torch.nan_to_num(got.weight))
+    check_bits(replace(case, call=call))
 
 
 def test_inputs_that_are_no_spikes():
