@@ -15,6 +15,7 @@ from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph, Input, Region
 from snncompile.ir.regions import lateness
 from snncompile.passes.pipeline import Request, compile_graph
+from snncompile.targets.pooled_scan import pooled_scans
 from snncompile.targets.pooling import tiles
 
 _BACKENDS = {"triton": "Triton", "c": "C", "auto": "the target that serves the input"}
@@ -220,13 +221,27 @@ def _product(op: Connection, target: str) -> str:
     return f"one event-driven product over all steps (C{'' if target == 'c' else ' on a CPU'}): {why(op)}"
 
 
+def _pooled(graph: Graph, region: Region, target: str) -> str:
+    """How pooling runs that a scan does itself; "" where none does."""
+    if target not in ("c", "auto"):
+        return ""
+    from snncompile.targets.c.target import CTarget
+
+    pooled = pooled_scans(graph, graph.regions, CTarget)
+    found = next((p for p in pooled.values() if p.pool == region.nodes[0]), None)
+    if found is None:
+        return ""
+    said = f"nothing of its own: the kernel of {found.scan} writes its windows, unless what they pool is recorded"
+    return f"{said} (C{'' if target == 'c' else ' on a CPU'})"
+
+
 def _runs_as(graph: Graph, region: Region, target: str) -> str:
     if region.kind == "plastic":
         return _plastic(graph, region, target)
     if region.kind == "product" and getattr(graph.op(region.nodes[0]), "attrs", {}).get("offset") and target != "torch":
         return "nothing of its own: the kernels that read it read what it delays, earlier"
     if region.kind == "product":
-        return _product(graph.op(region.nodes[0]), target)
+        return _pooled(graph, region, target) or _product(graph.op(region.nodes[0]), target)
     if target == "torch":
         return "a loop over the steps (the reference)"
     backend = {"triton": "Triton", "c": "C"}.get(target, "Triton on a GPU, else C, else the reference")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.interp import Interpreter
+from snncompile.targets.pooling import Windows
 from snncompile.targets.scan import BackwardCall, ForwardCall, ForwardResult, Late, ScanTarget, make_scan
 from snncompile.targets.transfer import move
 
@@ -110,6 +111,7 @@ class BoundScan:
         checkpoint: int = 1,
         random: Tensor | None = None,
         late: Sequence[Late | None] = (),
+        windows: Windows | None = None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Tensor]]:
         """Stored courses and sums by result name, and final states; differentiable.
 
@@ -122,8 +124,11 @@ class BoundScan:
             checkpoint: K: how often states are saved where a backward pass may follow.
             random: seed and number of the first step, where the scan draws.
             late: per input what makes it late, for a target that has offsets; empty where none is.
+            windows: pooling of a result in ``store``, for a target that pools what scans give.
         """
         call, wants_grad = self.call(inputs, states, shape, store, sums, checkpoint, random, late)
+        if windows is not None:
+            call = replace(call, windows=windows)
         if not wants_grad:
             result = self.prepared.target.forward(self.prepared.scan, call)
             return result.stored, result.sums, list(result.finals)
@@ -208,7 +213,7 @@ def keep(
     """What :func:`flow` needs goes into ``ctx``, and ``more`` before it; the outputs of the autograd node."""
     pasts = [one.past for one in call.late if one is not None]
     ctx.bound = bound
-    ctx.call = (call.shape, call.store, call.sums, call.checkpoint, call.random)
+    ctx.call = (call.shape, call.store, call.sums, call.checkpoint, call.random, call.windows)
     ctx.late = [None if one is None else one.steps for one in call.late]
     ctx.counts = (len(bound.tokens), len(call.inputs), len(pasts))
     ctx.save_for_backward(*more, *call.inputs, *pasts, *result.saved)
@@ -231,7 +236,7 @@ def flow(
     """
     bound = ctx.bound
     scan, target = bound.prepared.scan, bound.prepared.target
-    shape, store, summed, checkpoint, random = ctx.call
+    shape, store, summed, checkpoint, random, windows = ctx.call
     n_tokens, n_inputs, n_pasts = ctx.counts
     n, m = len(store), len(summed)
     courses: dict[str, Tensor] = {k: g for k, g in zip(store, grads[:n], strict=True) if g is not None}
@@ -260,6 +265,7 @@ def flow(
             any(needs[:n_tokens]),
             random,
             late,
+            windows,
         ),
     )
     sums = [over_batch(result.accumulators.get(a)) for a in scan.accumulators] if n_tokens else []

@@ -22,6 +22,7 @@ from snncompile.targets.plastic import run_plastic
 from snncompile.targets.plastic_call import PlasticTarget
 from snncompile.targets.plastic_layer import match as match_plastic
 from snncompile.targets.plastic_layer import run_plastic_layer, why_not
+from snncompile.targets.pooled_scan import PooledScan, pooled_scans, unseen
 from snncompile.targets.pooling import PoolTarget, apply_pool, tiles
 from snncompile.targets.recurrent import run_recurrent
 from snncompile.targets.recurrent_call import RecurrentTarget
@@ -52,6 +53,7 @@ class Executor:
         ring: bool = getattr(self._recurrent, "ring", False)
         self._pairs = {} if self._events is None else matches(graph, self.regions)
         self._paired = {pair.connection: pair for pair in self._pairs.values()}
+        self._pooled = pooled_scans(graph, self.regions, target)
         self._layers = {r: match(graph, r, ring) for r in self.regions if r.kind == "recurrent"}
 
     def run(self, run: Run) -> RunResult:
@@ -72,6 +74,8 @@ class Executor:
             elif region.kind == "plastic":
                 self._run_plastic(ev, region)
             elif region.kind == "product":
+                if Ref(region.nodes[0]) in ev.courses:  # its scan pooled
+                    continue
                 pair = self._paired.get(region.nodes[0])
                 if pair is None or not together(ev, pair):
                     run_product(ev, region.nodes[0], self._events, self._pools)
@@ -84,7 +88,8 @@ class Executor:
         if pair is not None and ev.late and computes(ev, name):
             run_product(ev, pair.connection, self._events, self._pools)
         if pair is None or Ref(pair.connection) in ev.courses:  # it ran already
-            run_scan(ev, name)
+            pooled = self._pooled.get(name)
+            run_scan(ev, name, pooled if pooled is not None and unseen(ev, pooled) else None)
             return
         product = ev.course(pair.edge).float(), *folded(pair.op, ev.params(pair.connection))
         sparse = event_driven(pair.op) and ev.r.steps * ev.r.batch >= LEAST_ROWS
@@ -175,11 +180,16 @@ def run_delay(ev: Evaluation, name: str, op: Connection, x: Tensor) -> Tensor:
     return past(record, ev.r.steps)
 
 
-def run_scan(ev: Evaluation, name: str) -> None:
-    """Run an elementwise node over all steps, in one scan."""
+def run_scan(ev: Evaluation, name: str, pooled: PooledScan | None = None) -> None:
+    """Run an elementwise node over all steps, in one scan, and the pooling behind it with it."""
     computing = computed(ev, name) if ev.late and computes(ev, name) else None
     inputs, rest = scan_call(ev, name, read=computing and computing[1:])
-    ev.keep(name, *(computing[0] if computing else ev.bind(name)).run(inputs, *rest))
+    windows = None if pooled is None else pooled.windows
+    courses, sums, finals = (computing[0] if computing else ev.bind(name)).run(inputs, *rest, windows=windows)
+    if pooled is not None:
+        features = ev.graph.op(pooled.pool).output.shape
+        ev.courses[Ref(pooled.pool)] = courses.pop(pooled.windows.result).unflatten(2, features)
+    ev.keep(name, courses, sums, finals)
 
 
 def scan_call(

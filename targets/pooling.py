@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -11,6 +11,32 @@ from torch.autograd.function import once_differentiable
 from snncompile.ir.connection import Connection
 
 Size = tuple[int, int]
+
+
+class Windows(NamedTuple):
+    """Pooling of one result of a scan, by windows that tile images without a remainder.
+
+    Attributes:
+        result: which result.
+        width: of an image.
+        size: height and width of a window.
+        divisor: what the sum of a window is divided by.
+    """
+
+    result: str
+    width: int
+    size: Size
+    divisor: int
+
+    @property
+    def area(self) -> int:
+        """Neurons of a window."""
+        return self.size[0] * self.size[1]
+
+    @property
+    def band(self) -> int:
+        """Neurons, one after the other, of a row of windows."""
+        return self.size[0] * self.width
 
 
 class PoolTarget(Protocol):
@@ -33,10 +59,16 @@ def tiles(op: Connection) -> bool:
     return tuple(a["kernel_size"]) == tuple(a["stride"]) and not any(a["padding"])
 
 
+def divisor_of(op: Connection) -> int:
+    """What the sums of the windows of ``op`` are divided by."""
+    height, width = op.attrs["kernel_size"]
+    return height * width if op.kind == "AvgPool2d" else 1
+
+
 def apply_pool(target: PoolTarget, op: Connection, x: Tensor) -> Tensor:
     """The connection on ``x (T, B, C, H, W)``, in the memory order of ``x``."""
     window: Size = tuple(op.attrs["kernel_size"])
-    divisor = window[0] * window[1] if op.kind == "AvgPool2d" else 1
+    divisor = divisor_of(op)
     batch_first = not x.is_contiguous() and x.transpose(0, 1).is_contiguous()
     ordered = x.transpose(0, 1) if batch_first else x
     planes = ordered.contiguous().flatten(0, 2)

@@ -19,6 +19,7 @@ from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.hoist import sink
 from snncompile.ir.program import Program
 from snncompile.ir.random import Draw, draws_in
+from snncompile.targets.pooling import Windows
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +151,8 @@ class ForwardCall:
         random: where the scan draws: ``(2,)`` int64, the seed and the number of the first step.
         late: per input what makes it late, or None; empty where none is. Only for targets that say ``offsets``, and
             inputs whose neurons lie one after the other and L steps within 2**31 elements.
+        windows: pooling of one result in ``store``: its course is pooled, ``(T, B, N / area)``. Only for targets whose
+            ``pools_scan`` says so.
     """
 
     inputs: tuple[Tensor, ...]
@@ -161,6 +164,17 @@ class ForwardCall:
     checkpoint: int = 0
     random: Tensor | None = None
     late: tuple[Late | None, ...] = ()
+    windows: Windows | None = None
+
+    def course_shape(self, result: str) -> tuple[int, int, int]:
+        """The shape of the stored course of ``result``."""
+        return pooled_shape(self.shape, self.windows if self.windows and self.windows.result == result else None)
+
+
+def pooled_shape(shape: tuple[int, int, int], windows: Windows | None) -> tuple[int, int, int]:
+    """``shape`` after pooling by ``windows``."""
+    steps, batch, size = shape
+    return shape if windows is None else (steps, batch, size // windows.area)
 
 
 @dataclass(frozen=True)
@@ -168,7 +182,7 @@ class ForwardResult:
     """What a forward scan gives.
 
     Attributes:
-        stored: result name -> ``(T, B, N)``.
+        stored: result name -> ``(T, B, N)``, a pooled one ``(T, B, N / area)``.
         sums: result name -> ``(B, N)``.
         finals: one ``(B, N)`` tensor per state, after the last step.
         saved: one ``(ceil(T / checkpoint), B, N)`` tensor per state, or empty.
@@ -185,7 +199,7 @@ def allocate(call: ForwardCall, make: Callable[[tuple[int, ...]], Tensor]) -> Fo
     steps, batch, size = call.shape
     saves = -(-steps // call.checkpoint) if call.checkpoint else 0
     return ForwardResult(
-        {r: make(call.shape) for r in call.store},
+        {r: make(call.course_shape(r)) for r in call.store},
         {r: make((batch, size)) for r in call.sums},
         tuple([make((batch, size)) for _ in call.states]),
         tuple([make((saves, batch, size)) for _ in call.states]) if call.checkpoint else (),
@@ -210,6 +224,7 @@ class BackwardCall:
         need_accumulators: whether parameter gradients are wanted.
         random: as in the forward call.
         late: as in the forward call.
+        windows: as in the forward call; the gradient of that result is that of its pooled course.
     """
 
     inputs: tuple[Tensor, ...]
@@ -224,6 +239,7 @@ class BackwardCall:
     need_accumulators: bool
     random: Tensor | None = None
     late: tuple[Late | None, ...] = ()
+    windows: Windows | None = None
 
 
 @dataclass(frozen=True)
@@ -256,7 +272,8 @@ def input_gradient(call: BackwardCall, i: int, make: Callable[[tuple[int, ...]],
 class ScanTarget(Protocol):
     """Runs scans. One object serves all nodes; it may cache by the identity of the scan.
 
-    A target that can read an input some steps late (:class:`Late`) has an attribute ``offsets`` that is true.
+    A target that can read an input some steps late (:class:`Late`) has an attribute ``offsets`` that is true. One that
+    can pool what a scan gives has a method ``pools_scan(windows)``, whether by these windows.
     It may have a method ``checkpoint(states, shape)``: how often states are best saved in a scan of that many states
     and that ``(T, B, N)``, where the user does not say. It depends on nothing else. Without one, all are saved.
     """

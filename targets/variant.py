@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from snncompile.targets.pooling import Windows
 from snncompile.targets.scan import BackwardCall, ForwardCall, Scan
 
 #: Whether a course ``(T, B, N)`` of that shape is flat, as a target's functions like it best.
@@ -44,12 +45,14 @@ class ForwardVariant(NamedTuple):
         store: results whose course is stored.
         sums: results that are summed over time.
         save: ``"none"``, ``"all"`` states, or every K-th (``"some"``).
+        windows: pooling of one of the stored results.
     """
 
     layout: Layout
     store: tuple[str, ...]
     sums: tuple[str, ...]
     save: str
+    windows: Windows | None = None
 
 
 class BackwardVariant(NamedTuple):
@@ -63,6 +66,7 @@ class BackwardVariant(NamedTuple):
         finals: states whose final value has a gradient.
         need_inputs: inputs whose gradient is wanted.
         need_accumulators: whether the accumulators are wanted.
+        windows: pooling of a result whose gradient is that of its pooled course.
     """
 
     layout: Layout
@@ -72,12 +76,13 @@ class BackwardVariant(NamedTuple):
     finals: tuple[str, ...]
     need_inputs: tuple[str, ...]
     need_accumulators: bool
+    windows: Windows | None = None
 
 
 def forward_variant(call: ForwardCall, is_flat: IsFlat) -> ForwardVariant:
     """The forward function that ``call`` needs."""
     save = "none" if not (call.checkpoint and call.states) else "all" if call.checkpoint == 1 else "some"
-    return ForwardVariant(_layout(call, is_flat), tuple(call.store), tuple(call.sums), save)
+    return ForwardVariant(_layout(call, is_flat), tuple(call.store), tuple(call.sums), save, call.windows)
 
 
 def backward_variant(scan: Scan, call: BackwardCall, is_flat: IsFlat) -> BackwardVariant:
@@ -91,6 +96,7 @@ def backward_variant(scan: Scan, call: BackwardCall, is_flat: IsFlat) -> Backwar
         tuple([s for s, g in zip(scan.states, call.grad_finals, strict=True) if g is not None]),
         tuple([x for x, need in zip(scan.inputs, call.need_inputs, strict=True) if need]),
         call.need_accumulators,
+        call.windows,
     )
 
 

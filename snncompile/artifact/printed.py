@@ -135,9 +135,11 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
         scan_sources,
         sparse_source,
     )
+    from snncompile.targets.c.target import CTarget
     from snncompile.targets.drawn import reading
     from snncompile.targets.late_scan import late_reader
     from snncompile.targets.plastic_rule import make_rule
+    from snncompile.targets.pooled_scan import pooled_scans
     from snncompile.targets.scan import make_scan, one_number
 
     for name, op in compiled.of_type(Connection):
@@ -150,6 +152,7 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
             for role, source in event_sources().items():
                 yield Printed(name, role, source, suffix=C_SOURCE)
     layers, plastic = _layers(compiled, ring=False), _plastic_layers(compiled)
+    pooled = pooled_scans(compiled, compiled.regions, CTarget)
     for name, op in compiled.of_type(Elementwise):
         scan = make_scan(name, op)
         per_neuron = [role for role, p in op.params.items() if p.shape != ()]
@@ -165,6 +168,7 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
             rule = make_rule(taught.rule, compiled.op(taught.rule))
             sources = plastic_sources(reading(scan), rule, taught, bias, read, one)
         else:
+            windows = pooled[name].windows if name in pooled else None
             ways = (False, True) if options.save_some is None else (options.save_some,)
             sources = {}
             node, late = late_reader(compiled, name)
@@ -172,7 +176,7 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
                 scan, per_neuron = make_scan(name, node), [role for role, p in node.params.items() if p.shape != ()]
                 one, one_back = (one_number(scan, per_neuron, reverse) for reverse in (False, True))
             for way in ways:
-                sources |= scan_sources(scan, read, one, one_back, way, late)
+                sources |= scan_sources(scan, read, one, one_back, way, late, windows)
         for role, source in sources.items():
             yield Printed(name, f"{name}_{role}", source, suffix=C_SOURCE)
 

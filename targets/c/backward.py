@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from snncompile.targets.c.kernel import Course, KernelSource, Writer, file_text
 from snncompile.targets.c.printer import Function, print_function
+from snncompile.targets.c.windows import SpreadCourse, block_text
 from snncompile.targets.printing import DRAWN
 from snncompile.targets.prune import prune_reverse
 from snncompile.targets.scan import Scan
@@ -50,7 +51,7 @@ class _Backward:
         }
         every = "steps 0, K, 2 K, ..." if self.replay else "every step"
         self.saved = {s: w.cells(f"{s}_saved", f"state before {every}") for s in states}
-        self.grads = {r: w.course(f"grad_{r}", flag, "gradient of the result") for r, flag in given.items()}
+        self.grads = {r: self._given(r, flag) for r, flag in given.items()}
         ends = {
             s: w.cells(f"grad_{s}_final", "gradient of the last state, (B, N)")
             for s in self.carried
@@ -90,7 +91,8 @@ class _Backward:
             w.line(1, "}")
         scratch = len(self.read) if self.replay else 0
         functions = [self.replay, reverse] if self.replay else [reverse]
-        text = file_text(scan, "backward over a whole sequence", w, self.name, functions, scratch)
+        helpers = block_text(variant.windows) if variant.windows else ""
+        text = file_text(scan, "backward over a whole sequence", w, self.name, functions, scratch, helpers)
         return KernelSource(
             self.name,
             text,
@@ -105,6 +107,14 @@ class _Backward:
             scratch=scratch,
             random=draws,
         )
+
+    def _given(self, r: str, unit: bool) -> Course:
+        """The gradient of result ``r``."""
+        windows = self.variant.windows
+        if windows is None or windows.result != r:
+            return self.w.course(f"grad_{r}", unit, "gradient of the result")
+        course = self.w.course(f"grad_{r}", True, "gradient of the pooled result", share="POOL_AREA")
+        return SpreadCourse(course.pointer, course.step, course.column)
 
     def _found(self, x: str) -> Course:
         """Where the gradient of input ``x`` goes: in the memory order of the input, unless that is read late."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from snncompile.targets.c.kernel import KernelSource, Writer, file_text
 from snncompile.targets.c.printer import print_function
+from snncompile.targets.c.windows import block_text
 from snncompile.targets.printing import DRAWN
 from snncompile.targets.scan import Scan
 from snncompile.targets.variant import ForwardVariant
@@ -21,7 +22,9 @@ def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
     courses = {x: w.input_course(x, unit[x], late.get(x, "")) for x in scan.inputs if x in step.args}
     values = {c: w.coefficient(c, scalar[c], "coefficient") for c in scan.coefs if c in step.args}
     starts = {s: w.cells(f"{s}_start", "state before the first step, (B, N)") for s in scan.states}
-    stored = {r: w.cells(f"{r}_course", "result, (T, B, N)", True) for r in variant.store}
+    windows, pooled = variant.windows, variant.windows.result if variant.windows else None
+    apart = {r: ("result, pooled, (T, B, N / POOL_AREA)", True, "POOL_AREA") for r in variant.store if r == pooled}
+    stored = {r: w.cells(f"{r}_course", *apart.get(r, ("result, (T, B, N)", True))) for r in variant.store}
     sums = {r: w.cells(f"{r}_sum", "sum of the result over time, (B, N)", True) for r in variant.sums}
     finals = {s: w.cells(f"{s}_final", "state after the last step, (B, N)", True) for s in scan.states}
     every = "every step" if variant.save == "all" else "steps 0, K, 2 K, ..."
@@ -67,7 +70,10 @@ def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
             w.line(2, line)
     rows = {r: w.name(f"{r}_row") for r in stored}
     for r, pointer in stored.items():
-        w.line(2, f"float *{rows[r]} = {pointer} + t * cells;")
+        w.line(2, f"float *{rows[r]} = {pointer} + t * {'(cells / POOL_AREA)' if r in apart else 'cells'};")
+    whole = {r: w.name(f"{r}_now") for r in apart}
+    for array in whole.values():
+        w.line(2, f"float {array}[LANES];")
     save_rows = {s: w.name(f"{s}_saved_row") for s in saved} if variant.save == "all" else {}
     for s, row in save_rows.items():
         w.line(2, f"float *{row} = {saved[s]} + t * cells;")
@@ -82,10 +88,12 @@ def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
     for s, array in local.items():
         w.line(3, f"{array}[j] = {made[s]};")
     for r, row in rows.items():
-        w.line(3, f"{row}[j] = {made[r]};")
+        w.line(3, f"{whole.get(r, row)}[j] = {made[r]};")
     for r, total in totals.items():
         w.line(3, f"{total}[j] = {total}[j] + {made[r]};")
     w.line(2, "}")
+    for r, array in whole.items():
+        w.line(2, f"snn_pool_block({array}, m, {rows[r]});")
     w.line(1, "}")
     if finals or sums:
         w.line(1, "for (int j = 0; j < m; j++) {")
@@ -94,9 +102,10 @@ def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
         for r, pointer in sums.items():
             w.line(2, f"{pointer}[j] = {totals[r]}[j];")
         w.line(1, "}")
+    helpers = block_text(windows) if windows else ""
     return KernelSource(
         name,
-        file_text(scan, "forward over a whole sequence", w, name, [step]),
+        file_text(scan, "forward over a whole sequence", w, name, [step], helpers=helpers),
         "".join(a.type for a in w.arguments) + "qqqi",
         inputs=tuple(i for i, x in enumerate(scan.inputs) if x in step.args),
         coefs=tuple(i for i, c in enumerate(scan.coefs) if c in step.args),

@@ -12,6 +12,7 @@ from snncompile.targets.c.availability import check_runnable
 from snncompile.targets.c.calling import Caller
 from snncompile.targets.c.compiler import function
 from snncompile.targets.c.kernel import PREAMBLE
+from snncompile.targets.c.windows import window_text
 from snncompile.targets.pooling import Size
 
 _TYPES = "ppqqqi"
@@ -21,51 +22,34 @@ _TEXT = """/* Pooling by windows of {kh} x {kw} that lie side by side. Generated
  * {about}
  */
 {preamble}
-#define KH {kh} /* height of a window */
-#define KW {kw} /* width of a window */
-#define DIVISOR {divisor}.0f /* what the sum of a window is divided by */
-
+{windows}
 {body}"""
 
 _FORWARD = """void {name}(
     const float *x, float *out, int64_t planes, int64_t height, int64_t width, int threads)
 {{
-    const int64_t rows = height / KH, columns = width / KW;
+    const int64_t rows = height / POOL_HEIGHT, columns = width / POOL_WIDTH;
     (void)threads;
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t plane = 0; plane < planes; plane++)
-        for (int64_t i = 0; i < rows; i++) {{
-            const float *restrict from = x + (plane * height + i * KH) * width;
-            float *restrict to = out + (plane * rows + i) * columns;
-            for (int64_t j = 0; j < columns; j++) {{
-                float sum = 0.0f;
-                for (int a = 0; a < KH; a++)
-                    for (int b = 0; b < KW; b++)
-                        sum = sum + from[a * width + j * KW + b];
-                to[j] = sum / DIVISOR;
-            }}
-        }}
+        for (int64_t i = 0; i < rows; i++)
+            snn_pool_row(x + (plane * height + i * POOL_HEIGHT) * width, width, out + (plane * rows + i) * columns);
 }}
 """
 
 _BACKWARD = """void {name}(
     const float *grad, float *out, int64_t planes, int64_t height, int64_t width, int threads)
 {{
-    const int64_t rows = height / KH, columns = width / KW;
+    const int64_t rows = height / POOL_HEIGHT, columns = width / POOL_WIDTH;
     (void)threads;
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t plane = 0; plane < planes; plane++) {{
         float *image = out + plane * height * width;
         for (int64_t i = 0; i < height; i++) {{
-            float *restrict to = image + i * width;
-            const float *restrict from = grad + (plane * rows + i / KH) * columns;
-            const int64_t covered = i / KH < rows ? columns : 0;
-            for (int64_t j = 0; j < covered; j++) {{
-                const float each = 0.0f + from[j] / DIVISOR;
-                for (int b = 0; b < KW; b++)
-                    to[j * KW + b] = each;
-            }}
-            for (int64_t j = covered * KW; j < width; j++) /* in no window */
+            float *to = image + i * width;
+            const int64_t covered = i / POOL_HEIGHT < rows ? columns : 0;
+            snn_spread_row(grad + (plane * rows + i / POOL_HEIGHT) * columns, covered, to);
+            for (int64_t j = covered * POOL_WIDTH; j < width; j++) /* in no window */
                 to[j] = 0.0f;
         }}
     }}
@@ -107,9 +91,10 @@ def source(way: str, window: Size, divisor: int) -> str:
     """The C file of one direction, ``"forward"`` or ``"backward"``."""
     forward = way == "forward"
     about = (
-        "x (planes, height, width); a window's values are added row by row, from the first."
+        "x (planes, height, width), out (planes, height / POOL_HEIGHT, width / POOL_WIDTH)."
         if forward
-        else "grad (planes, height / KH, width / KW), out (planes, height, width): each value is in one window or none."
+        else "out (planes, height, width), grad of the windows: each value is in one of them or none."
     )
     body = (_FORWARD if forward else _BACKWARD).format(name=f"snn_pool_{way}")
-    return _TEXT.format(kh=window[0], kw=window[1], divisor=divisor, about=about, preamble=PREAMBLE, body=body)
+    windows = window_text(window, divisor)
+    return _TEXT.format(kh=window[0], kw=window[1], about=about, preamble=PREAMBLE, windows=windows, body=body)

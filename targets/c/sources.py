@@ -30,6 +30,7 @@ from snncompile.targets.c.sparse_source import TYPES as SPARSE_TYPES
 from snncompile.targets.event_conv import window_of
 from snncompile.targets.plastic_layer import PlasticLayer
 from snncompile.targets.plastic_rule import PlasticRule
+from snncompile.targets.pooling import Windows
 from snncompile.targets.scan import Scan
 from snncompile.targets.variant import BackwardVariant, ForwardVariant, Layout
 
@@ -41,6 +42,7 @@ def scan_sources(
     one_reverse: Collection[str],
     save_some: bool,
     late: tuple[str, ...] = (),
+    windows: Windows | None = None,
 ) -> dict[str, KernelSource]:
     """Role -> file: inference, and training forward and backward.
 
@@ -51,10 +53,11 @@ def scan_sources(
         one_reverse: reverse coefficients that are.
         save_some: whether training keeps the states of some steps only.
         late: per input how late it is read, as in :class:`~snncompile.targets.variant.Layout`; empty where none is.
+        windows: pooling of a result.
     """
     store = tuple(r for r in scan.results if r in outputs)
     unit, scalar = (True,) * len(scan.inputs), tuple(c in one for c in scan.coefs)
-    forward = ForwardVariant(Layout(unit, scalar, late), store, (), "none")
+    forward = ForwardVariant(Layout(unit, scalar, late), store, (), "none", windows)
     backward = BackwardVariant(
         Layout(unit, tuple(c in one_reverse for c in scan.reverse_coefs), late),
         scalar if save_some else (),
@@ -63,6 +66,7 @@ def scan_sources(
         (),
         scan.inputs,
         bool(scan.accumulators),
+        windows,
     )
     sources = {"forward": print_forward(scan, forward)}
     if scan.states:

@@ -19,7 +19,7 @@ from snncompile.targets.c.forward import print_forward
 from snncompile.targets.c.kernel import FEW_LANES, LANES, KernelSource
 from snncompile.targets.event_linear import EventTarget
 from snncompile.targets.plastic_call import PlasticTarget
-from snncompile.targets.pooling import PoolTarget
+from snncompile.targets.pooling import PoolTarget, Windows
 from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.scan import (
     BackwardCall,
@@ -110,6 +110,7 @@ class CTarget(Caller):
         source = kernel.source
         courses = [call.inputs[i] for i in source.inputs]
         rows, lanes, each = _layout(call.shape, courses)
+        band = call.windows.band if call.windows else 1
         coefs = [each(call.coefs[i]) for i in source.coefs]
         args: list[int] = []
         held = _add_inputs(args, call, source.inputs, variant.layout.inputs, each)
@@ -121,9 +122,14 @@ class CTarget(Caller):
         if source.random and call.random is not None:
             args.append(call.random.data_ptr())
         team = self._threads_for(steps, rows, lanes)
-        kernel.run(*args, rows, lanes, _width(rows, lanes, team), team)
+        kernel.run(*args, rows, lanes, _width(rows, lanes, team, band), team)
         del held
         return result
+
+    @staticmethod
+    def pools_scan(windows: Windows) -> bool:
+        """Whether a scan can pool by ``windows``: a row of them must fit into a block."""
+        return windows.band <= LANES
 
     def step(self, scan: Scan, coefs: tuple[Tensor, ...], batch: int, size: int, store: tuple[str, ...]) -> ScanStep:
         """A function that runs one step of ``scan``: :mod:`snncompile.targets.stepping`."""
@@ -159,7 +165,9 @@ class CTarget(Caller):
     def backward(self, scan: Scan, call: BackwardCall) -> BackwardResult:
         """Run the gradient of ``scan`` from the last step to the first."""
         steps, batch, size = call.shape
-        grads = call.grads
+        grads, windows = call.grads, call.windows
+        if windows is not None and windows.result in grads and grads[windows.result].stride(2) != 1:
+            grads = {**grads, windows.result: grads[windows.result].contiguous()}
         check_all(*call.inputs, *call.saved, *call.coefs, *grads.values())
         variant = backward_variant(scan, call, unit)
         kernel = self._kernel(scan, variant, print_backward)
@@ -172,6 +180,7 @@ class CTarget(Caller):
         if batch * size:
             courses = [call.inputs[i] for i in source.inputs]
             given = [grads[r] for r in source.grads]
+            pooled = windows.result if windows else None
             rows, lanes, each = _layout(call.shape, [*courses, *given, *inputs.values()])
             coefs = [call.coefs[i] for i in source.coefs] + [call.forward_coefs[i] for i in source.forward_coefs]
             coefs = [each(c) for c in coefs]
@@ -181,7 +190,7 @@ class CTarget(Caller):
             args += [call.saved[i].data_ptr() for i in source.states]
             units = dict(variant.grads)
             for r, grad in zip(source.grads, given, strict=True):
-                add_course(args, grad, units[r])
+                add_course(args, grad, units[r] or r == pooled)
             finals = dict(zip(scan.states, call.grad_finals, strict=True))
             args += [g.data_ptr() for s in source.carried if (g := finals[s]) is not None]
             for x, grad in inputs.items():
@@ -198,7 +207,7 @@ class CTarget(Caller):
                 args += [t.data_ptr() for t in group.values()]
             args.append(steps)
             team = self._threads_for(steps, rows, lanes)
-            width = _width(rows, lanes, team)
+            width = _width(rows, lanes, team, windows.band if windows else 1)
             chunk = max(1, min(call.checkpoint, steps))
             scratch = torch.empty(team * chunk * source.scratch * width, dtype=torch.float32, device="cpu")
             if source.by_chunk:
@@ -240,12 +249,12 @@ class CTarget(Caller):
         return self._team(steps * rows * lanes, rows * -(-lanes // FEW_LANES))
 
 
-def _width(rows: int, lanes: int, team: int) -> int:
-    """Neurons of a block: many, so that each step reads far in one place, but a block for every thread."""
+def _width(rows: int, lanes: int, team: int, band: int = 1) -> int:
+    """Neurons of a block: many, so that each step reads far in one place, but a block for every thread; whole bands."""
     width = LANES
     while width > FEW_LANES and rows * -(-lanes // width) < team:
         width //= 2
-    return width
+    return max(width // band, 1) * band
 
 
 def _layout(shape: tuple[int, int, int], courses: list[Tensor]) -> tuple[int, int, Callable[[Tensor], Tensor]]:
@@ -258,7 +267,7 @@ def _layout(shape: tuple[int, int, int], courses: list[Tensor]) -> tuple[int, in
         return batch, size, _same
     for x in courses:
         _, row, column = x.stride()
-        if row != size or (column != 1 and size != 1):
+        if row != x.shape[2] or (column != 1 and row != 1):
             return batch, size, _same
     return 1, batch * size, lambda c: c.repeat(batch) if c.dim() else c
 
