@@ -262,12 +262,24 @@ def _runs_as(graph: Graph, region: Region, target: str) -> str:
         if layer.late == 1:
             return f"{said} ({backend})"
         if target != "triton":
-            backend = f"Triton on a GPU; else {layer.late} steps at a time, node by node"
+            backend = "Triton on a GPU, else C"
         return f"{said}; what comes back is a ring of {layer.late} steps in the kernel ({backend})"
+    return _cycle(graph, region, target, backend, layer)
+
+
+def _cycle(graph: Graph, region: Region, target: str, backend: str, why_no_layer: str) -> str:
+    """What runs a cycle that is no layer."""
+    from snncompile.targets.cycle_plan import CyclePlan, plan_cycle
+
+    plan = plan_cycle(graph, region, {}) if target in ("c", "auto") else ""
     kernels = sum(isinstance(graph.op(n), Elementwise) for n in region.nodes)
     steps = min(lateness(graph, region.nodes).values())
     each = "each step" if steps == 1 else f"every {steps} steps"
-    return f"{kernels} kernels and {len(region.nodes) - kernels} products for {each} ({backend}), since {layer}"
+    parts = f"{kernels} kernels and {len(region.nodes) - kernels} products"
+    if target == "c" and isinstance(plan, CyclePlan):
+        return f"one function for the cycle, over all steps: {parts} inside ({backend})"
+    on_cpu = "; on a CPU one function for the cycle, over all steps" if isinstance(plan, CyclePlan) else ""
+    return f"{parts} for {each} ({backend}), since {plan if target == 'c' else why_no_layer}{on_cpu}"
 
 
 def _kernels(graph: Graph, region: Region, target: str, precision: str, archs: Sequence[str]) -> tuple[str, ...]:

@@ -12,6 +12,9 @@ from snncompile.ir.density import event_driven
 from snncompile.ir.errors import InputError, ModelError
 from snncompile.ir.graph import Graph, Ref, Region
 from snncompile.ir.regions import choose_regions
+from snncompile.targets.cycle_call import CycleTarget
+from snncompile.targets.cycle_plan import CyclePlan, plan_cycle
+from snncompile.targets.cycle_run import run_cycle
 from snncompile.targets.evaluation import Evaluation, Prepared, Run, RunResult
 from snncompile.targets.event_conv import apply_event_conv
 from snncompile.targets.event_linear import LEAST_ROWS, EventTarget, apply_events
@@ -55,6 +58,11 @@ class Executor:
         self._paired = {pair.connection: pair for pair in self._pairs.values()}
         self._pooled = pooled_scans(graph, self.regions, target)
         self._layers = {r: match(graph, r, ring) for r in self.regions if r.kind == "recurrent"}
+        self._cycle_target: CycleTarget | None = getattr(target, "cycles", None)
+        self._cycles: dict[Region, CyclePlan | str] = {}
+        if self._cycle_target is not None:
+            scans = {name: prepared.scan for name, prepared in self._prepared.scans.items()}
+            self._cycles = {r: plan_cycle(graph, r, scans) for r in self._layers}
 
     def run(self, run: Run) -> RunResult:
         """Evolve the network over ``run.steps`` steps.
@@ -104,6 +112,10 @@ class Executor:
         layer = self._layers[region]
         if self._recurrent is not None and isinstance(layer, Layer):
             run_layer(ev, layer, self._recurrent, self._events)
+            return
+        plan, target = self._cycles.get(region), self._cycle_target
+        if target is not None and isinstance(plan, CyclePlan) and not (ev.r.training and plan.sequence_only):
+            run_cycle(ev, plan, target, self._events)
         elif not run_quickly(ev, region, self._target):
             run_recurrent(ev, region)
 

@@ -17,6 +17,7 @@ from snncompile.targets.c.compiler import function
 from snncompile.targets.c.courses import add_course, unit
 from snncompile.targets.c.forward import print_forward
 from snncompile.targets.c.kernel import FEW_LANES, LANES, KernelSource
+from snncompile.targets.cycle_call import CycleTarget
 from snncompile.targets.event_linear import EventTarget
 from snncompile.targets.plastic_call import PlasticTarget
 from snncompile.targets.pooling import PoolTarget, Windows
@@ -69,6 +70,13 @@ class CTarget(Caller):
         from snncompile.targets.c.recurrent import RecurrentLayers
 
         return RecurrentLayers(self._threads, self._empty)
+
+    @cached_property
+    def cycles(self) -> CycleTarget:
+        """Runs cycles of any form."""
+        from snncompile.targets.c.cycle import Cycles
+
+        return Cycles(self._threads, self._empty)
 
     @cached_property
     def sparse(self) -> SparseTarget:

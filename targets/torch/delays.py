@@ -32,9 +32,9 @@ class Past:
         self._by_synapse = op.kind == "DelayedLinear" and op.attrs["steps"] == "given"
         if self._by_synapse:
             self._kernel, self._bias = synapse_kernel(op, params, device)
-            self._lags = [] if op.rule.trained else _lags(op, params, device)
+            self._lags = [] if op.rule.trained else lags_of(op, params, device)
         elif op.same_for_all is None:
-            seen = read(_steps(op, params, device), op.rule)
+            seen = read(steps_of(op, params, device), op.rule)
             # a cycle counts on it that nothing newer is read, whatever values are loaded
             self._reading = replace(seen, index=seen.index.clamp(min=op.late))
 
@@ -96,14 +96,14 @@ class Past:
         return combined(near, r.gain, far, r.other_gain, r.valid, self._over)
 
 
-def _lags(op: Connection, params: Mapping[str, Tensor], device: torch.device) -> list[int]:
+def lags_of(op: Connection, params: Mapping[str, Tensor], device: torch.device) -> list[int]:
     """How many steps ago synapses read, each number once."""
-    seen = read(_steps(op, params, device), op.rule)
+    seen = read(steps_of(op, params, device), op.rule)
     read_at = [index for index in (seen.index, seen.other) if index is not None]
     return [k for k in torch.cat([index.flatten() for index in read_at]).unique().tolist() if k >= op.late]
 
 
-def _steps(op: Connection, params: Mapping[str, Tensor], device: torch.device) -> Tensor:
+def steps_of(op: Connection, params: Mapping[str, Tensor], device: torch.device) -> Tensor:
     given = op.attrs["steps"]
     return params["steps"] if given == "given" else torch.tensor(given, dtype=torch.float64, device=device)
 
@@ -125,7 +125,7 @@ def _taken(op: Connection, record: Tensor, index: Tensor, steps: int, depth: int
 def synapse_kernel(op: Connection, params: Mapping[str, Tensor], device: torch.device) -> tuple[Tensor, Tensor | None]:
     """Weights by how many steps ago, ``(depth + 1, out, in)``, and the bias; differentiable in weights and delays."""
     weight, bias = effective_weight(params), params.get("bias")
-    r: Reading = read(_steps(op, params, device), op.rule)
+    r: Reading = read(steps_of(op, params, device), op.rule)
     if r.valid is not None:
         beyond = (weight * ~r.valid).sum(1) * op.rule.overbound
         bias = beyond if bias is None else bias + beyond

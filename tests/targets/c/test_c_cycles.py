@@ -41,7 +41,7 @@ def test_same_with_and_without_gradients(monkeypatch, model, batch, record):
     want = net.evolve(x, state=start, record=record)
     with torch.no_grad():
         got = net.evolve(x, state=start, record=record)
-    assert ran == [False, True]
+    assert ran == ([] if model is balanced else [False, True])
     for a, b in zip(got, want, strict=True):
         a, b = (v if isinstance(v, dict) else {"out": v} for v in (a, b))
         assert list(a) == list(b)
@@ -58,9 +58,3 @@ def test_other_cases_go_the_usual_way():
         assert torch.equal(record["exc.spikes:sum"], record["exc.spikes"].sum(1))
         assert net(x[:, :0])["e"].shape == (2, 0, 8)
 
-
-def test_why_is_explained():
-    from snncompile.explain import explain, explain_text
-
-    text = explain_text(explain(balanced.build(), "c"))
-    assert "products for each step (C), since the cycle has" in text

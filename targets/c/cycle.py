@@ -1,0 +1,249 @@
+"""Cycles of any form with one generated function for the whole sequence, forward and backward.
+
+A thread takes some sequences through all steps. Of a line that nobody wants, as many steps are kept as something reads.
+"""
+
+from __future__ import annotations
+
+import weakref
+from array import array
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snncompile.targets.c.calling import Caller, check_all
+from snncompile.targets.c.compiler import function
+from snncompile.targets.c.cycle_backward import CycleBackward, carried_states, print_cycle_backward
+from snncompile.targets.c.cycle_forward import CycleForward, print_cycle_forward
+from snncompile.targets.c.cycle_source import SYNAPSES_NAME, SYNAPSES_TEXT, SYNAPSES_TYPES
+from snncompile.targets.c.cycle_writer import CycleSource, Key
+from snncompile.targets.c.products import TILE
+from snncompile.targets.cycle_call import (
+    CycleBackwardCall,
+    CycleBackwardResult,
+    CycleForwardCall,
+    CycleForwardResult,
+)
+from snncompile.targets.cycle_plan import CyclePlan
+from snncompile.targets.cycle_weights import Synapses, Weights
+
+#: Values that a thread must make to be worth waking.
+_WORTH = 4096
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    source: CycleSource
+    run: Callable[..., Any]
+
+
+class Cycles(Caller):
+    """Runs cycles with generated C."""
+
+    def __init__(self, threads: int | None = None, empty: Callable[..., Tensor] = torch.empty) -> None:
+        super().__init__(threads, empty)
+        self._kernels: weakref.WeakKeyDictionary[CyclePlan, dict[Hashable, _Kernel]] = weakref.WeakKeyDictionary()
+
+    def forward(self, plan: CyclePlan, call: CycleForwardCall) -> CycleForwardResult:
+        """Run from the first step to the last."""
+        steps, batch = call.shape
+        wanted = {read.line for read in (*call.store, *call.sums, *plan.reads)} | call.keep
+        live = tuple(i for i, it in enumerate(plan.lines) if i in wanted or it.depth)
+        whole = {read.line for read in call.store} | call.keep
+        lines: list[Tensor | None] = [None] * len(plan.lines)
+        for i in live:
+            it = plan.lines[i]
+            lines[i] = line = self._make((it.depth + (steps if i in whole or not steps else 1), batch, it.size))
+            if it.depth:
+                line[: it.depth] = call.starts[i]
+        sums = tuple(torch.zeros(batch, plan.lines[read.line].size) for read in call.sums)
+        if steps * batch:
+            scalar = tuple(tuple([not c.dim() for c in call.coefs[n.name]]) for n in plan.neurons)
+            kernel = self._kernel(plan, CycleForward(scalar, live, call.sums), print_cycle_forward)
+            given = _Given(plan, call.inputs)
+            given.lines("line", lines)
+            given.coefs("coefficient", {n: plan.scans[n].coefs for n in plan.scans}, call.coefs)
+            given.weights(call.weights, turned=True)
+            given.random(call.random)
+            for i, total in enumerate(sums):
+                given.take(("sum", i), total)
+            if ("places",) in kernel.source.given:
+                room = 1 + max(plan.lines[p.read.line].size for p in plan.products)
+                given.take(("places",), torch.empty(batch * room, dtype=torch.int32))
+                given.take(("factors",), torch.empty(batch * room))
+                given.numbers[("room",)] = room
+            self._run(kernel, given, plan, call.shape)
+        return CycleForwardResult(tuple(lines), sums)
+
+    def backward(self, plan: CyclePlan, call: CycleBackwardCall) -> CycleBackwardResult:
+        """Run the gradient from the last step to the first."""
+        steps, batch = call.shape
+        scalar = tuple(tuple([not c.dim() for c in call.coefs[n.name]]) for n in plan.neurons)
+        variant = CycleBackward(
+            scalar,
+            tuple(read for read, _ in call.grads),
+            tuple(i for i in sorted(call.finals) if plan.lines[i].is_state),
+            tuple(i for i, need in enumerate(call.need_inputs) if need),
+            call.need_accumulators,
+        )
+        whole = {p.line for p, need in zip(plan.products, call.need_products, strict=True) if need}
+        grads = self._gradient_lines(plan, call, variant, whole)
+        inputs = {i: self._make((steps, batch, plan.sizes[i])) for i in variant.need_inputs}
+        sums = {
+            n.name: {a: torch.zeros(batch, plan.size_of(n)) for a in plan.scans[n.name].accumulators}
+            for n in plan.neurons
+            if n.name in call.need_accumulators
+        }
+        if steps * batch:
+            kernel = self._kernel(plan, variant, print_cycle_backward)
+            given = _Given(plan, call.inputs)
+            given.lines("line", call.lines)
+            given.lines("grad", grads)
+            given.coefs("reverse coefficient", {n: plan.scans[n].reverse_coefs for n in plan.scans}, call.coefs)
+            given.weights(call.weights, turned=False)
+            given.random(call.random)
+            for i, (_, grad) in enumerate(call.grads):
+                given.course(("given", i), grad, ("given time", "given batch", "given neurons"))
+            for i, grad in inputs.items():
+                given.take(("grad input", i), grad)
+            for name, totals in sums.items():
+                for a, total in totals.items():
+                    given.take(("accumulator", name, a), total)
+            self._run(kernel, given, plan, call.shape)
+        return self._backward_result(plan, call, grads, inputs, sums)
+
+    def _gradient_lines(
+        self, plan: CyclePlan, call: CycleBackwardCall, variant: CycleBackward, whole: set[int]
+    ) -> list[Tensor | None]:
+        """Room for the gradients of lines; those of the values after the last step are in it."""
+        steps, batch = call.shape
+        graded = {read.line for read in (*plan.reads, *variant.grads)}
+        graded = {i for i in graded if not plan.lines[i].is_state} | carried_states(plan, variant)
+        found: list[Tensor | None] = [None] * len(plan.lines)
+        for i in sorted(graded):
+            it = plan.lines[i]
+            found[i] = line = self._make((it.depth + (steps if i in whole or not steps else 1), batch, it.size))
+            end = call.finals.get(i)
+            for k in range(it.depth):
+                row = line[(steps + k) % len(line)]
+                row.zero_() if end is None else row.copy_(end[k])
+        return found
+
+    def _backward_result(
+        self,
+        plan: CyclePlan,
+        call: CycleBackwardCall,
+        grads: Sequence[Tensor | None],
+        inputs: Mapping[int, Tensor],
+        sums: Mapping[str, Mapping[str, Tensor]],
+    ) -> CycleBackwardResult:
+        steps, batch = call.shape
+        starts, products = {}, []
+        for i, it in enumerate(plan.lines):
+            if it.depth:
+                line = grads[i]
+                starts[i] = torch.zeros(it.depth, batch, it.size) if line is None else line[: it.depth]
+        for p, need in zip(plan.products, call.need_products, strict=True):
+            it, line = plan.lines[p.line], grads[p.line]
+            course = line[it.depth :] if line is not None else torch.zeros(steps, batch, it.size)
+            products.append(course if need else None)
+        return CycleBackwardResult(
+            tuple(inputs.get(i) for i in range(len(call.inputs))), starts, tuple(products), sums
+        )
+
+    def synapse_gradient(self, synapses: Synapses, grad: Tensor, courses: Sequence[Tensor]) -> Tensor:
+        """The gradient ``(synapses,)`` of a sparse product's weights."""
+        made = self._make((len(synapses.targets),))
+        steps, batch, outputs = grad.shape
+        held = [synapses.first, synapses.sources, synapses.starts, synapses.targets, grad.contiguous(), made]
+        table = array("q", [c.data_ptr() for c in courses])
+        inputs = courses[0].shape[2] if courses else 0
+        team = self._team(steps * batch * inputs, max(1, len(synapses.sources)))
+        run = function(SYNAPSES_NAME, SYNAPSES_TEXT, SYNAPSES_TYPES)
+        run(*(t.data_ptr() for t in held), table.buffer_info()[0], len(courses), steps * batch, inputs, outputs, team)
+        return made
+
+    def _kernel(self, plan: CyclePlan, variant: Any, printer: Callable[[CyclePlan, Any], CycleSource]) -> _Kernel:
+        made = self._kernels.get(plan)
+        if made is None:
+            made = self._kernels[plan] = {}
+        found = made.get(variant)
+        if found is None:
+            source = printer(plan, variant)
+            found = made[variant] = _Kernel(source, function(source.name, source.text, source.types))
+        return found
+
+    def _run(self, kernel: _Kernel, given: _Given, plan: CyclePlan, shape: tuple[int, int]) -> None:
+        steps, batch = shape
+        limit = self._threads or torch.get_num_threads()
+        together = max(1, min(TILE, -(-batch // limit)))
+        values = steps * batch * sum(line.size for line in plan.lines)
+        team = self._team(values, -(-batch // together), _WORTH)
+        table = array("q", [given.numbers[key] for key in kernel.source.given])
+        kernel.run(table.buffer_info()[0], steps, batch, together, team)
+
+
+class _Given:
+    """What a function's table may hold, by key; it keeps alive what has an address there."""
+
+    def __init__(self, plan: CyclePlan, inputs: Sequence[Tensor]) -> None:
+        self.plan = plan
+        self.numbers: dict[Key, int] = {}
+        self.held: list[Tensor] = []
+        for i, x in enumerate(inputs):
+            flat = x if x.stride(2) == 1 or x.shape[2] == 1 else x.contiguous()
+            self.course(("input", i), flat, ("input step", "input row", "input neuron"))
+
+    def take(self, key: Key, tensor: Tensor) -> None:
+        """A tensor's address."""
+        check_all(tensor)
+        self.held.append(tensor)
+        self.numbers[key] = tensor.data_ptr()
+
+    def course(self, key: Key, course: Tensor, strides: tuple[str, str, str]) -> None:
+        """A course ``(T, B, N)``, and its strides."""
+        self.take(key, course)
+        for what, stride, size in zip(strides, course.stride(), course.shape, strict=True):
+            self.numbers[(what, *key[1:])] = 1 if size == 1 and what.endswith("neurons") else stride
+
+    def lines(self, what: str, lines: Sequence[Tensor | None]) -> None:
+        """Lines, and how many rows they have."""
+        for i, line in enumerate(lines):
+            if line is not None:
+                self.take((what, i), line)
+                self.numbers[(f"{what} rows", i)] = len(line)
+
+    def coefs(
+        self, what: str, names: Mapping[str, Sequence[str]], coefs: Mapping[str, Sequence[Tensor]]
+    ) -> None:
+        """Coefficients of every node."""
+        for node, values in coefs.items():
+            for name, value in zip(names[node], values, strict=True):
+                self.take((what, node, name), value)
+
+    def weights(self, weights: Sequence[Weights], turned: bool) -> None:
+        """The weights of all products; ``turned``: dense ones with a row for each input, else for each output."""
+        for product, w in zip(self.plan.products, weights, strict=True):
+            key = (product.name, product.part)
+            self.take(("lags", *key), torch.tensor([product.read.lag + lag for lag in w.lags], dtype=torch.int64))
+            self.numbers[("lag count", *key)] = len(w.lags)
+            bias = None if w.bias is None else w.bias.detach().contiguous()
+            self.numbers[("bias", *key)] = 0
+            if bias is not None:
+                self.take(("bias", *key), bias)
+            values = w.values.detach()
+            if w.synapses is None:
+                name = "weight" if turned else "weight back"
+                self.take((name, *key), (values.transpose(1, 2) if turned else values).contiguous())
+                continue
+            self.take(("weight", *key), values.contiguous())
+            for what in ("first", "sources", "starts", "targets"):
+                self.take((what, *key), getattr(w.synapses, what))
+
+    def random(self, random: Tensor | None) -> None:
+        """Seed and number of the first step."""
+        if random is not None:
+            self.take(("random",), random.contiguous())

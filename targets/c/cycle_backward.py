@@ -1,0 +1,181 @@
+"""Prints the function that runs the gradient of a cycle: from the last step to the first, each step's parts backward.
+
+The gradient of a line is a line, too: what reads a value some steps later adds to its gradient, which is complete when
+the step that made the value comes up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from snncompile.targets.c.cycle_forward import lag_names, synapse_names
+from snncompile.targets.c.cycle_source import DENSE, GIVEN, LINES, SPARSE_BACK
+from snncompile.targets.c.cycle_writer import CycleSource, CycleWriter, RowFunction
+from snncompile.targets.c.printer import print_function
+from snncompile.targets.c.products import PRODUCTS
+from snncompile.targets.cycle_plan import Copy, CyclePlan, Neurons, Product, Read
+from snncompile.targets.prune import Pruned, prune_reverse
+
+
+class CycleBackward(NamedTuple):
+    """A backward function of a cycle.
+
+    Attributes:
+        scalar: per elementwise node and reverse coefficient, whether that is one number for all neurons.
+        grads: courses that have a gradient.
+        finals: lines of states whose final value has a gradient.
+        need_inputs: inputs whose gradient is wanted.
+        need_accumulators: elementwise nodes whose accumulators are wanted.
+    """
+
+    scalar: tuple[tuple[bool, ...], ...]
+    grads: tuple[Read, ...]
+    finals: tuple[int, ...]
+    need_inputs: tuple[int, ...]
+    need_accumulators: tuple[str, ...]
+
+
+def print_cycle_backward(plan: CyclePlan, variant: CycleBackward) -> CycleSource:
+    """The file with the backward function of a cycle."""
+    w = CycleWriter(plan, f"{plan.name}_backward", writes_lines=False)
+    scalar = dict(zip((n.name for n in plan.neurons), variant.scalar, strict=True))
+    graded = {read.line for read in (*plan.reads, *variant.grads)}
+    pruned = {n.name: _pruned(plan, n, variant, graded) for n in plan.neurons}
+    for line in sorted(graded):
+        it = plan.lines[line]
+        if not it.is_state:
+            w.each_sequence(3, "snn_fill", [w.row("grad", line, it.depth), "0.0f", str(it.size)])
+    for i, read in enumerate(variant.grads):
+        _given(w, i, read)
+    for step in reversed(plan.steps):
+        if isinstance(step, Neurons):
+            _neurons(w, step, scalar[step.name], pruned[step.name], variant)
+        elif step.line not in graded:
+            continue
+        elif isinstance(step, Copy):
+            size = plan.lines[step.line].size
+            w.each_sequence(3, "snn_add", [w.row("grad", *step.read), w.row("grad", step.line), str(size)])
+        elif step.sparse:
+            _sparse(w, step)
+        else:
+            _dense(w, step)
+    w.random(w.functions)
+    about = """A thread takes some sequences back through all steps. What reads a value adds to the row of its
+ * gradient; the step that made the value takes it from there."""
+    loop = "for (int64_t t = T - 1; t >= 0; t--) {"
+    helpers = [LINES, PRODUCTS, DENSE, SPARSE_BACK, GIVEN]
+    return w.file(
+        "backward over a whole sequence", about, helpers, "({depth} + T - 1)", loop, reverse=True
+    )
+
+
+def _pruned(plan: CyclePlan, node: Neurons, variant: CycleBackward, graded: Collection[int]) -> Pruned:
+    scan = plan.scans[node.name]
+    lines = dict(zip(scan.results, (*node.states, *node.results), strict=True))
+    sources = dict(zip(scan.inputs, node.inputs, strict=True))
+    wanted = [f"grad_{x}" for x, s in sources.items() if isinstance(s, Read) or s in variant.need_inputs]
+    wanted += scan.accumulators if node.name in variant.need_accumulators else ()
+    given = [r for r, line in lines.items() if line in graded]
+    return prune_reverse(scan, given, [s for s in scan.states if lines[s] in variant.finals], wanted)
+
+
+def carried_states(plan: CyclePlan, variant: CycleBackward) -> set[int]:
+    """Lines of the states whose gradient goes from step to step."""
+    graded = {read.line for read in (*plan.reads, *variant.grads)}
+    found = set()
+    for node in plan.neurons:
+        scan = plan.scans[node.name]
+        carried = _pruned(plan, node, variant, graded).carried
+        found |= {line for s, line in zip(scan.states, node.states, strict=True) if s in carried}
+    return found
+
+
+def _given(w: CycleWriter, index: int, read: Read) -> None:
+    """Add what comes from outside."""
+    stem = w.stems[read.line]
+    name = w.pointer(("given", index), f"given_{stem}", f"gradient of {w.plan.lines[read.line].key}, (T, B, N)")
+    step, row, column = (
+        w.number((f"given {what}", index), f"{name}_{what[0]}", f"stride of {name} over {what}")
+        for what in ("time", "batch", "neurons")
+    )
+    items = [w.row("grad", *read), f"{name} + t * {step} + b * {row}", column, str(w.plan.lines[read.line].size)]
+    w.each_sequence(3, "snn_add_course", items)
+
+
+def _neurons(
+    w: CycleWriter, node: Neurons, scalar: tuple[bool, ...], pruned: Pruned, variant: CycleBackward
+) -> None:
+    plan, scan = w.plan, w.plan.scans[node.name]
+    step = print_function(w.new(f"{node.name}_grad"), pruned.program, f"The gradient of one time step of {node.name}.")
+    if not step.results:
+        return
+    w.functions.append(step)
+    lines = dict(zip(scan.results, (*node.states, *node.results), strict=True))
+    size = plan.size_of(node)
+    f = RowFunction(w.new(f"{node.name}_back"))
+    values = {}
+    sources = dict(zip(scan.inputs, node.inputs, strict=True))
+    for x, source in sources.items():
+        if x in step.args:
+            row = w.row("line", *source) if isinstance(source, Read) else w.outside(source)
+            values[x] = f"{f.pointer(f'{x}_now', row)}[j]"
+    for s in scan.states:
+        if s in step.args:
+            values[s] = f"{f.pointer(f'{s}_before', w.row('line', lines[s], 1))}[j]"
+    for c, one in zip(scan.reverse_coefs, scalar, strict=True):
+        if c in step.args:
+            values[c] = w.coefficient(f, node.name, c, one, "reverse coefficient")
+    for r, line in lines.items():
+        if f"grad_{r}" in step.args:
+            values[f"grad_{r}"] = f"{f.pointer(f'grad_{r}_given', w.row('grad', line))}[j]"
+    f.drawing(step, size)
+    made = {r: f.names.new(f"{r}_new") for r in step.results}
+    f.call(step, values, made)
+    for s in pruned.carried:
+        f.line(2, f"{f.pointer(f'grad_{s}_before', w.row('grad', lines[s], 1), write=True)}[j] = {made[f'grad_{s}']};")
+    _hand_on(w, f, sources, made, variant)
+    for a in scan.accumulators if node.name in variant.need_accumulators else ():
+        about = f"{a} of {node.name} over time, (B, N), read and written"
+        total = w.pointer(("accumulator", node.name, a), f"{node.name}_{a}_sum", about, "float")
+        inner = f.pointer(f"{a}_sum", f"{total} + b * {size}", write=True)
+        f.line(2, f"{inner}[j] = {inner}[j] + {made[a]};")
+    w.rows.append(f.text(f"The gradient of one step of one sequence of {node.name}."))
+    w.each_sequence(3, f.name, [*f.passed, str(size)])
+
+
+def _hand_on(
+    w: CycleWriter, f: RowFunction, sources: dict[str, Read | int], made: dict[str, str], variant: CycleBackward
+) -> None:
+    """Add the gradients of inputs to those of their lines; write those of inputs from outside."""
+    inside: dict[Read, list[str]] = {}
+    for x, source in sources.items():
+        if isinstance(source, Read):
+            inside.setdefault(source, []).append(x)
+        elif source in variant.need_inputs:
+            about = f"gradient of {w.plan.outside[source].source}, (T, B, N)"
+            size = w.plan.sizes[source]
+            pointer = w.pointer(("grad input", source), f"grad_{x}_{source}", about, "float")
+            inner = f.pointer(f"grad_{x}", f"{pointer} + (t * B + b) * {size}", write=True)
+            f.line(2, f"{inner}[j] = {made[f'grad_{x}']};")
+    for read, ports in inside.items():
+        to = f.pointer(f"grad_{ports[0]}_to", w.row("grad", *read), write=True)
+        f.line(2, f"{to}[j] = {to}[j] + {' + '.join(made[f'grad_{x}'] for x in ports)};")
+
+
+def _dense(w: CycleWriter, product: Product) -> None:
+    ins, outs = w.plan.lines[product.read.line].size, w.plan.lines[product.line].size
+    lags, count = lag_names(w, product)
+    about = f"weight of {product.name}, (lags, out, in)"
+    weight = w.pointer(("weight back", product.name, product.part), f"{product.name}_weight", about)
+    w.line(3, f"for (int64_t l = 0; l < {count}; l++)")
+    to = w.row("grad", product.read.line, f"{lags}[l]", "begin")
+    given = w.row("grad", product.line, 0, "begin")
+    w.call(4, "snn_dense_rows", [given, f"{weight} + l * {ins * outs}", str(outs), str(ins), "end - begin", to])
+
+
+def _sparse(w: CycleWriter, product: Product) -> None:
+    lags, count = lag_names(w, product)
+    w.line(3, f"for (int64_t l = 0; l < {count}; l++)")
+    to = w.row("grad", product.read.line, f"{lags}[l]")
+    w.each_sequence(4, "snn_sparse_back", [*synapse_names(w, product), w.row("grad", product.line), to])

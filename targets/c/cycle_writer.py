@@ -1,0 +1,247 @@
+"""What the forward and the backward function of a cycle have in common: what they are given, lines, and the file.
+
+A function gets one table of addresses and numbers, since it takes many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from snncompile.targets.c.kernel import PREAMBLE
+from snncompile.targets.c.printer import FUNCTION_NAMES, RESERVED, Function, call_lines, identifier, print_called, safe
+from snncompile.targets.cycle_plan import Copy, CyclePlan
+from snncompile.targets.printing import DRAWN, Lines
+
+#: What an entry of the table is: what is meant, and which one.
+Key = tuple[str | int, ...]
+
+#: Argument types of every function: the table, T, B, how many sequences a thread takes at once, threads.
+TYPES = "pqqqi"
+
+_LOCALS = """given T B together threads tile tiles begin end t b j l m n x weight inputs out to from value at back rows
+line bias apart grad sources starts targets sum count active random seed_low seed_high moment element TILE LANES AHEAD
+NOW BACK SNN_MADD SNN_INLINE SNN_APART SNN_FETCH SNN_AFTER SNN_BEFORE snn_row snn_fill snn_copy snn_add snn_begin
+snn_event_row snn_dense_row snn_dense_tile snn_dense_rows snn_sparse_add snn_sparse_back snn_add_course snn_active
+snn_add_rows"""
+
+
+@dataclass(frozen=True)
+class CycleSource:
+    """A printed file that exports one function.
+
+    Attributes:
+        name: the function's name.
+        text: its source.
+        given: what the table holds, in order.
+        types: its argument types.
+    """
+
+    name: str
+    text: str
+    given: tuple[Key, ...]
+    types: str = TYPES
+
+
+class RowFunction(Lines):
+    """The function of one step of one sequence of a node, being printed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__([*RESERVED, *FUNCTION_NAMES, *_LOCALS.split(), name])
+        self.name = name
+        self.declared: list[str] = []
+        self.passed: list[str] = []
+
+    def pointer(self, wanted: str, passed: str, write: bool = False) -> str:
+        """A row that it reads or writes; the name it has inside."""
+        name = self.names.new(identifier(wanted))
+        self.declared.append(f"{'' if write else 'const '}float *restrict {name}")
+        self.passed.append(passed)
+        return name
+
+    def number(self, wanted: str, passed: str) -> str:
+        """One number."""
+        name = self.names.new(identifier(wanted))
+        self.declared.append(f"float {name}")
+        self.passed.append(passed)
+        return name
+
+    def drawing(self, function: Function, size: int) -> None:
+        """Where ``function`` draws: what its numbers depend on."""
+        if DRAWN in function.args:
+            self.declared += ["uint32_t seed_low", "uint32_t seed_high", "uint32_t moment", "uint32_t element"]
+            self.passed += ["seed_low", "seed_high", "(uint32_t)(random[1] + t)", f"(uint32_t)(b * {size})"]
+
+    def call(self, function: Function, values: dict[str, str], targets: dict[str, str]) -> None:
+        """Call ``function``; its results go to new variables named in ``targets``."""
+        self.line(2, f"float {', '.join(targets[r] for r in function.results)};")
+        values = {**values, DRAWN: "seed_low, seed_high, moment, element + (uint32_t)j"}
+        items = [*(values[a] for a in function.args), *(f"&{targets[r]}" for r in function.results)]
+        self.lines += call_lines(function.name, items, 2, ";")
+
+    def text(self, about: str) -> str:
+        """Its source: the loop over the neurons around the lines."""
+        lines = [
+            f"/* {safe(about)} */",
+            *call_lines(f"SNN_APART void {self.name}", [*self.declared, "int m"]),
+            "{",
+            "#pragma omp simd",
+            "    for (int j = 0; j < m; j++) {",
+            *self.lines,
+            "    }",
+            "}",
+        ]
+        return "\n".join(lines) + "\n"
+
+
+class CycleWriter(Lines):
+    """A function of a cycle being printed.
+
+    Args:
+        plan: the cycle.
+        name: the function's name.
+        writes_lines: whether it writes the lines, or only reads them.
+    """
+
+    def __init__(self, plan: CyclePlan, name: str, writes_lines: bool) -> None:
+        super().__init__([*RESERVED, *_LOCALS.split(), *FUNCTION_NAMES])
+        self.plan, self.writes_lines = plan, writes_lines
+        self.name = self.new(name)
+        self.given: dict[Key, tuple[str, str, str]] = {}
+        self.stems = [line.key.replace(".", "_") for line in plan.lines]
+        self.used: dict[str, tuple[int, int]] = {}  # name of a line -> its depth and size
+        self.functions: list[Function] = []
+        self.rows: list[str] = []
+
+    def new(self, wanted: str) -> str:
+        """A new name."""
+        return self.names.new(identifier(wanted))
+
+    def pointer(self, key: Key, wanted: str, about: str, kind: str = "const float") -> str:
+        """An address in the table; its name."""
+        if key not in self.given:
+            self.given[key] = (self.new(wanted), f"{kind} *", about)
+        return self.given[key][0]
+
+    def number(self, key: Key, wanted: str, about: str) -> str:
+        """A number in the table; its name."""
+        if key not in self.given:
+            self.given[key] = (self.new(wanted), "int64_t ", about)
+        return self.given[key][0]
+
+    def row(self, what: str, line: int, lag: int | str = 0, sequence: str = "b") -> str:
+        """The row of a line (``what`` is ``"line"``, or ``"grad"`` for its gradient), so many steps ago."""
+        name = self.array(what, line)
+        size = self.used[name][1]
+        return f"NOW({name}, {sequence}, {size})" if lag == 0 else f"BACK({name}, {lag}, {sequence}, {size})"
+
+    def array(self, what: str, line: int) -> str:
+        """The name of a line's values, or of its gradient's."""
+        if (what, line) not in self.given:
+            it, stem = self.plan.lines[line], self.stems[line]
+            name = self._line_name(f"grad_{stem}" if what == "grad" else stem)
+            about = f"{'gradient of ' if what == 'grad' else ''}{it.key}, (rows, B, {it.size})"
+            kind = "float" if what == "grad" or self.writes_lines else "const float"
+            self.given[(what, line)] = (name, f"{kind} *", about)
+            self.given[(f"{what} rows", line)] = (f"{name}_rows", "int64_t ", f"rows of {name}")
+            self.used[name] = (it.depth, it.size)
+        return self.given[(what, line)][0]
+
+    def _line_name(self, wanted: str) -> str:
+        """A name to which the macros can append something."""
+        while True:
+            name = self.new(wanted)
+            if all(self.new(f"{name}{end}") == f"{name}{end}" for end in ("_at", "_rows")):
+                return name
+            wanted += "_"
+
+    def outside(self, index: int, t: str = "t") -> str:
+        """The row of an input from outside for one sequence."""
+        edge = self.plan.outside[index]
+        name = self.pointer(("input", index), f"{edge.source.node}_{edge.source.port}", f"{edge.source}, (T, B, N)")
+        step = self.number(("input step", index), f"{name}_t", f"stride of {name} over time")
+        row = self.number(("input row", index), f"{name}_b", f"stride of {name} over the batch")
+        return f"{name} + {t} * {step} + b * {row}"
+
+    def coefficient(self, function: RowFunction, node: str, name: str, scalar: bool, what: str) -> str:
+        """A coefficient of a node; the source of a lane's value inside ``function``."""
+        about = f"{what} of {node}, {'one number' if scalar else '(N,)'}"
+        pointer = self.pointer((what, node, name), f"{node}_{name}", about)
+        if scalar:
+            return function.number(name, f"*{pointer}")
+        return f"{function.pointer(name, pointer)}[j]"
+
+    def random(self, functions: Iterable[Function]) -> None:
+        """What random numbers depend on, where one of ``functions`` draws."""
+        if any(DRAWN in f.args for f in functions):
+            self.given[("random",)] = ("random", "const int64_t *", "seed and number of the first step")
+
+    def call(self, depth: int, head: str, items: list[str]) -> None:
+        """A call."""
+        self.lines += call_lines(head, items, depth, ";")
+
+    def each_sequence(self, depth: int, head: str, items: list[str]) -> None:
+        """A call for each sequence of the tile."""
+        self.line(depth, "for (int64_t b = begin; b < end; b++)")
+        self.call(depth + 1, head, items)
+
+    def file(self, what: str, about: str, helpers: Sequence[str], first: str, loop: str, reverse: bool) -> CycleSource:
+        """The whole file.
+
+        Args:
+            what: which function it is, for the header.
+            about: how it works, for the header.
+            helpers: functions that it calls.
+            first: the number of rows before that of the first step that runs, as a format string of a line's depth.
+            loop: the loop over time.
+            reverse: whether it goes backward.
+        """
+        width = max((len(n) for n, _, _ in self.given.values()), default=0)
+        listed = "\n".join(f" *   {n:<{width}}  {safe(text)}" for n, _, text in self.given.values())
+        nodes = ", ".join(dict.fromkeys(s.name for s in self.plan.steps if not isinstance(s, Copy)))
+        header = f"""/* {safe(self.plan.name)}: {what}. Generated by snncompile.
+ *
+ * Nodes: {safe(nodes)}.
+ * {about}
+ * A line of so many rows holds a signal over time, step after step, and begins again when it is full.
+ *
+ * The table `given` holds:
+{listed}
+ */
+"""
+        body = [
+            *call_lines(
+                f"void {self.name}",
+                ["const int64_t *given", "int64_t T", "int64_t B", "int64_t together", "int threads"],
+            ),
+            "{",
+            *(_taken(i, n, kind) for i, (n, kind, _) in enumerate(self.given.values())),
+        ]
+        if ("random",) in self.given:
+            body += [
+                "    const uint32_t seed_low = (uint32_t)random[0];",
+                "    const uint32_t seed_high = (uint32_t)((uint64_t)random[0] >> 32);",
+            ]
+        body += [
+            "    const int64_t tiles = (B + together - 1) / together;",
+            "    (void)threads;",
+            "#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)",
+            "    for (int64_t tile = 0; tile < tiles; tile++) {",
+            "        const int64_t begin = tile * together, end = begin + together < B ? begin + together : B;",
+        ]
+        for name, (depth, _) in self.used.items():
+            body.append(f"        int64_t {name}_at = {first.format(depth=depth)} % {name}_rows;")
+        body += [f"        {loop}", *self.lines]
+        for name in self.used:
+            body.append(f"            {'SNN_BEFORE' if reverse else 'SNN_AFTER'}({name});")
+        body += ["        }", "    }", "}"]
+        steps = [f.text for f in self.functions]
+        parts = [header, PREAMBLE, *helpers, print_called(self.functions), *steps, *self.rows, "\n".join(body) + "\n"]
+        return CycleSource(self.name, "\n".join(p for p in parts if p), tuple(self.given))
+
+
+def _taken(index: int, name: str, kind: str) -> str:
+    if kind.endswith("*"):
+        return f"    {kind}{name} = ({kind.strip()})(intptr_t)given[{index}];"
+    return f"    const {kind}{name} = given[{index}];"
+
