@@ -153,7 +153,7 @@ class _Run:
             return self.target.synapse_gradient(weights.synapses, grad, courses)
         flat, events = grad.flatten(0, 1), self.events[i]
         if events is not None:
-            return torch.stack([events.weight_gradient(flat, x.flatten(0, 1)) for x in courses])
+            return torch.stack([events.gradients(flat, x.flatten(0, 1), False)[0] for x in courses])
         return torch.stack([flat.T @ x.flatten(0, 1) for x in courses])
 
     def _read_by(self, product: Product, weights: Weights, line: Tensor) -> list[Tensor]:

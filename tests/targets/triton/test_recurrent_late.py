@@ -144,7 +144,7 @@ def test_explain_says_so():
     ).replace("then cell", f"then {cycle.nodes[-1]}")
     assert "one launch for all steps, weight, states and spikes on chip" in explain_text(found)
     (cycle,) = [r for r in explain(graph, "auto").regions if r.kind == "recurrent"]
-    assert cycle.runs_as.endswith("(Triton on a GPU; else 3 steps at a time, node by node)")
+    assert cycle.runs_as.endswith("(Triton on a GPU, else C)")
     large = explain(network(3, size=600).graph, "triton")
     assert any("one launch for every 3 steps" in k for r in large.regions for k in r.kernels)
 
