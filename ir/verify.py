@@ -101,7 +101,7 @@ def _ports(graph: Graph, name: str) -> None:
                 f"port {port!r} is fed {edge.delay!r} steps late, not a whole number of steps up to {LIMITS.steps:,}",
                 node=name,
             )
-        if edge.delay and not IDENTIFIER.match(edge.feedback) and not _is_weight(graph, op, port, edge):
+        if edge.delay and not IDENTIFIER.match(edge.feedback) and not _is_weight(op, port, edge):
             raise VerificationError(f"port {port!r} is fed late by {edge.source} without a valid name", node=name)
         if not edge.delay and edge.feedback:
             raise VerificationError(f"port {port!r} has a feedback name but no delay", node=name)
@@ -115,7 +115,7 @@ def _ports(graph: Graph, name: str) -> None:
             _counts(op.input, given, edge.source, name)
 
 
-def _is_weight(graph: Graph, op: Any, port: str, edge: Edge) -> bool:
+def _is_weight(op: Any, port: str, edge: Edge) -> bool:
     """Whether this is a weight that learns: its state has the parameter's name."""
     return isinstance(op, Connection) and port == "weight" and edge.feedback == op.params["weight"].name
 

@@ -46,9 +46,7 @@ def expected(w: Workload, data: Data) -> dict[str, Tensor]:
         return {r: loops.network(w, data.x, data.weights, r) for r in resets}
 
 
-def check(
-    w: Workload, data: Data, made: Contender, truth: dict[str, Tensor], grads: dict[str, Tensor]
-) -> dict[str, Any]:
+def check(data: Data, made: Contender, truth: dict[str, Tensor], grads: dict[str, Tensor]) -> dict[str, Any]:
     """Hold a contender against the loop; raises :class:`Different`."""
     found: dict[str, Any] = {}
     if made.output is not None:
@@ -107,7 +105,7 @@ def measure(
         try:
             made = build(w, data)
             first = timed(made.forward) + (timed(made.both) if made.both else 0.0)
-            row |= {"reset": made.reset, "note": made.note} | check(w, data, made, truth, grads)
+            row |= {"reset": made.reset, "note": made.note} | check(data, made, truth, grads)
             again = timed(made.forward) + (timed(made.both) if made.both else 0.0)
             if group in ("ours", "compile"):
                 row["compile seconds"] = made.built + max(0.0, first - again)

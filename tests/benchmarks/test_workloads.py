@@ -59,7 +59,7 @@ def test_a_library_computes_the_same(part, library, name):
         made = libraries.LIBRARIES[library](w, data)
     except part("contender").Absent as err:
         pytest.skip(f"{library} is {err}")
-    measure.check(w, data, made, measure.expected(w, data), {})
+    measure.check(data, made, measure.expected(w, data), {})
     made.both()
 
 
@@ -74,7 +74,7 @@ def test_a_library_learns_the_same(part, library):
         pytest.skip(f"{library} is {err}")
     before = data.x.clone()
     for _ in range(2):  # a second run is no continuation of the first
-        measure.check(w, data, made, measure.expected(w, data), {})
+        measure.check(data, made, measure.expected(w, data), {})
     assert torch.equal(data.x, before)
 
 
