@@ -7,7 +7,7 @@ network.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 
 from snncompile.ir.connection import Connection
+from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Edge, Graph, Ref, Region
 from snncompile.targets.autograd import BoundScan, flow, keep, named
 from snncompile.targets.evaluation import Evaluation
@@ -41,19 +42,26 @@ class LinearScan:
     place: int
 
 
-def matches(graph: Graph, regions: Sequence[Region]) -> dict[str, LinearScan]:
-    """Neurons -> the connection that runs with them; of several, the first."""
-    kinds = {region.nodes: region.kind for region in regions}
+def candidates(graph: Graph) -> Iterator[tuple[str, LinearScan]]:
+    """Neurons, and a dense connection that feeds them within the step and nothing else: every such pair."""
     shown = {ref.node for _, ref in graph.outputs}
-    found: dict[str, LinearScan] = {}
     for name, op in graph.of_type(Connection):
         readers = graph.consumers(name)
-        if op.kind != "Linear" or kinds.get((name,)) != "product" or name in shown or len(readers) != 1:
+        if op.kind != "Linear" or op.plastic or name in shown or len(readers) != 1:
             continue
         neurons, port, edge = readers[0]
-        if kinds.get((neurons,)) == "scan" and not edge.delay:
+        if isinstance(graph.op(neurons), Elementwise) and not edge.delay:
             (source,) = graph.inputs_of(name).values()
-            found.setdefault(neurons, LinearScan(name, op, source, list(graph.inputs_of(neurons)).index(port)))
+            yield neurons, LinearScan(name, op, source, list(graph.inputs_of(neurons)).index(port))
+
+
+def matches(graph: Graph, regions: Sequence[Region]) -> dict[str, LinearScan]:
+    """Neurons -> the connection that runs with them over all steps; of several, the first."""
+    kinds = {region.nodes: region.kind for region in regions}
+    found: dict[str, LinearScan] = {}
+    for neurons, pair in candidates(graph):
+        if kinds.get((pair.connection,)) == "product" and kinds.get((neurons,)) == "scan":
+            found.setdefault(neurons, pair)
     return found
 
 

@@ -8,6 +8,8 @@ what an :class:`~snncompile.targets.executor.Executor` gives for one step; produ
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -19,6 +21,7 @@ from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Edge, Graph, Input, Ref
 from snncompile.targets.autograd import PreparedScan
 from snncompile.targets.evaluation import Prepared
+from snncompile.targets.linear_scan import LinearScan, candidates
 from snncompile.targets.scan import ForwardCall, Scan, ScanTarget
 from snncompile.targets.sparse import SparseTarget, apply_sparse
 from snncompile.targets.torch.products import apply_connection
@@ -33,13 +36,45 @@ _Watched = tuple[str, int, tuple[int, ...], Any, bytes]
 
 _CPU = torch.device("cpu")
 
+#: Parameters of a Linear whose weight acts as it stands.
+_PLAIN = {"weight", "bias", "sign"}
+
+
+@dataclass(frozen=True)
+class LinearStep:
+    """A dense connection whose product is an input of a scan, and read by nothing else.
+
+    Attributes:
+        place: which input; in its place stands what the connection reads, ``(B, in)``.
+        inputs: how many features that has.
+        weight: gives the weight ``(out, in)`` of now.
+        bias: gives the bias of now, where there is one.
+    """
+
+    place: int
+    inputs: int
+    weight: Callable[[], Tensor]
+    bias: Callable[[], Tensor] | None
+
 
 @runtime_checkable
 class StepTarget(Protocol):
     """A target that prepares single steps itself."""
 
-    def step(self, scan: Scan, coefs: tuple[Tensor, ...], batch: int, size: int, store: tuple[str, ...]) -> ScanStep:
-        """A function that runs one step of ``scan``."""
+    def step(
+        self,
+        scan: Scan,
+        coefs: tuple[Tensor, ...],
+        batch: int,
+        size: int,
+        store: tuple[str, ...],
+        linear: LinearStep | None = None,
+    ) -> ScanStep:
+        """A function that runs one step of ``scan``, and of the connection before it."""
+        ...
+
+    def steps_product(self, batch: int, inputs: int, outputs: int) -> bool:
+        """Whether it takes a connection of that size into a step of the neurons behind it."""
         ...
 
 
@@ -75,15 +110,22 @@ class StepPlan:
         self._inputs = [(name, str(Ref(name))) for name, _ in graph.of_type(Input)]
         self._held: list[tuple[str, str]] = []
         self._nodes: list[ProductStep | ScanNode] = []
+        pairs = _pairs(graph, target, batch, lookup)
+        taken = {pair.connection for pair, _ in pairs.values()}
         for name in graph.order():
             op = graph.op(name)
             edges = list(prepared.inputs[name].values())
             self._held += [(e.feedback, str(e.source)) for e in edges if e.delay]
+            if name in taken:
+                continue
             if isinstance(op, Connection):
                 self._nodes.append(ProductStep(name, op, edges[0], lookup, prepared.sparse))
             elif isinstance(op, Elementwise):
-                scan = prepared.scans[name]
-                self._nodes.append(ScanNode(name, scan, edges, target, batch, tuple(prepared.read[name]), lookup))
+                scan, read, linear = prepared.scans[name], tuple(prepared.read[name]), None
+                if name in pairs:
+                    pair, linear = pairs[name]
+                    edges[pair.place] = pair.edge
+                self._nodes.append(ScanNode(name, scan, edges, target, batch, read, lookup, linear))
 
     def __call__(self, inputs: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tuple[dict, dict]:
         """Outputs and new state, ``(B, *features)`` each.
@@ -107,6 +149,23 @@ class StepPlan:
         return {key: now[ref] for key, ref in self._outputs}, {name: after[name] for name in self.states}
 
 
+def _pairs(
+    graph: Graph, target: ScanTarget, batch: int, lookup: Lookup
+) -> dict[str, tuple[LinearScan, LinearStep]]:
+    """Neurons -> the connection that is part of their step."""
+    found: dict[str, tuple[LinearScan, LinearStep]] = {}
+    if not isinstance(target, StepTarget):
+        return found
+    for neurons, pair in candidates(graph):
+        roles = {role: p.name for role, p in pair.op.params.items()}
+        size = pair.op.input.size
+        if set(roles) <= _PLAIN and target.steps_product(batch, size, pair.op.output.size):
+            bias = partial(lookup, roles["bias"]) if "bias" in roles else None
+            linear = LinearStep(pair.place, size, partial(lookup, roles["weight"]), bias)
+            found.setdefault(neurons, (pair, linear))
+    return found
+
+
 def _source(edge: Edge) -> tuple[bool, str]:
     """Whether an edge is late, and where its value stands: in the state, or among those of this step."""
     return (True, edge.feedback) if edge.delay else (False, str(edge.source))
@@ -122,7 +181,7 @@ class ProductStep:
         self._late, self._from = _source(edge)
         self._to = str(Ref(name))
         self._roles = {role: p.name for role, p in op.params.items()}
-        self._plain = op.kind == "Linear" and set(self._roles) <= {"weight", "bias", "sign"}
+        self._plain = op.kind == "Linear" and set(self._roles) <= _PLAIN
         self._weight, self._bias = self._roles.get("weight", ""), self._roles.get("bias")
 
     def run(self, now: dict[str, Tensor], state: Mapping[str, Tensor], after: dict[str, Tensor]) -> None:
@@ -152,8 +211,10 @@ class ScanNode:
         batch: int,
         read: tuple[str, ...],
         lookup: Lookup,
+        linear: LinearStep | None = None,
     ) -> None:
         op = scan.node
+        self._linear = linear
         self._prepared, self._target, self._lookup = scan, target, lookup
         self._batch, self._size, self._shape = batch, op.size, (batch, *op.shape)
         self._flat = len(op.shape) == 1
@@ -192,7 +253,7 @@ class ScanNode:
     def _step(self, coefs: tuple[Tensor, ...]) -> ScanStep:
         scan, target, batch, size, store = self._prepared.scan, self._target, self._batch, self._size, self._store
         if isinstance(target, StepTarget):
-            return target.step(scan, coefs, batch, size, store)
+            return target.step(scan, coefs, batch, size, store, self._linear)
         shape = (1, batch, size)
 
         def run(inputs: Sequence[Tensor], states: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:

@@ -1,13 +1,17 @@
 """``net.step`` without gradients takes a quicker way: it gives what the usual way gives, and sees every change."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 import snncompile as snn
 from snncompile.ir.errors import InputError
+from snncompile.passes.pipeline import Request, compile_graph
 from snncompile.streaming import _Quick
+from snncompile.targets.c.target import CTarget
+from snncompile.targets.executor import Executor
 
 
 @snn.model
@@ -119,7 +123,15 @@ def changes():
     def by_weight(net):
         net.linear.weight.data.neg_()
 
-    return [by_data, by_copy, by_new_memory, by_state_dict, by_parameter, by_module, by_weight]
+    def by_turned_weight(net):
+        weight = net.linear.weight
+        weight.data = (0.5 * weight.data).t().contiguous().t()
+
+    def by_bias(net):
+        net.linear.bias.data = net.linear.bias.data.repeat(2)[::2] + 1
+
+    by = [by_data, by_copy, by_new_memory, by_state_dict, by_parameter, by_module, by_weight]
+    return [*by, by_turned_weight, by_bias]
 
 
 @pytest.mark.parametrize("change", changes(), ids=lambda c: c.__name__)
@@ -131,6 +143,54 @@ def test_every_change_of_a_parameter_is_seen(change):
     (got, _), (want, _) = run(net, courses, True), run(net, courses, False)
     assert any(not torch.equal(a, b) for a, b in zip(got, before, strict=True))
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(got, want, strict=True))
+
+
+def test_weights_that_do_not_fit_are_an_error():
+    net = network(deep)
+    (x,) = data(net, 1)
+    with torch.no_grad():
+        net.step(x[0], None)
+        for wrong in (torch.zeros(9, 7), torch.zeros(9, 6, dtype=torch.float64)):
+            net.linear.weight.data = wrong
+            with pytest.raises(RuntimeError):
+                net.step(x[0], None)
+
+
+def test_products_of_any_size():
+    @snn.model
+    def model(x=snn.Spikes(60)):
+        return x >> snn.Linear(64) >> snn.LIF(threshold=0.1)
+
+    net = network(model)
+    for batch, one in ((1, True), (3, True), (40, False)):
+        xs = data(net, batch)
+        (got, _), (want, _) = run(net, xs, True), run(net, xs, False)
+        assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(got, want, strict=True))
+        nodes = list(net._quick._plans.values())[-1]._plan._nodes
+        assert (len(nodes) == 1) is one
+    assert taken(net)
+
+
+def test_steps_in_several_threads():
+    net = network(deep)
+    (x,) = data(net, 2)
+    expected = run(net, [x], True)[0]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: [run(net, [x], True)[0] for _ in range(20)], range(4)))
+    for made in (m for several in found for m in several):
+        assert all(torch.equal(a, b) for a, b in zip(made, expected, strict=True))
+
+
+def test_every_result_is_written():
+    net = network(deep)
+    (x,) = data(net, 2)
+    target = CTarget(empty=lambda shape, **like: torch.full(shape, float("nan"), **like))
+    plan = Executor(compile_graph(net.graph, Request()), target).step_plan(2, False, net.value)
+    with torch.no_grad():
+        outputs, state = plan({"x": x[0]}, net.initial_state(2))
+        want, expected = net.step(x[0])
+    for made, wanted in ((outputs, want), (state, expected)):
+        assert all(torch.equal(made[name], value) for name, value in wanted.items())
 
 
 def test_pure():

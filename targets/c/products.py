@@ -144,5 +144,40 @@ SNN_INLINE void snn_dense_tile(
     }
 }
 """
+_DOTS = """/* out = x @ weight^T + bias: each output a sum of its own, for a weight (outputs, inputs) as it stands. */
+static void snn_dots(
+    const float *restrict x, int64_t step, const float *restrict weight, const float *restrict bias,
+    float *restrict out, int64_t rows, int64_t inputs, int64_t outputs)
+{
+    for (int64_t row = 0; row < rows; row++, x += step, out += outputs) {
+        int64_t j = 0;
+        for (; j + 4 <= outputs; j += 4) {
+            const float *restrict w = weight + j * inputs;
+            float a = 0.0f, b = 0.0f, c = 0.0f, d = 0.0f;
+#pragma omp simd reduction(+ : a, b, c, d)
+            for (int64_t k = 0; k < inputs; k++) {
+                a = SNN_MADD(x[k], w[k], a);
+                b = SNN_MADD(x[k], w[inputs + k], b);
+                c = SNN_MADD(x[k], w[2 * inputs + k], c);
+                d = SNN_MADD(x[k], w[3 * inputs + k], d);
+            }
+            out[j] = a;
+            out[j + 1] = b;
+            out[j + 2] = c;
+            out[j + 3] = d;
+        }
+        for (; j < outputs; j++) {
+            float a = 0.0f;
+#pragma omp simd reduction(+ : a)
+            for (int64_t k = 0; k < inputs; k++)
+                a = SNN_MADD(x[k], weight[j * inputs + k], a);
+            out[j] = a;
+        }
+        for (j = 0; bias && j < outputs; j++)
+            out[j] += bias[j];
+    }
+}
+"""
 EVENTS = f"{PRODUCTS}\n{_EVENTS}"
 DENSE = f"{PRODUCTS}\n{_DENSE}"
+DOTS = f"{PRODUCTS}\n{_DOTS}"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 from typing import Any
 
@@ -17,6 +17,7 @@ from snncompile.targets.c.compiler import function
 from snncompile.targets.c.courses import add_course, unit
 from snncompile.targets.c.forward import print_forward
 from snncompile.targets.c.kernel import FEW_LANES, LANES, KernelSource
+from snncompile.targets.c.stepping import MOST_PRODUCTS, make_step, packed_source
 from snncompile.targets.cycle_call import CycleTarget
 from snncompile.targets.event_linear import EventTarget
 from snncompile.targets.plastic_call import PlasticTarget
@@ -32,7 +33,7 @@ from snncompile.targets.scan import (
     input_gradient,
 )
 from snncompile.targets.sparse import SparseTarget
-from snncompile.targets.stepping import ScanStep
+from snncompile.targets.stepping import LinearStep, ScanStep
 from snncompile.targets.variant import ForwardVariant, Layout, backward_variant, forward_variant
 
 #: Scans whose states over all steps take this many bytes save those of every so many steps only.
@@ -139,36 +140,36 @@ class CTarget(Caller):
         """Whether a scan can pool by ``windows``: a row of them must fit into a block."""
         return windows.band <= LANES
 
-    def step(self, scan: Scan, coefs: tuple[Tensor, ...], batch: int, size: int, store: tuple[str, ...]) -> ScanStep:
+    def step(
+        self,
+        scan: Scan,
+        coefs: tuple[Tensor, ...],
+        batch: int,
+        size: int,
+        store: tuple[str, ...],
+        linear: LinearStep | None = None,
+    ) -> ScanStep:
         """A function that runs one step of ``scan``: :mod:`snncompile.targets.stepping`."""
         unit = (True,) * len(scan.inputs)
         variant = ForwardVariant(Layout(unit, tuple([not c.dim() for c in coefs])), store, (), "none")
-        kernel = self._kernel(scan, variant, print_forward)
-        call, wanted, make = kernel.run, kernel.source.inputs, self._make
-        fixed = [coefs[i] for i in kernel.source.coefs]
-        at = [c.data_ptr() for c in fixed]
-        cells, count, results = (batch, size), len(store), (*store, *scan.states)
-        plain, like = self._empty is torch.empty, torch.empty_like
-        team = self._threads_for(1, batch, size)
+
+        def build() -> Kernel:
+            source = print_forward(scan, variant)
+            return Kernel(source, function(*packed_source(source, linear is not None)))
+
+        kernel = self._kernels.get(scan, ("step", linear is not None, variant), build)
+        used, team = [coefs[i] for i in kernel.source.coefs], self._threads_for(1, batch, size)
         tail = (1, batch, size, _width(batch, size, team), team)
+        count, states, cells, alone = len(store), len(scan.states), (batch, size), (scan, coefs, batch, size, store)
+        make = _maker(cells) if self._empty is torch.empty else partial(self._make, cells)
+        return make_step(
+            kernel.run, kernel.source, used, batch, size, count, states, make, tail, linear, lambda: self.step(*alone)
+        )
 
-        def run(inputs: Sequence[Tensor], states: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-            args: list[int] = []
-            held = []
-            for i in wanted:
-                x = inputs[i]
-                if x.stride(1) != 1:
-                    held.append(x := x.contiguous())  # lives until the call is over
-                args += (x.data_ptr(), 0, x.stride(0))
-            args += at
-            args += [s.data_ptr() for s in states]
-            made = [like(states[0]) for _ in results] if states and plain else [make(cells) for _ in results]
-            args += [t.data_ptr() for t in made]
-            call(*args, *tail)
-            return made[:count], made[count:]
-
-        run.held = fixed  # type: ignore[attr-defined]  # their addresses are in use
-        return run
+    @staticmethod
+    def steps_product(batch: int, inputs: int, outputs: int) -> bool:
+        """Whether a step with a product of that size is better done in one call."""
+        return batch * inputs * outputs <= MOST_PRODUCTS
 
     def backward(self, scan: Scan, call: BackwardCall) -> BackwardResult:
         """Run the gradient of ``scan`` from the last step to the first."""
@@ -255,6 +256,11 @@ class CTarget(Caller):
 
     def _threads_for(self, steps: int, rows: int, lanes: int) -> int:
         return self._team(steps * rows * lanes, rows * -(-lanes // FEW_LANES))
+
+
+def _maker(cells: tuple[int, int]) -> Callable[[], Tensor]:
+    """What makes a tensor of that shape, in the quickest way there is."""
+    return partial(torch.empty_like, torch.empty(cells, dtype=torch.float32, device="cpu"))
 
 
 def _width(rows: int, lanes: int, team: int, band: int = 1) -> int:
