@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from snncompile.ir.errors import Location, ModelError
+from snncompile.ir.locations import caller
 
 #: What a constraint demands, in words, and the test of it.
 CONSTRAINTS: Mapping[str, str] = {
@@ -46,9 +47,12 @@ class Param:
 
     def __post_init__(self) -> None:
         if self.layout is not None and self.layout not in LAYOUTS:
-            raise ModelError(f"layout {self.layout!r} is unknown; use one of {', '.join(LAYOUTS)}")
+            raise ModelError(f"layout {self.layout!r} is unknown; use one of {', '.join(LAYOUTS)}", where=caller())
         if self.constraint is not None and self.constraint not in CONSTRAINTS:
-            raise ModelError(f"constraint {self.constraint!r} is unknown; use one of {', '.join(CONSTRAINTS)}")
+            known = ", ".join(CONSTRAINTS)
+            raise ModelError(f"constraint {self.constraint!r} is unknown; use one of {known}", where=caller())
+        if self.trainable is not None and not isinstance(self.trainable, bool):
+            raise ModelError(f"trainable is True or False, not {self.trainable!r}", where=caller())
 
     def overridden(self, given: Any) -> Param:
         """This declaration with what the user gave: a value, or a Param whose set fields win."""

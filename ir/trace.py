@@ -153,6 +153,8 @@ class _Recorder(TorchDispatchMode):
             said = f"{type(err).__name__}: {err}"
             if "Boolean value of Tensor" in said:
                 said = "Python cannot decide by a value (if, and, or, min, max): write torch.where(condition, a, b)"
+            elif "converted to Python scalars" in said:
+                said = "a function of plain numbers got a tensor: write torch.exp in place of math.exp, and so on"
             elif said.startswith(tuple(f"TypeError: {name}()" for name in ("clamp", "maximum", "minimum"))):
                 said = (
                     "torch.clamp is for bounds that are numbers, torch.minimum and torch.maximum for those that are"

@@ -282,9 +282,17 @@ class Network(LearningNetwork, ParameterNetwork, WrittenNetwork, nn.Module):
         return past.spike_at(self, state, name, time)
 
     def value(self, name: str) -> Tensor:
-        """The parameter or buffer ``name``, e.g. ``"lif.tau_mem"``."""
-        node, role = name.split(".")
-        return getattr(self._modules[node], role)
+        """The parameter or buffer ``name``, e.g. ``"lif.tau_mem"``.
+
+        Raises:
+            InputError: where there is none, listing those there are.
+        """
+        try:
+            node, role = name.split(".")
+            return getattr(self._modules[node], role)
+        except (AttributeError, KeyError, ValueError):
+            known = ", ".join(self.layout.values) or "none"
+            raise InputError(f"there is no parameter {name!r}; parameters: {known}") from None
 
     def executor(self, device: torch.device, keep: frozenset[str] = frozenset()) -> Executor:
         """The graph after all passes, ready to run on ``device``, with the record names ``keep`` available."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import warnings
 from pathlib import Path
@@ -129,3 +130,63 @@ def test_times_in_another_unit(dt, tau, odd):
     with pytest.warns(UserWarning, match=said) as found:
         snn.compile(model, target="torch")
     assert found[0].filename == __file__
+
+
+# -- functions of one's own ----------------------------------------------------------------------------------------
+
+
+def test_states_that_are_no_dict():
+    with pytest.raises(snn.ModelError, match=r"@neuron cell: states is a dict by name, states=\{...\}, not \['v'\]"):
+
+        @snn.neuron(states=["v"])
+        def cell(v, x):
+            return {"v": v, "spikes": x}
+
+    with pytest.raises(snn.ModelError, match=r"@neuron cell: outputs is a dict by name, outputs=\{...\}, not 'spikes'"):
+
+        @snn.neuron(states={"v": 0.0}, outputs="spikes")
+        def cell(v, x):
+            return {"v": v, "spikes": x}
+
+    with pytest.raises(snn.ModelError, match=r"@plasticity: pre is a dict of traces .*, not \('t_pre',\)"):
+        snn.plasticity(pre=("t_pre",))
+
+
+def test_a_step_that_is_a_class():
+    with pytest.raises(snn.ModelError, match=f"at {__file__}:.*: @neuron takes a step function, not <class"):
+
+        @snn.neuron(states={"v": 0.0})
+        class Cell:
+            pass
+
+
+def test_math_in_a_step():
+    @snn.neuron(states={"v": 0.0})
+    def cell(v, x, *, tau=20 * ms, dt):
+        return {"v": v * math.exp(-dt / tau), "spikes": x}
+
+    model = snn.model(lambda x=snn.Spikes(3): x >> cell())
+    with pytest.raises(snn.ModelError, match=r"a function of plain numbers got a tensor: write torch\.exp in place of"):
+        model.build()
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"layout": "neurons"}, "layout 'neurons' is unknown; use one of scalar, channel, neuron"),
+    ({"constraint": "pos"}, "constraint 'pos' is unknown; use one of positive, nonnegative, nonzero"),
+    ({"trainable": "no"}, "trainable is True or False, not 'no'"),
+])  # fmt: skip
+def test_what_a_param_cannot_be(options, said):
+    with pytest.raises(snn.ModelError, match=f"^at {__file__}:.*: {said}$"):
+        snn.Param(1.0, **options)
+
+
+@pytest.mark.parametrize("name", ["lif.tau", "life.tau_mem", "lif"])
+def test_a_value_that_is_not_there(net, name):
+    with pytest.raises(snn.InputError, match=f"^there is no parameter '{name}'; parameters: linear.weight, "):
+        net.value(name)
+
+
+@pytest.mark.parametrize("total", ["a", 0.0, float("inf")])
+def test_a_sum_that_cannot_be(net, total):
+    with pytest.raises(snn.InputError, match=f"cannot be scaled to sum to {total!r}: it takes a finite number"):
+        net.normalize_("linear.weight", total)

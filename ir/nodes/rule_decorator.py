@@ -81,6 +81,11 @@ def plasticity(
     """
     if inspect.isclass(pre):
         raise ModelError("write @plasticity(pre={...}, post={...}), with parentheses", where=caller())
+    for side, given in (("pre", pre), ("post", post), ("synapse", synapse)):
+        if given is not None and not isinstance(given, Mapping):
+            raise ModelError(
+                f"@plasticity: {side} is a dict of traces and their first values, not {given!r}", where=caller()
+            )
     traces = {"pre": dict(pre or {}), "post": dict(post or {}), "synapse": dict(synapse or {})}
     where = caller()
 

@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from snncompile.ir.errors import Location, ModelError
+from snncompile.ir.locations import caller
 from snncompile.ir.nodes.base import ElementwiseNode
 from snncompile.ir.params import Param
 from snncompile.ir.program import IDENTIFIER
@@ -138,8 +139,11 @@ def _decorator(
 
     def decorate(fn: Callable[..., Mapping[str, Any]]) -> type[UserNode]:
         if not inspect.isfunction(fn):
-            raise ModelError(f"@{what} takes a step function, not {fn!r}")
+            raise ModelError(f"@{what} takes a step function, not {fn!r}", where=caller())
         try:
+            for key, given in (("states", states), ("outputs", outputs)):
+                if given is not None and not isinstance(given, Mapping):
+                    raise ModelError(f"{key} is a dict by name, {key}={{...}}, not {given!r}")
             return _node_class(fn, dict(states or {}), dict(default if outputs is None else outputs))
         except ModelError as err:
             raise ModelError(f"@{what} {fn.__name__}: {err.message}", where=_location(fn)) from None
