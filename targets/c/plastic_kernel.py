@@ -19,7 +19,7 @@ from snncompile.targets.variant import Layout
 
 _SIZES = ["int64_t B", "int64_t N", "int64_t M", "int64_t W", "int64_t blocks", "int threads"]
 _LOCALS = f"M W {PRODUCT_NAMES} {LEARNING_NAMES} wild now i wide still x_now own_weight own_columns own_lanes"
-_LOCALS += " own_p own_d own_values own_marks columns_of place active factors held by_columns most"
+_LOCALS += " own_p own_d own_values own_marks columns_of place active factors held by_columns most usual"
 _SIDES = {"before": "the input's side", "after": "the output's side", "synapse": "a synapse of one sequence"}
 
 
@@ -141,10 +141,10 @@ class _Printer:
             "        float *now = own_values + 2 * most, *found = now + W;",
             f"        int32_t *own_marks = {marks} + block * (6 * M + 2 * W + 3);",
             "        int32_t *listed = own_marks + 3 * M + 2 * W + 1, *place = listed + M + 1, *active = place + M;",
-            "        int64_t i;",
+            "        int64_t i, usual = 0;",
             "        int still = 0, wild = snn_wild(own_weight, m * M); /* see the update, and above snn_wild */",
             *(f"        wild |= snn_wild({name}, 1);" for (part, _), name in self.coefs.items() if part == "update"),
-            "        (void)own_marks, (void)still;",
+            "        (void)own_marks, (void)still, (void)usual;",
             f"        for (int64_t t = 0; t < {steps}; t++) {{",
             f"            const int64_t count = snn_busy({x} + t * {x_t}, {x_b}, B, M, listed, place);",
             "            /* either way gives the same sums: rows have every input, columns must be brought together */",
@@ -272,7 +272,7 @@ class _Printer:
         update = self._passed("update", self.update)
         if "synapse" not in self.parts:
             items = ["own_weight", "M", "W", "B", "m", "wide", *factors_now, "own_columns", "listed"]
-            items += ["by_columns ? count : -1", "own_values", "own_marks", "still", "&wild", *update]
+            items += ["by_columns ? count : -1", "own_values", "own_marks", "still", "&usual", "&wild", *update]
             return call_lines(f"still = {self.learn}", items, 3, ";")
         told = [f"{pointer} + t * {time}" for pointer, time, _ in signals.values()]
         items = ["own_weight", "M", "N", "W", "B", "m", *factors_now, "own_values", "&wild"]

@@ -41,9 +41,10 @@ static int64_t snn_busy(
     for (int64_t k = 0; k < M; k++) {{ /* no branch: which of them are zero cannot be foreseen */
         const int busy = B > 1 ? place[k] : x[k] != 0.0f;
         listed[count] = (int32_t)k;
-        place[k] = (int32_t)count;
         count += busy;
     }}
+    for (int64_t k = 0; k < count; k++)
+        place[listed[k]] = (int32_t)k;
     return count;
 }}
 

@@ -117,12 +117,12 @@ static int {name}_sum(
 }}
 
 /* The update of one step for m outputs; whether every weight is known to stay as it is if nothing more comes. The first
- * `held` columns are those of the listed inputs. */
+ * `held` columns are those of the listed inputs; `usual` is the mean work of the last steps. */
 static int {name}(
     float *restrict weight, int64_t M, int64_t W, int64_t B, int m, int wide, const float *restrict pre_p,
     const float *restrict pre_d, const float *restrict post_p, const float *restrict post_d,
     float *restrict columns, const int32_t *restrict listed, int64_t held, float *restrict values,
-    int32_t *restrict marks, int still, int *wild{coefs})
+    int32_t *restrict marks, int still, int64_t *usual, int *wild{coefs})
 {{
     int32_t *restrict in_p = marks, *restrict in_d = in_p + M, *restrict wanted = in_d + M;
     int32_t *restrict out_p = wanted + M + 1, *restrict out_d = out_p + wide;
@@ -139,8 +139,9 @@ static int {name}(
     const int columns_p = by_column_p < by_row_p, columns_d = by_column_d < by_row_d;
     const int rows_p = by_row_p && !columns_p, rows_d = by_row_d && !columns_d;
     const int64_t work = (columns_p ? by_column_p : by_row_p) + (columns_d ? by_column_d : by_row_d);
-    const int trial = tame && 2 * work <= M * m; /* else the next step is likely to touch all, too */
-    const int all = !still || !trial;
+    *usual += (work - *usual) / 4;
+    const int trial = tame && 3 * *usual <= 2 * M * m; /* else the next step is likely to touch all, too */
+    const int all = !still || !trial || work > M * m;
     int64_t count = 0; /* inputs whose columns are updated */
 
     if (!all && (columns_p || columns_d)) {{

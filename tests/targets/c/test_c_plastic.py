@@ -114,6 +114,16 @@ def test_outputs_that_never_or_always_fire():
     assert (always.stored["lif_spikes"][3:] > 0).all()
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_matches_where_all_fire_at_once_now_and_then(batch):
+    case = driven(plastic_case("additive", 60, batch, 35, 300, rate=0.04), 1.0, 1e-3)
+    bursts = torch.zeros(60, 1, 1)
+    bursts[10:14] = bursts[30] = bursts[45:] = 100.0
+    inputs = tuple(None if x is None else x * bursts for x in case.call.inputs)
+    spikes = check_bits(driven(case, inputs=inputs)).stored["lif_spikes"]
+    assert (spikes[30] > 0).all() and spikes[8].sum() == 0
+
+
 @pytest.mark.parametrize("name", ["additive", "relu"])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_weights_at_their_bounds_stay_there(name, batch):
