@@ -139,7 +139,8 @@ class LearningNetwork:
         axes = tuple(range(1, weight.dim())) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
         if not axes or any(not -weight.dim() <= axis < weight.dim() for axis in axes):
             raise InputError(f"{name} has shape {tuple(weight.shape)}: there is no axis {dim} to sum over")
-        if isinstance(total, str) or not math.isfinite(total) or total == 0:
+        given: Any = total
+        if isinstance(given, str) or not math.isfinite(given) or given == 0:
             raise InputError(f"{name} cannot be scaled to sum to {total!r}: it takes a finite number other than 0")
         sums = weight.sum(axes, keepdim=True)
         if bool((sums * total < 0).any()):
