@@ -89,5 +89,19 @@ def test_a_late_cycle_runs_several_steps_at_a_time() -> None:
 
     (region,) = compile_graph(net.build(), Request()).regions
     assert region.reason == "a cycle through lif_back: step t needs step t-4, so 4 steps run at a time"
-    said = explain(net.build(), "c").regions[0].runs_as
-    assert said == "1 kernels and 1 products for every 4 steps (C), since what comes back is 4 steps late"
+    said = {target: explain(net.build(), target).regions[0].runs_as for target in ("c", "triton")}
+    assert said["c"] == "one function for the cycle, over all steps: 1 kernels and 1 products inside (C)"
+    assert said["triton"].endswith("what comes back is a ring of 4 steps in the kernel (Triton)")
+
+    @snn.model
+    def two(x=snn.Spikes(3)):
+        back = snn.Feedback(3, delay=4e-3)
+        h = x + back >> snn.LIF() >> snn.Linear(3) >> snn.LIF()
+        back.close(h)
+        return h
+
+    (said,) = [r.runs_as for r in explain(two.build(), "triton").regions if r.kind == "recurrent"]
+    assert said == (
+        "2 kernels and 1 products for every 4 steps (Triton), since the cycle has 3 nodes, not one connection and one"
+        " population"
+    )
