@@ -201,7 +201,7 @@ def _plan(e: Explanation) -> Sequence[str]:
         text = f"the states every {e.checkpoint} steps ({kept}), {again}"
     elif e.checkpoint is None and e.target in ("c", "auto"):
         text += ".\n  On C, a scan of more than 64 steps whose states take 1 MiB or more keeps those of every 32nd,"
-        text += f"\n  one of more than 16 whose states take 8 MiB those of every 8th, {again}"
+        text += f"\n  one of more than 16 whose states take 2 MiB those of every 8th, {again}"
     return ["What training keeps for the backward pass", "", f"  {text}"]
 
 

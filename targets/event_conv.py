@@ -38,8 +38,8 @@ class EventConvTarget(Protocol):
         """``x (images, C, H, W)`` with ``weight (O, C / groups, kh, kw)`` plus ``bias (O,)``: ``(images, O, h, w)``."""
         ...
 
-    def conv_weight_gradient(self, grad: Tensor, x: Tensor, kernel: Size, window: Window) -> Tensor:
-        """The gradient of the weight ``(O, C / groups, kh, kw)`` from ``grad (images, O, h, w)``."""
+    def conv_gradients(self, grad: Tensor, x: Tensor, kernel: Size, window: Window) -> tuple[Tensor, Tensor]:
+        """Gradients of weight ``(O, C / groups, kh, kw)`` and bias ``(O,)`` from ``grad (images, O, h, w)``."""
         ...
 
 
@@ -90,13 +90,11 @@ class _EventConv(torch.autograd.Function):
         window: Window = ctx.window
         _, _, need_x, need_weight, need_bias = ctx.needs_input_grad
         kernel: Size = tuple(weight.shape[2:])
-        return (
-            None,
-            None,
-            _input_gradient(grad, x, weight, window) if need_x else None,
-            ctx.target.conv_weight_gradient(grad, x, kernel, window) if need_weight else None,
-            grad.sum((0, 2, 3)) if need_bias else None,
-        )
+        d_x = _input_gradient(grad, x, weight, window) if need_x else None
+        if need_weight:
+            d_weight, d_bias = ctx.target.conv_gradients(grad, x, kernel, window)
+            return None, None, d_x, d_weight, d_bias if need_bias else None
+        return None, None, d_x, None, grad.sum((0, 2, 3)) if need_bias else None
 
 
 def _input_gradient(grad: Tensor, x: Tensor, weight: Tensor, window: Window) -> Tensor:

@@ -196,8 +196,8 @@ def run_scan(ev: Evaluation, name: str, pooled: PooledScan | None = None) -> Non
     """Run an elementwise node over all steps, in one scan, and the pooling behind it with it."""
     computing = computed(ev, name) if ev.late and computes(ev, name) else None
     inputs, rest = scan_call(ev, name, read=computing and computing[1:])
-    windows = None if pooled is None else pooled.windows
-    courses, sums, finals = (computing[0] if computing else ev.bind(name)).run(inputs, *rest, windows=windows)
+    rest = (*rest, None if pooled is None else pooled.windows)
+    courses, sums, finals = (computing[0] if computing else ev.bind(name)).run(inputs, *rest)
     if pooled is not None:
         features = ev.graph.op(pooled.pool).output.shape
         ev.courses[Ref(pooled.pool)] = courses.pop(pooled.windows.result).unflatten(2, features)

@@ -42,26 +42,28 @@ class EventConvs(Caller):
             run(*at, *(t.data_ptr() for t in (lists, values, scratch, out)), images, *ends)
         return out
 
-    def conv_weight_gradient(self, grad: Tensor, x: Tensor, kernel: tuple[int, int], window: Window) -> Tensor:
-        """The gradient of the weight ``(O, C / groups, kh, kw)`` from ``grad (images, O, h, w)``."""
+    def conv_gradients(
+        self, grad: Tensor, x: Tensor, kernel: tuple[int, int], window: Window
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients of weight ``(O, C / groups, kh, kw)`` and bias ``(O,)`` from ``grad (images, O, h, w)``."""
         check_all(grad, x)
         images, channels, *size = x.shape
         outputs, rows, columns = grad.shape[1:]
         shape = (outputs, channels // window.groups, *kernel)
         if not grad.numel() or not x.numel():
-            return torch.zeros(shape)
+            return torch.zeros(shape), torch.zeros(outputs)
         taps, plane = taps_of(shape, window), size[0] * size[1]
         across = (window.groups, shape[1], *kernel, taps.outputs)
         parts = max(1, min(_PARTS, images, _SUMS // (channels * kernel[0] * kernel[1] * taps.outputs)))
         block = max(1, min(_BLOCK, -(-images // parts), TURNED // (rows * columns * taps.outputs)))
-        sums = self._make((parts, *across))
+        sums, bias = self._make((parts, *across)), self._make((parts, outputs))
         team = self._team(x.numel() + grad.numel(), parts)
         lists, values = torch.empty(team * plane * (block + 1), dtype=torch.int32), torch.empty(team * plane * block)
         scratch = torch.empty(team * block * rows * columns * taps.outputs)
-        held = (x.contiguous(), grad.contiguous(), lists, values, scratch, sums)
+        held = (x.contiguous(), grad.contiguous(), lists, values, scratch, sums, bias)
         run = _function("weight", taps)
         run(*(t.data_ptr() for t in held), images, *across[:2], *size, rows, columns, block, parts, team)
-        return sums.sum(0).flip(3).permute(0, 4, 1, 2, 3).reshape(shape)
+        return sums.sum(0).flip(3).permute(0, 4, 1, 2, 3).reshape(shape), bias.sum(0)
 
 
 def _turned(weight: Tensor, groups: int) -> Tensor:

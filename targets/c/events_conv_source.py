@@ -15,7 +15,7 @@ TURNED = 2**16
 #: Way -> the function's name and its argument types.
 FUNCTIONS = {
     "forward": ("snn_events_conv", "pppppppqqqqqqqi"),
-    "weight": ("snn_events_conv_weight", "ppppppqqqqqqqqqi"),
+    "weight": ("snn_events_conv_weight", "pppppppqqqqqqqqqi"),
 }
 
 
@@ -43,7 +43,7 @@ def source(taps: Taps, way: str) -> str:
     fixed = [f"#define OUTPUTS {taps.outputs} /* outputs of a group */"]
     for letter, what, (height, width) in named:
         fixed += [f"#define {letter}H {height} /* {what}, height */", f"#define {letter}W {width} /* {what}, width */"]
-    title = "An event-driven convolution" if forward else "The weight's gradient of an event-driven convolution"
+    title = "An event-driven convolution" if forward else "The gradients of an event-driven convolution"
     about = _ABOUT_FORWARD if forward else _ABOUT_WEIGHT
     parts = [_HEADER.format(title=title, about=about), PREAMBLE, "\n".join(fixed) + "\n", EVENTS, _TURN]
     return "\n".join([*parts, _SPREAD + "\n" + _FORWARD if forward else _WEIGHT])
@@ -63,9 +63,9 @@ x (images, groups * channels, height, width) is mostly zero, weight (groups * ch
 
 _ABOUT_WEIGHT = """\
 x (images, groups * channels, height, width) is mostly zero, grad (images, groups * OUTPUTS, rows, columns),
- * out (parts, groups * channels, KH, KW, OUTPUTS). A part is some of the images. Of a few images at a time, the
- * gradients are turned so that those of a place lie side by side, and for each input those images are listed in which
- * it is not zero; their gradients are added up, first to last."""
+ * out (parts, groups * channels, KH, KW, OUTPUTS), bias (parts, groups * OUTPUTS). A part is some of the images. Of a
+ * few images at a time, the gradients are turned so that those of a place lie side by side, and for each input those
+ * images are listed in which it is not zero; their gradients are added up, first to last."""
 
 _TURN = """#include <string.h>
 
@@ -259,9 +259,9 @@ SNN_INLINE void snn_gather(
 }
 
 void snn_events_conv_weight(
-    const float *x, const float *grad, int32_t *lists, float *values, float *scratch, float *out, int64_t images,
-    int64_t groups, int64_t channels, int64_t height, int64_t width, int64_t rows, int64_t columns, int64_t block,
-    int64_t parts, int threads)
+    const float *x, const float *grad, int32_t *lists, float *values, float *scratch, float *out, float *bias,
+    int64_t images, int64_t groups, int64_t channels, int64_t height, int64_t width, int64_t rows, int64_t columns,
+    int64_t block, int64_t parts, int threads)
 {
     const int64_t plane = height * width, places = rows * columns, size = groups * channels * KH * KW * OUTPUTS;
     (void)threads;
@@ -278,13 +278,25 @@ void snn_events_conv_weight(
         float *sums = out + part * size;
         for (int64_t i = 0; i < size; i++)
             sums[i] = 0.0f;
+        for (int64_t i = part * groups * OUTPUTS; i < (part + 1) * groups * OUTPUTS; i++)
+            bias[i] = 0.0f;
         for (int64_t first = begin; first < end; first += block) {
             const int64_t last = first + block < end ? first + block : end;
             for (int64_t group = 0; group < groups; group++) {
-                for (int64_t image = first; image < last; image++)
-                    snn_turn(
-                        grad + (image * groups + group) * OUTPUTS * places, OUTPUTS, places,
-                        turned + (image - first) * places * OUTPUTS);
+                for (int64_t image = first; image < last; image++) {
+                    float *restrict to = turned + (image - first) * places * OUTPUTS;
+                    snn_turn(grad + (image * groups + group) * OUTPUTS * places, OUTPUTS, places, to);
+                    float total[OUTPUTS];
+                    for (int j = 0; j < OUTPUTS; j++)
+                        total[j] = 0.0f;
+                    for (int64_t i = 0; i < places; i++) {
+#pragma omp simd
+                        for (int j = 0; j < OUTPUTS; j++)
+                            total[j] += to[i * OUTPUTS + j];
+                    }
+                    for (int j = 0; j < OUTPUTS; j++)
+                        bias[(part * groups + group) * OUTPUTS + j] += total[j];
+                }
                 for (int64_t c = group * channels; c < (group + 1) * channels; c++) {
                     for (int64_t k = 0; k < plane; k++)
                         count[k] = 0;

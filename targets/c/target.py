@@ -39,7 +39,7 @@ from snncompile.targets.variant import ForwardVariant, Layout, backward_variant,
 #: Scans whose states over all steps take this many bytes save those of every so many steps only.
 SAVE_SOME_FROM, SAVE_EVERY = 2**20, 32
 #: The same for scans of few steps, where there is less to be gained.
-SAVE_OFTEN_FROM, SAVE_OFTEN = 2**23, 8
+SAVE_OFTEN_FROM, SAVE_OFTEN = 2**21, 8
 
 
 @dataclass(frozen=True)

@@ -65,10 +65,11 @@ def test_exact_convolutions(case):
     for bias in (None, torch.arange(outputs) / 8):
         want = F.conv2d(x, weight, bias, *ways, groups)
         assert torch.equal(EVENTS.conv(x, weight, bias, window), want)
-    leaf = weight.requires_grad_()
+    leaves = weight.requires_grad_(), bias.requires_grad_()
     grad = dyadic(*want.shape)
-    F.conv2d(x, leaf, None, *ways, groups).backward(grad)
-    assert torch.equal(EVENTS.conv_weight_gradient(grad, x, kernel, window), leaf.grad)
+    F.conv2d(x, *leaves, *ways, groups).backward(grad)
+    for got, leaf in zip(EVENTS.conv_gradients(grad, x, kernel, window), leaves, strict=True):
+        assert torch.equal(got, leaf.grad)
 
 
 @pytest.mark.parametrize("density", [0.0, 1.0])
@@ -82,11 +83,12 @@ def test_threads_change_nothing():
     x, weight = make(50, 3, (12, 12), 8, (5, 5), whole=False)
     grad, window = torch.randn(50, 8, 8, 8), Window((1, 1), (0, 0), (1, 1), 1)
     first = EventProducts(1)
-    want = first.conv(x, weight, None, window), first.conv_weight_gradient(grad, x, (5, 5), window)
+    want = first.conv(x, weight, None, window), *first.conv_gradients(grad, x, (5, 5), window)
     for threads in (2, 5, 100):
         events = EventProducts(threads, poisoned)
         assert torch.equal(events.conv(x, weight, None, window), want[0])
-        assert torch.equal(events.conv_weight_gradient(grad, x, (5, 5), window), want[1])
+        for got, one in zip(events.conv_gradients(grad, x, (5, 5), window), want[1:], strict=True):
+            assert torch.equal(got, one)
 
 
 @pytest.mark.parametrize("kind", ["Conv1d", "Conv2d"])

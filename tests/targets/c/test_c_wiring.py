@@ -108,7 +108,7 @@ def test_a_cycle_is_said_to_keep_all_its_states():
 
 
 def test_how_often_states_are_saved_by_size():
-    """From 8 MiB also over few steps."""
+    """From 2 MiB also over few steps."""
     sizes = {(25, 16, 9216): 8, (17, 1, 2**20): 8, (16, 1, 2**20): 1, (25, 16, 100): 1, (65, 16, 9216): 32}
     assert {shape: CTarget.checkpoint(1, shape) for shape in sizes} == sizes
     assert CTarget.checkpoint(3, (25, 16, 9000)) == 8
