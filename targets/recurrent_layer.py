@@ -41,9 +41,11 @@ class Layer:
         neurons: the elementwise node's name.
         port: the node's input that the connection feeds.
         source: the node's result that comes back.
-        feedback: the state that holds it.
+        feedback: the state that holds it; "" where a delay's history does.
         most: the source's largest value where its type says that it counts spikes, else None.
         late: how many steps late it comes back, at least 1.
+        delay: the node that makes it late, by whole steps that all neurons share: a Delay before the connection, or the
+            connection itself; "" where the feedback does.
     """
 
     connection: str
@@ -53,6 +55,7 @@ class Layer:
     feedback: str
     most: int | None = None
     late: int = 1
+    delay: str = ""
 
 
 def match(graph: Graph, region: Region, ring: bool = False) -> Layer | str:
@@ -63,17 +66,29 @@ def match(graph: Graph, region: Region, ring: bool = False) -> Layer | str:
         region: a cycle in it.
         ring: whether the target runs layers whose source comes back more than one step late.
     """
-    if len(region.nodes) != 2:
+    delay = _delay_in(graph, region) if ring and len(region.nodes) == 3 else ""
+    if len(region.nodes) != (3 if delay else 2):
         return f"the cycle has {len(region.nodes)} nodes, not one connection and one population"
-    connections = [n for n in region.nodes if isinstance(graph.op(n), Connection)]
+    connections = [n for n in region.nodes if isinstance(graph.op(n), Connection) and n != delay]
     populations = [n for n in region.nodes if isinstance(graph.op(n), Elementwise)]
     if len(connections) != 1 or len(populations) != 1:
         return "the cycle is not one connection and one population"
     (connection,), (neurons,) = connections, populations
-    if graph.op(connection).kind != "Linear":
-        return f"{connection} is a {graph.op(connection).kind}, not a Linear"
+    kind = graph.op(connection).kind
+    if ring and not delay and kind == "DelayedLinear" and graph.op(connection).same_for_all:
+        delay = connection
+    if kind != "Linear" and delay != connection:
+        return f"{connection} is a {kind}, not a Linear"
     (back,) = graph.inputs_of(connection).values()
-    if not back.delay:
+    if delay not in ("", connection):
+        if back.source.node != delay or back.delay:
+            return f"{delay} stands behind {connection}"
+        if any(ref.node == delay for _, ref in graph.outputs) or len(graph.consumers(delay)) != 1:
+            return f"{delay} is read elsewhere, too"
+        (back,) = graph.inputs_of(delay).values()
+    if delay and back.delay:
+        return f"what comes back is late twice, on its way to {delay} and there"
+    if not delay and not back.delay:
         return f"the late edge leads to {neurons}, not to {connection}"
     if back.delay > 1 and not ring:
         return f"what comes back is {back.delay} steps late"
@@ -85,9 +100,35 @@ def match(graph: Graph, region: Region, ring: bool = False) -> Layer | str:
         return f"{neurons} reads another late value"
     if graph.op(connection).input.size != graph.op(connection).output.size:
         return f"{connection} is not square"
-    kind = graph.type_of(back.source)
-    most = kind.max if kind.kind == "spikes" else None
-    return Layer(connection, neurons, port, back.source.port, back.feedback, most, back.delay)
+    signal = graph.type_of(back.source)
+    most = signal.max if signal.kind == "spikes" else None
+    late = graph.op(delay).same_for_all if delay else back.delay
+    return Layer(connection, neurons, port, back.source.port, back.feedback, most, late, delay)
+
+
+def _delay_in(graph: Graph, region: Region) -> str:
+    """The Delay of a cycle that is the same whole number of steps for all neurons; "" where there is none."""
+    found = [n for n in region.nodes if getattr(graph.op(n), "kind", "") == "Delay" and graph.op(n).same_for_all]
+    return found[0] if len(found) == 1 else ""
+
+
+def _held(ev: Evaluation, layer: Layer, shape: tuple[int, int, int]) -> Tensor:
+    """What came back before the first step, oldest first, ``(at least late, B, N)``."""
+    if layer.delay:
+        rows = ev.r.state[f"{layer.delay}.history"].transpose(0, 1)
+    else:
+        (back,) = ev.prepared.inputs[layer.connection].values()
+        rows = rows_of(back, ev.r.state[layer.feedback])
+    return rows.reshape(len(rows), *shape[1:]).float()
+
+
+def _hold(ev: Evaluation, layer: Layer, rows: Tensor) -> None:
+    """Keep the last rows as a state, as :func:`_held` takes it."""
+    if layer.delay:
+        ev.state[f"{layer.delay}.history"] = rows.transpose(0, 1).contiguous()
+    else:
+        (back,) = ev.prepared.inputs[layer.connection].values()
+        ev.state[layer.feedback] = state_of(back, rows)
 
 
 def run_layer(ev: Evaluation, layer: Layer, target: RecurrentTarget, events: EventTarget | None = None) -> None:
@@ -99,13 +140,13 @@ def run_layer(ev: Evaluation, layer: Layer, target: RecurrentTarget, events: Eve
     store, sums = ev.wanted(layer.neurons)
     weight, bias = folded(ev.graph.op(layer.connection), ev.params(layer.connection))
     inputs = [None if p == layer.port else _flat(ev, e, shape) for p, e in edges.items()]
-    (back,) = ev.prepared.inputs[layer.connection].values()
+    held = _held(ev, layer, shape)
     call = RecurrentForwardCall(
         port=layer.port,
         source=layer.source,
         weight=weight.float(),
         bias=None if bias is None else bias.float(),
-        start=rows_of(back, ev.r.state[layer.feedback]).reshape(layer.late, *shape[1:]).float().contiguous(),
+        start=held[len(held) - layer.late :].contiguous(),
         inputs=tuple([*inputs, *drawn(ev, bound, shape)]),
         coefs=bound.coefs,
         states=tuple(ev.r.state[s.name].reshape(shape[1:]).float().contiguous() for s in op.states),
@@ -117,14 +158,14 @@ def run_layer(ev: Evaluation, layer: Layer, target: RecurrentTarget, events: Eve
     sparse = events if event_driven(ev.graph.op(layer.connection)) else None
     courses, finals = _run(bound, call, target, sparse)
     ev.keep(layer.neurons, courses, {}, finals)
-    newest = courses[layer.source][max(shape[0] - layer.late, 0) :]
-    last = newest if shape[0] >= layer.late else torch.cat([call.start[shape[0] :], newest])
-    ev.state[layer.feedback] = state_of(back, last.unflatten(2, op.shape))
-    product = Ref(layer.connection)
-    if product in ev.want_course | ev.want_sum:  # it stays in the kernel: for a record it is made again
+    newest = courses[layer.source][max(shape[0] - len(held), 0) :]
+    last = newest if shape[0] >= len(held) else torch.cat([held[shape[0] :], newest])
+    _hold(ev, layer, last.unflatten(2, op.shape))
+    wanted = (ev.want_course | ev.want_sum) & {Ref(layer.connection), Ref(layer.delay)}
+    if wanted:  # it stays in the kernel: for a record it is made again
         late = torch.cat([call.start, courses[layer.source]])[: shape[0]]
         made = apply_connection(ev.graph.op(layer.connection), ev.params(layer.connection), late, ev.r.training)
-        ev.courses[product] = made
+        ev.courses.update({ref: made if ref.node == layer.connection else late for ref in wanted})
 
 
 def drawn(ev: Evaluation, bound: BoundScan, shape: tuple[int, int, int]) -> list[Tensor]:

@@ -183,3 +183,69 @@ def test_compiles_for_every_chip():
     for b in _compiled("lif", "x", 60, list(ARCHS.values()), ("recurrent_save", "recurrent_backward")):
         assert b.resources.shared <= b.arch.shared, f"{b.role} {b.arch.name} {b.resources}"
         assert b.resources.spills == 0, f"{b.role} {b.arch.name} {b.resources}"
+
+
+def delayed(kind, target, size=6, longest=None):
+    """A cycle whose delay is a node of its own, before the connection, or the connection's."""
+
+    @snn.model(dt=1 * ms)
+    def net(x=snn.Current(size)):
+        back = snn.Feedback(size, delay=0)
+        weight = np.random.default_rng(0).integers(-8, 12, (size, size)).astype(np.float32) / 16
+        if kind == "own":
+            product = back >> snn.Linear(size, init=weight, delay=3 * ms, max_delay=longest, name="back")
+        else:
+            late = back >> snn.Delay(3 * ms, max_delay=longest, name="late")
+            product = late >> snn.Linear(size, init=weight, name="back")
+        h = (x + product) >> snn.LIF(name="cell")
+        back.close(h)
+        return h
+
+    return snn.compile(net, target=target)
+
+
+@pytest.mark.parametrize("kind", ["own", "before"])
+@pytest.mark.parametrize("longest", [None, 5 * ms])
+def test_delays_that_stand_on_the_cycle(kind, longest):
+    want, got = (delayed(kind, target, longest=longest) for target in ("torch", "triton"))
+    got.load_state_dict(want.state_dict())
+    (layer,) = got.executor(torch.device("cpu"))._layers.values()
+    assert isinstance(layer, Layer)
+    assert layer.late == 3
+    record = ["back.out", *(["late.out"] if kind == "before" else [])]
+    for steps in (0, 2, 4, 9):
+        results = []
+        for net in (want, got):
+            x = torch.randint(0, 24, (2, steps, 6), generator=torch.Generator().manual_seed(steps)) / 16
+            x, start = x.requires_grad_(), start_of(net, 2)
+            out, state, kept = net.evolve(x, state=start, record=record)
+            values = [out, *(state[n] for n in sorted(state)), *kept.values()]
+            loss = sum((v * torch.linspace(-1, 2, v.numel()).reshape(v.shape)).sum() for v in values)
+            leaves = [x, *start.values(), *net.parameters()]
+            results.append((values, torch.autograd.grad(loss, leaves, materialize_grads=True)))
+        (values, grads), (values2, grads2) = results
+        assert all(torch.equal(a, b) for a, b in zip(values, values2, strict=True))
+        for a, b in zip(grads, grads2, strict=True):
+            assert float((a - b).norm()) <= 1e-5 * max(float(a.norm()), 1e-6)
+
+
+def test_delays_that_make_no_ring():
+    def said(build):
+        model = snn.model(build, dt=1 * ms)
+        (cycle,) = [r for r in explain(model.build(), "triton").regions if r.kind == "recurrent"]
+        return cycle.runs_as
+
+    def cycle(wire, late=0):
+        def net(x=snn.Current(3)):
+            back = snn.Feedback(3, delay=late)
+            h = (x + wire(back)) >> snn.LIF(name="cell")
+            back.close(h)
+            return h
+
+        return said(net)
+
+    each = np.array([1, 2, 3]) * ms
+    own = cycle(lambda b: b >> snn.Delay(each) >> snn.Linear(3))
+    assert own.endswith("since the cycle has 3 nodes, not one connection and one population")
+    assert cycle(lambda b: b >> snn.Linear(3, name="w") >> snn.Delay(2 * ms, name="d")).endswith("d stands behind w")
+    assert "late twice" in cycle(lambda b: b >> snn.Delay(2 * ms) >> snn.Linear(3), late=1 * ms)
