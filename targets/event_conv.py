@@ -38,6 +38,10 @@ class EventConvTarget(Protocol):
         """``x (images, C, H, W)`` with ``weight (O, C / groups, kh, kw)`` plus ``bias (O,)``: ``(images, O, h, w)``."""
         ...
 
+    def expect_conv_gradients(self, weight: Tensor, window: Window) -> None:
+        """A call of :meth:`conv_gradients` is to follow: a target may get ready."""
+        ...
+
     def conv_gradients(self, grad: Tensor, x: Tensor, kernel: Size, window: Window) -> tuple[Tensor, Tensor]:
         """Gradients of weight ``(O, C / groups, kh, kw)`` and bias ``(O,)`` from ``grad (images, O, h, w)``."""
         ...
@@ -81,6 +85,8 @@ class _EventConv(torch.autograd.Function):
     ) -> Tensor:
         ctx.target, ctx.window = target, window
         ctx.save_for_backward(x, weight)
+        if ctx.needs_input_grad[3]:
+            target.expect_conv_gradients(weight, window)
         return target.conv(x, weight, bias, window)
 
     @staticmethod

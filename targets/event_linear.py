@@ -23,6 +23,10 @@ class EventTarget(EventConvTarget, Protocol):
         """``x (rows, in)`` times the transpose of ``weight (out, in)``, plus ``bias (out,)``: ``(rows, out)``."""
         ...
 
+    def expect_gradients(self) -> None:
+        """A call of :meth:`gradients` is to follow: a target may get ready."""
+        ...
+
     def gradients(self, grad: Tensor, x: Tensor, with_bias: bool) -> tuple[Tensor, Tensor | None]:
         """The transpose of ``grad (rows, out)`` times ``x (rows, in)``: ``(out, in)``; and the sum of ``grad`` over
         its rows, ``(out,)``, where it is asked for."""
@@ -42,6 +46,8 @@ class _EventLinear(Function):
         ctx.target = target
         need_x, need_weight = ctx.needs_input_grad[1:3]
         ctx.save_for_backward(x if need_weight else None, weight if need_x else None)
+        if need_weight:
+            target.expect_gradients()
         return target.forward(x, weight, bias)
 
     @staticmethod

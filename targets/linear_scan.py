@@ -93,6 +93,8 @@ def run_linear_scan(
     """
     x, weight, bias = product
     if events is not None:
+        if weight.requires_grad:
+            events.expect_gradients()
         current = events.forward(x, weight, bias)
     else:
         with torch.no_grad():

@@ -15,7 +15,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,10 @@ from snncompile.targets.cache import digest, directory, ensure
 #: flags and errno; without that, selections and square roots would not be vectorised.
 FLAGS = (
     "-std=c99",
-    "-O3",
+    "-O2",
+    "-ftree-vectorize",
+    "-fvect-cost-model=dynamic",
+    "-fpeel-loops",
     "-march=native",
     "-ffp-contract=off",
     "-fno-trapping-math",
@@ -37,6 +42,8 @@ FLAGS = (
     "-shared",
 )
 OPENMP = "-fopenmp"
+#: What -O3 adds to these makes most functions no quicker, and their compilation a third to twice as long.
+HARDER = "-O3"
 
 _WAYS_ON = (
     "Install one (Debian, Ubuntu: apt install gcc libc6-dev; macOS: xcode-select --install), name another in the"
@@ -109,19 +116,21 @@ def flags(compiler: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @cache
-def function(name: str, text: str, types: str) -> Callable[..., Any]:
+def function(name: str, text: str, types: str, harder: bool = False) -> Callable[..., Any]:
     """The function ``name`` that ``text`` exports, built if it never was before.
 
     Args:
         name: its name.
         text: a C99 file.
         types: its argument types, as in :class:`~snncompile.targets.c.kernel.KernelSource`.
+        harder: let the compiler try harder, for functions that gain by it.
 
     Raises:
         UnsupportedError: where there is no compiler, or it fails.
     """
     compiler = command()
-    found = getattr(library(name, text, compiler, flags(compiler)), name)
+    more = (HARDER,) if harder else ()
+    found = getattr(library(name, text, compiler, (*flags(compiler), *more)), name)
     found.argtypes = [_TYPES[t] for t in types]
     found.restype = None
     return found
@@ -131,13 +140,48 @@ def library(name: str, text: str, compiler: tuple[str, ...], flags: tuple[str, .
     """The shared library of ``text``, from the cache where it is there."""
     key = digest(*compiler, version(compiler), processor(), *flags, text)
     path = directory("c") / f"{name[:60]}_{key}.so"
-    if path.exists():
-        with contextlib.suppress(OSError):  # damaged: built again
-            return ctypes.CDLL(str(path))
-    source = path.with_suffix(".c")
-    ensure(source, text.encode())
-    build(source, path, compiler, flags)
-    return ctypes.CDLL(str(path))
+    with _locks.setdefault(path, threading.Lock()):  # one thread builds, others wait for it
+        if path.exists():
+            with contextlib.suppress(OSError):  # damaged: built again
+                return ctypes.CDLL(str(path))
+        source = path.with_suffix(".c")
+        ensure(source, text.encode())
+        build(source, path, compiler, flags)
+        return ctypes.CDLL(str(path))
+
+
+def ahead(name: str, text: str) -> None:
+    """Begin to build a function that will be needed soon, beside whatever else is done until then."""
+    if (name, text) in _begun:
+        return
+    _begun.add((name, text))
+    _pool().submit(_build_quietly, name, text)
+
+
+def _build_quietly(name: str, text: str) -> None:
+    with contextlib.suppress(UnsupportedError, OSError):  # said where the function is needed
+        compiler = command()
+        library(name, text, compiler, flags(compiler))
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(1, (os.cpu_count() or 2) - 1), "snncompile-build")
+
+
+#: Library -> who builds it. What was begun ahead, by name and text.
+_locks: dict[Path, threading.Lock] = {}
+_begun: set[tuple[str, str]] = set()
+
+
+def _alone() -> None:
+    """After a fork: the threads that held locks are not there."""
+    _locks.clear()
+    _pool.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_alone)
 
 
 def build(source: Path, path: Path, compiler: tuple[str, ...], flags: tuple[str, ...]) -> None:

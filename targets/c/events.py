@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from snncompile.targets.c.availability import check_runnable
-from snncompile.targets.c.compiler import function
+from snncompile.targets.c.compiler import ahead, function
 from snncompile.targets.c.events_conv import EventConvs
 from snncompile.targets.c.events_source import (
     BLOCK,
@@ -39,6 +39,10 @@ class EventProducts(EventConvs):
             run = function(FORWARD_NAME, FORWARD, FORWARD_TYPES)
             run(*at, out.data_ptr(), rows, inputs, outputs, team)
         return out
+
+    def expect_gradients(self) -> None:
+        """A call of :meth:`gradients` is to follow."""
+        ahead(WEIGHT_NAME, WEIGHT)
 
     def gradients(self, grad: Tensor, x: Tensor, with_bias: bool) -> tuple[Tensor, Tensor | None]:
         """Gradients of the weight, ``(out, in)``, and of a bias, ``(out,)``; ``grad (..., out)`` is the product's."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from snncompile.targets.c.calling import Caller, check_all
-from snncompile.targets.c.compiler import function
+from snncompile.targets.c.compiler import ahead, function
 from snncompile.targets.c.events_conv_source import FUNCTIONS, TURNED, Taps, source, taps_of
 from snncompile.targets.event_conv import Window
 
@@ -42,6 +42,10 @@ class EventConvs(Caller):
             run(*at, *(t.data_ptr() for t in (lists, values, scratch, out)), images, *ends)
         return out
 
+    def expect_conv_gradients(self, weight: Tensor, window: Window) -> None:
+        """A call of :meth:`conv_gradients` is to follow."""
+        _begin("weight", taps_of(weight.shape, window))
+
     def conv_gradients(
         self, grad: Tensor, x: Tensor, kernel: tuple[int, int], window: Window
     ) -> tuple[Tensor, Tensor]:
@@ -70,6 +74,11 @@ def _turned(weight: Tensor, groups: int) -> Tensor:
     """``weight (O, C / groups, kh, kw)`` as ``(C, kh, kw, O / groups)``, the last column first."""
     apart = weight.unflatten(0, (groups, -1)).permute(0, 2, 3, 4, 1)
     return apart.flip(3).contiguous()
+
+
+@cache
+def _begin(way: str, taps: Taps) -> None:
+    ahead(FUNCTIONS[way][0], source(taps, way))
 
 
 @cache

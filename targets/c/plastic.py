@@ -102,7 +102,7 @@ class PlasticLayers(Caller):
         def make() -> tuple[PlasticSource, Callable[..., Any]]:
             source = print_plastic(scan, rule, variant)
             kernel = source.kernel
-            return source, function(kernel.name, kernel.text, kernel.types)
+            return source, function(kernel.name, kernel.text, kernel.types, harder=True)
 
         return self._kernels.get(scan, (rule, variant), make)
 

@@ -1,10 +1,13 @@
 """The host's compiler: found, missing, failing; what it built is kept, whole, for this user alone."""
 
+import contextlib
 import os
 import shutil
 import stat
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -163,3 +166,61 @@ def test_loops_are_vectorised(cache):
                 assert done & set(range(number, number + length + 2)), f"{source.name}:{number}"
                 loops += 1
     assert loops == 3  # forward, its replay, backward
+
+
+def slow(monkeypatch):
+    """How often something is built, each time taking a while."""
+    built, plain = [], compiler.build
+
+    def build(source, *more):
+        built.append(source.name)
+        time.sleep(0.2)
+        plain(source, *more)
+
+    monkeypatch.setattr(compiler, "build", build)
+    return built
+
+
+def test_begun_ahead_is_built_once(cache, monkeypatch):
+    compiler.flags(compiler.command())
+    built = slow(monkeypatch)
+    text = "int snn_soon(int x) { return x + 1; }\n"
+    for _ in range(3):
+        compiler.ahead("snn_soon", text)
+    assert compiler.function("snn_soon", text, "i") is compiler.function("snn_soon", text, "i")
+    with ThreadPoolExecutor(3) as pool:
+        words = (compiler.command(), compiler.flags(compiler.command()))
+        list(pool.map(lambda _: compiler.library("snn_late", "int snn_late;\n", *words), range(3)))
+    assert sorted(name.rsplit("_", 1)[0] for name in built) == ["snn_late", "snn_soon"]
+
+
+def test_what_fails_ahead_is_said_when_it_is_needed(cache):
+    text = "int snn_broken(int x) { return y; }\n"
+    compiler.ahead("snn_broken", text)
+    with pytest.raises(UnsupportedError, match="failed on generated code"):
+        compiler.function("snn_broken", text, "i")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_while_something_is_built(cache, monkeypatch):
+    compiler.flags(compiler.command())
+    slow(monkeypatch)
+    text = "int snn_forked(int x) { return x; }\n"
+    compiler.ahead("snn_forked", text)
+    time.sleep(0.05)
+    pid = os.fork()
+    if not pid:
+        status = 1
+        with contextlib.suppress(BaseException):
+            compiler.function("snn_forked", text, "i")
+            status = 0
+        os._exit(status)
+    for _ in range(100):
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(pid, 9)
+        pytest.fail("the child waits for ever")
+    assert status == 0
