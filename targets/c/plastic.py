@@ -25,7 +25,7 @@ from snncompile.targets.scan import Scan
 from snncompile.targets.variant import Layout
 
 #: Time steps * sequences * weights that a thread must have to be worth waking, and outputs it must have.
-_WORTH, _LEAST = 2**22, 2 * PAD
+_WORTH, _LEAST = 2**20, 2 * PAD
 
 
 class PlasticLayers(Caller):
