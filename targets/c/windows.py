@@ -14,6 +14,7 @@ _TEXT = """#define POOL_HEIGHT {height} /* height of a window */
 /* A row of windows in an image `width` wide: a window's values are added row by row, from the first. */
 SNN_INLINE void snn_pool_row(const float *restrict from, int64_t width, float *restrict to)
 {{
+#pragma omp simd
     for (int64_t j = 0; j < width / POOL_WIDTH; j++) {{
         float sum = 0.0f;
         for (int a = 0; a < POOL_HEIGHT; a++)
@@ -26,6 +27,7 @@ SNN_INLINE void snn_pool_row(const float *restrict from, int64_t width, float *r
 /* The gradient of a row of the image from those of the `columns` windows that it lies in. */
 SNN_INLINE void snn_spread_row(const float *restrict from, int64_t columns, float *restrict to)
 {{
+#pragma omp simd
     for (int64_t j = 0; j < columns; j++) {{
         const float each = 0.0f + from[j] / POOL_DIVISOR;
         for (int b = 0; b < POOL_WIDTH; b++)
