@@ -294,3 +294,17 @@ def test_beside_a_product_that_runs_with_its_neurons(target):
 
     net = snn.compile(model, target="torch")
     assert check(net, executor_of(net, target), signal((2, 9, 4)))[0].count("each") == 2
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_delays_of_channels(target):
+    """One delay for each channel of an image, trained."""
+    options = {"interpolation": "linear", "trainable": True, "max_delay": 4.0}
+
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Current((2, 2, 3))):
+        return x >> delay(np.array([0.5, 2.25]), **options) >> snn.LIF(name="cell")
+
+    net = snn.compile(model, target="torch")
+    assert net.value("late.steps").shape == (2, 1, 1)
+    assert check(net, executor_of(net, target), signal((2, 9, 2, 2, 3))) == [["each", "each"]]

@@ -5,10 +5,12 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
+from snncompile.targets.scan import Late
 from snncompile.targets.triton.plastic import PlasticSequences
 from snncompile.targets.triton.recurrent import RecurrentLayers
 from snncompile.targets.triton.target import TritonTarget
 
+from ..late_calls import lates
 from ..plastic_calls import PlainPlastic, assert_same, plastic_case
 from ..plastic_calls import on as plastic_on
 from ..scan_calls import make_calls, poisoned, scan_of
@@ -73,8 +75,9 @@ def test_scan(kind, checkpoint, shape):
         ("together", "float32", None),
     ],
 )
-def test_recurrent(form, precision, most, shape):
-    scan, call, backward_call = recurrent_calls("chain", "inh", "spikes", shape)
+@pytest.mark.parametrize("late", [1, 2, 7])
+def test_recurrent(form, precision, most, late, shape):
+    scan, call, backward_call = recurrent_calls("chain", "inh", "spikes", shape, late=late)
     call = replace(call, most=most)
     courses, _, _, _ = loop_forward(scan, call)
     layers = RecurrentLayers(empty=poisoned, precision=precision, form=form)
@@ -97,16 +100,17 @@ def test_recurrent(form, precision, most, shape):
 def test_recurrent_products_are_as_good_as_float32(precision):
     scan, call, _ = recurrent_calls("lif", "x", "spikes", (1, 16, 128), bias=False)
     g = torch.Generator().manual_seed(0)
-    call = replace(call, weight=torch.randn((128, 128), generator=g), start=torch.randn((16, 128), generator=g))
+    call = replace(call, weight=torch.randn((128, 128), generator=g), start=torch.randn((1, 16, 128), generator=g))
     form = "resident" if precision == "split-fp16" else "streamed"
     got = RecurrentLayers(poisoned, precision, form).forward(scan, on_device(call)).product[0].cpu().double()
-    exact = call.start.double() @ call.weight.double().T
+    exact = call.start[0].double() @ call.weight.double().T
     assert float((got - exact).norm() / exact.norm()) < 1e-6
 
 
+@pytest.mark.parametrize("late", [1, 5])
 @pytest.mark.parametrize("size", [100, 300, 700])
-def test_launches_of_a_recurrent_layer(size):
-    scan, call, _ = recurrent_calls("lif", "x", "spikes", (40, 3, size))
+def test_launches_of_a_recurrent_layer(size, late):
+    scan, call, _ = recurrent_calls("lif", "x", "spikes", (40, 3, size), late=late)
     call, layers = on_device(replace(call, most=1)), RecurrentLayers()
     for _ in range(3):
         layers.forward(scan, call)
@@ -115,7 +119,25 @@ def test_launches_of_a_recurrent_layer(size):
         layers.forward(scan, call)
         torch.cuda.synchronize()
     count = sum("lif_recurrent" in event.name for event in profile.events())
-    assert count == (1 if size <= 512 else 40)
+    assert count == (1 if size <= 512 else 40 // late)
+
+
+@pytest.mark.parametrize("kind", ["one", "each"])
+@pytest.mark.parametrize("checkpoint", [1, 7])
+def test_late_inputs(kind, checkpoint):
+    shape = (40, 3, 77)
+    scan, target = scan_of("lif"), TritonTarget(empty=poisoned)
+    call, backward_call = make_calls(scan, shape, checkpoint=checkpoint)
+    late = lates(scan, shape, kind)
+    seen = tuple(x if one is None else one.seen(x) for x, one in zip(call.inputs, late, strict=True))
+    expected = forward(scan, replace(call, inputs=seen))
+    there = tuple(one and Late(one.past.cuda(), moved(one.steps)) for one in late)
+    got = target.forward(scan, replace(on_device(call), late=there))
+    assert all(same_bits(got.stored[r].cpu(), expected.stored[r]) for r in call.store)
+    back = backward_call(expected.saved)
+    expected = backward(scan, replace(back, inputs=seen))
+    got = target.backward(scan, replace(on_device(back), late=there))
+    assert all(same_value(a.cpu(), b) for a, b in zip(got.states, expected.states, strict=True))
 
 
 def test_one_launch_a_sequence_and_no_recompilation():
