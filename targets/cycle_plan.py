@@ -7,7 +7,7 @@ nothing but a number. A target keeps of a line as many steps as are read, or all
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -137,6 +137,16 @@ class CyclePlan:
         """Everything that a step reads, but for neurons their own states."""
         inputs = {x for n in self.neurons for x in n.inputs if isinstance(x, Read)}
         return frozenset(inputs | {s.read for s in self.steps if not isinstance(s, Neurons)})
+
+    def live(self, leaving: Iterable[Read], keep: Collection[int] = ()) -> tuple[int, ...]:
+        """The lines that somebody needs.
+
+        Args:
+            leaving: what is read outside.
+            keep: lines that are kept besides.
+        """
+        wanted = {read.line for read in (*leaving, *self.reads)} | set(keep)
+        return tuple(i for i, line in enumerate(self.lines) if i in wanted or line.depth)
 
     @cached_property
     def read_back(self) -> frozenset[int]:

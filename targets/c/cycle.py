@@ -50,8 +50,7 @@ class Cycles(Caller):
     def forward(self, plan: CyclePlan, call: CycleForwardCall) -> CycleForwardResult:
         """Run from the first step to the last."""
         steps, batch = call.shape
-        wanted = {read.line for read in (*call.store, *call.sums, *plan.reads)} | call.keep
-        live = tuple(i for i, it in enumerate(plan.lines) if i in wanted or it.depth)
+        live = plan.live((*call.store, *call.sums), call.keep)
         whole = {read.line for read in call.store} | call.keep
         lines: list[Tensor | None] = [None] * len(plan.lines)
         for i in live:
