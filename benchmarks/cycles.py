@@ -50,7 +50,10 @@ def dense(out: int, inputs: int, sign: int) -> snn.Node:
 
 def sparse(out: int, inputs: int, sign: int) -> snn.Node:
     """A tenth of the pairs."""
-    return snn.Sparse(out, indegree=max(1, inputs // 10), sign=sign, seed=out, init=lambda s: np.full(s, sign * 10 / inputs))
+    weight = sign * 10 / inputs
+    return snn.Sparse(
+        out, indegree=max(1, inputs // 10), sign=sign, seed=out, init=lambda shape: np.full(shape, weight)
+    )
 
 
 def brunel(n: int, steps: int) -> snn.Model:
@@ -59,7 +62,8 @@ def brunel(n: int, steps: int) -> snn.Model:
 
     @snn.model(dt=0.1 * ms)
     def model(x=snn.Spikes(64, max=1)):
-        via = snn.Sparse(n, indegree=n // 10, sign=[1] * excitatory + [-1] * (n - excitatory), init=lambda s: np.full(s, 0.02))
+        sign = [1] * excitatory + [-1] * (n - excitatory)
+        via = snn.Sparse(n, indegree=n // 10, sign=sign, init=lambda shape: np.full(shape, 0.02))
         h = snn.recurrent(snn.LIF(refractory=2 * ms, reset=0.5), via=via, delay=steps * 0.1 * ms)
         return x >> snn.Linear(n) >> h
 
@@ -69,11 +73,13 @@ def brunel(n: int, steps: int) -> snn.Model:
 def heterogeneous(n: int, longest: int) -> snn.Model:
     """One population, each synapse with a delay of its own."""
     delays = RNG.integers(1, longest + 1, size=(n, n)) * ms
+    weights = 0.2 * RNG.normal(size=(n, n)) / n**0.5
 
     @snn.model(dt=1 * ms)
     def model(x=snn.Spikes(64, max=1)):
         back = snn.Feedback(n, delay=0)
-        h = (x >> snn.Linear(n)) + (back >> snn.Linear(n, delay=delays, bias=False, init=0.2 * RNG.normal(size=(n, n)) / n**0.5)) >> snn.LIF(threshold=0.5)
+        late = back >> snn.Linear(n, delay=delays, bias=False, init=weights)
+        h = (x >> snn.Linear(n)) + late >> snn.LIF(threshold=0.5)
         back.close(h)
         return h
 
@@ -97,12 +103,18 @@ CASES: dict[str, tuple[snn.Model, int, int, bool]] = {
     "E-I, dense, 128 + 32, B=1": (balanced(128, dense, 1 * ms), 1, 100, True),
     "E-I, sparse, 400 + 100, B=4": (balanced(400, sparse, 1 * ms), 4, 100, True),
     "Brunel, 2000, 15 steps late, B=1": (brunel(2000, 15), 1, 600, False),
+    "Brunel, 8000, 15 steps late, B=1": (brunel(8000, 15), 1, 150, False),
     "a delay per synapse, 64, 1 to 8 steps, B=8": (heterogeneous(64, 8), 8, 100, True),
     "a delay per synapse, 128, 1 to 40 steps, B=4": (heterogeneous(128, 40), 4, 100, True),
     "layer 256, 5 steps late, B=16": (late_layer(256, 5), 16, 100, True),
     "layer 256, 15 steps late, B=1": (late_layer(256, 15), 1, 600, True),
     "layer 256, membranes, 15 steps late, B=16": (late_layer(256, 15, False), 16, 150, True),
     "layer 1024, 15 steps late, B=1": (late_layer(1024, 15), 1, 300, True),
+    "layer 1024, 50 steps late, B=1": (late_layer(1024, 50), 1, 300, True),
+    "layer 512, membranes, 15 steps late, B=1": (late_layer(512, 15, False), 1, 300, True),
+    "layer 512, membranes, 50 steps late, B=1": (late_layer(512, 50, False), 1, 300, True),
+    "layer 1024, membranes, 50 steps late, B=1": (late_layer(1024, 50, False), 1, 300, True),
+    "layer 512, membranes, 50 steps late, B=8": (late_layer(512, 50, False), 8, 200, True),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from math import prod
+from math import inf, prod
 from textwrap import wrap
 from typing import Any
 
@@ -269,15 +269,19 @@ def _runs_as(graph: Graph, region: Region, target: str) -> str:
 
 def _cycle(graph: Graph, region: Region, target: str, backend: str, why_no_layer: str) -> str:
     """What runs a cycle that is no layer."""
-    from snncompile.targets.cycle_plan import CyclePlan, plan_cycle
+    from snncompile.targets.cycle_plan import CyclePlan
+    from snncompile.targets.cycle_planner import plan_cycle
 
     plan = plan_cycle(graph, region, {}) if target in ("c", "auto") else ""
     kernels = sum(isinstance(graph.op(n), Elementwise) for n in region.nodes)
     steps = min(lateness(graph, region.nodes).values())
     each = "each step" if steps == 1 else f"every {steps} steps"
     parts = f"{kernels} kernels and {len(region.nodes) - kernels} products"
+    if isinstance(plan, CyclePlan) and plan.blocks_up_to() == inf:
+        plan = f"its dense products are quicker for {steps} steps at once"
     if target == "c" and isinstance(plan, CyclePlan):
-        return f"one function for the cycle, over all steps: {parts} inside ({backend})"
+        few = f"; of fewer than {plan.blocks_up_to()} sequences {parts} for {each}" if plan.blocks_up_to() else ""
+        return f"one function for the cycle, over all steps: {parts} inside ({backend}){few}"
     on_cpu = "; on a CPU one function for the cycle, over all steps" if isinstance(plan, CyclePlan) else ""
     return f"{parts} for {each} ({backend}), since {plan if target == 'c' else why_no_layer}{on_cpu}"
 

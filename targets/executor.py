@@ -13,7 +13,8 @@ from snncompile.ir.errors import InputError, ModelError
 from snncompile.ir.graph import Graph, Ref, Region
 from snncompile.ir.regions import choose_regions
 from snncompile.targets.cycle_call import CycleTarget
-from snncompile.targets.cycle_plan import CyclePlan, plan_cycle
+from snncompile.targets.cycle_plan import CyclePlan
+from snncompile.targets.cycle_planner import plan_cycle
 from snncompile.targets.cycle_run import run_cycle
 from snncompile.targets.evaluation import Evaluation, Prepared, Run, RunResult
 from snncompile.targets.event_conv import apply_event_conv
@@ -114,7 +115,7 @@ class Executor:
             run_layer(ev, layer, self._recurrent, self._events)
             return
         plan, target = self._cycles.get(region), self._cycle_target
-        if target is not None and isinstance(plan, CyclePlan) and not (ev.r.training and plan.sequence_only):
+        if target is not None and isinstance(plan, CyclePlan) and plan.suits(ev.r.batch, ev.r.training):
             run_cycle(ev, plan, target, self._events)
         elif not run_quickly(ev, region, self._target):
             run_recurrent(ev, region)

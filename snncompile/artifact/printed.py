@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from snncompile.artifact.format import C_SOURCE, KERNELS, SOURCE
+from snncompile.artifact.printed_cycles import cycle_kernels, cycle_plans
 from snncompile.ir.connection import Connection
 from snncompile.ir.density import event_driven
 from snncompile.ir.elementwise import Elementwise
@@ -14,6 +15,7 @@ from snncompile.ir.graph import Graph
 from snncompile.passes.pipeline import Request, compile_graph
 
 if TYPE_CHECKING:
+    from snncompile.targets.c.cycle_writer import CycleSource
     from snncompile.targets.c.kernel import KernelSource as CSource
     from snncompile.targets.plastic_layer import PlasticLayer
     from snncompile.targets.recurrent_layer import Layer
@@ -41,7 +43,7 @@ class Printed:
 
     node: str
     stem: str
-    source: KernelSource | CSource
+    source: KernelSource | CSource | CycleSource
     settings: Mapping[str, Any] | None = None
     suffix: str = SOURCE
 
@@ -153,7 +155,14 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
                 yield Printed(name, role, source, suffix=C_SOURCE)
     layers, plastic = _layers(compiled, ring=False), _plastic_layers(compiled)
     pooled = pooled_scans(compiled, compiled.regions, CTarget)
+    plans = cycle_plans(compiled, layers)
+    for plan in plans:
+        for node, stem, printed in cycle_kernels(compiled, plan):
+            yield Printed(node, stem, printed, suffix=C_SOURCE)
+    inside = {name for plan in plans for name in plan.nodes}
     for name, op in compiled.of_type(Elementwise):
+        if name in inside:
+            continue
         scan = make_scan(name, op)
         per_neuron = [role for role, p in op.params.items() if p.shape != ()]
         one, one_back = (one_number(scan, per_neuron, reverse) for reverse in (False, True))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from snncompile.targets.c.calling import Caller, check_all
 from snncompile.targets.c.compiler import function
-from snncompile.targets.c.cycle_backward import CycleBackward, carried_states, print_cycle_backward
+from snncompile.targets.c.cycle_backward import CycleBackward, print_cycle_backward
 from snncompile.targets.c.cycle_forward import CycleForward, print_cycle_forward
 from snncompile.targets.c.cycle_source import SYNAPSES_NAME, SYNAPSES_TEXT, SYNAPSES_TYPES
 from snncompile.targets.c.cycle_writer import CycleSource, Key
@@ -88,70 +88,57 @@ class Cycles(Caller):
             tuple(i for i, need in enumerate(call.need_inputs) if need),
             call.need_accumulators,
         )
-        whole = {p.line for p, need in zip(plan.products, call.need_products, strict=True) if need}
-        grads = self._gradient_lines(plan, call, variant, whole)
         inputs = {i: self._make((steps, batch, plan.sizes[i])) for i in variant.need_inputs}
         sums = {
             n.name: {a: torch.zeros(batch, plan.size_of(n)) for a in plan.scans[n.name].accumulators}
             for n in plan.neurons
             if n.name in call.need_accumulators
         }
-        if steps * batch:
-            kernel = self._kernel(plan, variant, print_cycle_backward)
-            given = _Given(plan, call.inputs)
-            given.lines("line", call.lines)
-            given.lines("grad", grads)
-            given.coefs("reverse coefficient", {n: plan.scans[n].reverse_coefs for n in plan.scans}, call.coefs)
-            given.weights(call.weights, turned=False)
-            given.random(call.random)
-            for i, (_, grad) in enumerate(call.grads):
-                given.course(("given", i), grad, ("given time", "given batch", "given neurons"))
-            for i, grad in inputs.items():
-                given.take(("grad input", i), grad)
-            for name, totals in sums.items():
-                for a, total in totals.items():
-                    given.take(("accumulator", name, a), total)
-            self._run(kernel, given, plan, call.shape)
-        return self._backward_result(plan, call, grads, inputs, sums)
+        if not steps * batch:
+            return _nothing_ran(plan, call, inputs, sums)
+        kernel = self._kernel(plan, variant, print_cycle_backward)
+        grads = self._gradient_lines(plan, call, kernel.source)
+        given = _Given(plan, call.inputs)
+        given.lines("line", call.lines)
+        given.lines("grad", grads)
+        given.coefs("reverse coefficient", {n: plan.scans[n].reverse_coefs for n in plan.scans}, call.coefs)
+        given.weights(call.weights, turned=False)
+        given.random(call.random)
+        for i, (_, grad) in enumerate(call.grads):
+            given.course(("given", i), grad, ("given time", "given batch", "given neurons"))
+        for i, grad in inputs.items():
+            given.take(("grad input", i), grad)
+        for name, totals in sums.items():
+            for a, total in totals.items():
+                given.take(("accumulator", name, a), total)
+        self._run(kernel, given, plan, call.shape)
+        starts = {}
+        for i, it in enumerate(plan.lines):
+            if it.depth:
+                line = grads[i]
+                starts[i] = torch.zeros(it.depth, batch, it.size) if line is None else line[: it.depth]
+        products = tuple(
+            _course(plan, grads[p.line], p.line) if need else None
+            for p, need in zip(plan.products, call.need_products, strict=True)
+        )
+        return CycleBackwardResult(tuple(inputs.get(i) for i in range(len(call.inputs))), starts, products, sums)
 
     def _gradient_lines(
-        self, plan: CyclePlan, call: CycleBackwardCall, variant: CycleBackward, whole: set[int]
+        self, plan: CyclePlan, call: CycleBackwardCall, source: CycleSource
     ) -> list[Tensor | None]:
         """Room for the gradients of lines; those of the values after the last step are in it."""
         steps, batch = call.shape
-        graded = {read.line for read in (*plan.reads, *variant.grads)}
-        graded = {i for i in graded if not plan.lines[i].is_state} | carried_states(plan, variant)
+        whole = {p.line for p, need in zip(plan.products, call.need_products, strict=True) if need}
         found: list[Tensor | None] = [None] * len(plan.lines)
-        for i in sorted(graded):
-            it = plan.lines[i]
-            found[i] = line = self._make((it.depth + (steps if i in whole or not steps else 1), batch, it.size))
+        for i, it in enumerate(plan.lines):
+            if ("grad", i) not in source.given:
+                continue
+            found[i] = line = self._make((it.depth + (steps if i in whole else 1), batch, it.size))
             end = call.finals.get(i)
             for k in range(it.depth):
                 row = line[(steps + k) % len(line)]
                 row.zero_() if end is None else row.copy_(end[k])
         return found
-
-    def _backward_result(
-        self,
-        plan: CyclePlan,
-        call: CycleBackwardCall,
-        grads: Sequence[Tensor | None],
-        inputs: Mapping[int, Tensor],
-        sums: Mapping[str, Mapping[str, Tensor]],
-    ) -> CycleBackwardResult:
-        steps, batch = call.shape
-        starts, products = {}, []
-        for i, it in enumerate(plan.lines):
-            if it.depth:
-                line = grads[i]
-                starts[i] = torch.zeros(it.depth, batch, it.size) if line is None else line[: it.depth]
-        for p, need in zip(plan.products, call.need_products, strict=True):
-            it, line = plan.lines[p.line], grads[p.line]
-            course = line[it.depth :] if line is not None else torch.zeros(steps, batch, it.size)
-            products.append(course if need else None)
-        return CycleBackwardResult(
-            tuple(inputs.get(i) for i in range(len(call.inputs))), starts, tuple(products), sums
-        )
 
     def synapse_gradient(self, synapses: Synapses, grad: Tensor, courses: Sequence[Tensor]) -> Tensor:
         """The gradient ``(synapses,)`` of a sparse product's weights."""
@@ -246,3 +233,24 @@ class _Given:
         """Seed and number of the first step."""
         if random is not None:
             self.take(("random",), random.contiguous())
+
+
+def _course(plan: CyclePlan, grad: Tensor | None, line: int) -> Tensor:
+    """The gradient of a product at every step."""
+    assert grad is not None
+    return grad[plan.lines[line].depth :]
+
+
+def _nothing_ran(
+    plan: CyclePlan, call: CycleBackwardCall, inputs: Mapping[int, Tensor], sums: Mapping[str, Mapping[str, Tensor]]
+) -> CycleBackwardResult:
+    """Without a step or a sequence, what the last values' gradients are those of the first."""
+    _, batch = call.shape
+    starts = {}
+    for i, it in enumerate(plan.lines):
+        if it.depth:
+            end = call.finals.get(i)
+            starts[i] = torch.zeros(it.depth, batch, it.size) if end is None else end
+    wanted = zip(plan.products, call.need_products, strict=True)
+    products = tuple(torch.zeros(*call.shape, plan.lines[p.line].size) if need else None for p, need in wanted)
+    return CycleBackwardResult(tuple(inputs.get(i) for i in range(len(call.inputs))), starts, products, sums)

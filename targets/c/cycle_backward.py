@@ -80,17 +80,6 @@ def _pruned(plan: CyclePlan, node: Neurons, variant: CycleBackward, graded: Coll
     return prune_reverse(scan, given, [s for s in scan.states if lines[s] in variant.finals], wanted)
 
 
-def carried_states(plan: CyclePlan, variant: CycleBackward) -> set[int]:
-    """Lines of the states whose gradient goes from step to step."""
-    graded = {read.line for read in (*plan.reads, *variant.grads)}
-    found = set()
-    for node in plan.neurons:
-        scan = plan.scans[node.name]
-        carried = _pruned(plan, node, variant, graded).carried
-        found |= {line for s, line in zip(scan.states, node.states, strict=True) if s in carried}
-    return found
-
-
 def _given(w: CycleWriter, index: int, read: Read) -> None:
     """Add what comes from outside."""
     stem = w.stems[read.line]

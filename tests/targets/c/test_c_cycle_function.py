@@ -6,6 +6,7 @@ import torch
 
 import snncompile as snn
 from snncompile import ms
+from snncompile.artifact.printed import printed_kernels
 from snncompile.explain import explain, explain_text
 from snncompile.targets.c.target import CTarget
 from snncompile.targets.cycle_plan import CyclePlan
@@ -156,6 +157,37 @@ def images(x=snn.Spikes((1, 5, 5), max=1)):
     return h
 
 
+def late_layer(size, steps, node):
+    @snn.model
+    def model(x=snn.Spikes(4, max=1)):
+        return x >> snn.Linear(size) >> snn.recurrent(node, via=snn.Linear(size), delay=steps * ms)
+
+    return model
+
+
+def test_large_dense_products_of_very_late_cycles_are_made_for_many_steps_at_once():
+    text = {n: explain_text(explain(late_layer(n, 40, snn.LI()).build(), "c")) for n in (256, 512)}
+    assert "one function for the cycle" in text[256]
+    assert "since its dense products are quicker for 40 steps at once" in text[512]
+    assert "one function for the cycle" in explain_text(explain(late_layer(512, 40, snn.LIF()).build(), "c"))
+
+    @snn.model
+    def wide(x=snn.Spikes(4)):
+        return x >> snn.Linear(1100) >> snn.recurrent(snn.LIF(), via=snn.Sparse(1100, indegree=1000), delay=9 * ms)
+
+    text = explain_text(explain(wide.build(), "c"))
+    assert "one function for the cycle" in text and "of fewer than 4 sequences 1 kernels and 1 products" in text
+    net = snn.compile(wide, target="c")
+    executor, ran = net.executor(torch.device("cpu")), []
+    forward = executor._cycle_target.forward
+    executor._cycle_target.forward = lambda plan, call: ran.append(call.shape) or forward(plan, call)
+    x = (torch.rand(4, 3, 4) < 0.5).float()
+    with torch.no_grad():
+        whole, part = net(x), net(x[:2])
+    assert ran == [(3, 4)]
+    assert torch.equal(whole[:2], part)
+
+
 @snn.model
 def dropping(x=snn.Spikes(4, max=1)):
     return x >> snn.recurrent(snn.LIF(threshold=0.4), via=snn.Linear(4) >> snn.Dropout(0.5))
@@ -171,3 +203,16 @@ def test_what_cannot_be_one_function_goes_node_by_node():
     want = outcome(net, x, [], Executor(net.graph, PlainTarget()))
     got = outcome(net, x, [])
     assert torch.allclose(want.values["out:out"], got.values["out:out"], atol=1e-5)
+
+
+def test_an_artifact_shows_the_function():
+    """What is printed to be read is what runs, as a usual caller calls it."""
+    shown = {k.stem: k.source for k in printed_kernels(delayed.build(), None, "c")}
+    assert set(shown) == {"cycle_linear_1_forward", "cycle_linear_1_backward"}
+    net = snn.compile(delayed, target="c")
+    net(torch.ones(2, 5, 6))["second"].sum().backward()
+    executor = net.executor(torch.device("cpu"))
+    (made,) = executor._cycle_target._kernels.values()
+    ran = {kernel.source.name: kernel.source for kernel in made.values()}
+    assert ran["cycle_linear_1_forward"].text == shown["cycle_linear_1_forward"].text
+    assert "gradient of slow" in ran["cycle_linear_1_backward"].text

@@ -1,0 +1,226 @@
+"""Makes the plan of a cycle: which lines there are, and what is done at each step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+from snncompile.ir.connection import DELAYS, Connection
+from snncompile.ir.elementwise import Elementwise
+from snncompile.ir.graph import Edge, Graph, Ref, Region
+from snncompile.ir.regions import lateness
+from snncompile.targets.cycle_plan import Copy, CyclePlan, Line, Neurons, Product, Read, Step
+from snncompile.targets.scan import Scan
+
+#: Connections that only name their input anew: Dropout outside of training.
+_SAME = frozenset({"Flatten", "Dropout"})
+_PRODUCTS = frozenset({"Linear", "Sparse", *DELAYS})
+
+#: A delay per synapse is as many dense products as it may have steps where these are at most so many and their weights
+#: at most so many values; else one sparse product over all synapses.
+MOST_LAGS, MOST_VALUES = 16, 2**20
+
+
+def plan_cycle(graph: Graph, region: Region, scans: Mapping[str, Scan]) -> CyclePlan | str:
+    """The plan of a recurrent region, or why there is none.
+
+    Args:
+        graph: the network after the passes.
+        region: the region.
+        scans: elementwise node -> its scan.
+    """
+    for name in region.nodes:
+        op = graph.op(name)
+        if isinstance(op, Connection) and op.kind not in _PRODUCTS | _SAME:
+            return f"{name} is a {op.kind}"
+        if not isinstance(op, Connection | Elementwise) or getattr(op, "plastic", False):
+            return f"{name} learns"
+    return _Planner(graph, region, scans).plan()
+
+
+class _Planner:
+    def __init__(self, graph: Graph, region: Region, scans: Mapping[str, Scan]) -> None:
+        self.graph, self.nodes, self.scans = graph, region.nodes, scans
+        self.inside = set(region.nodes)
+        self.lines: list[Line] = []
+        self.own: dict[Ref, int] = {}
+        self.held: dict[str, int] = {}  # state -> its line
+        self.contents: dict[int, Edge] = {}  # line of a late edge or a delay -> what it holds
+        self.outside: list[Edge] = []
+
+    def plan(self) -> CyclePlan:
+        for name in self.nodes:
+            self._add_lines(name)
+        made = {name: self._steps_of(name) for name in self.nodes}
+        ports = {ref: self._where(ref) for name in self.nodes for ref in self._refs(name)}
+        for feedback, edge in self._late_edges().items():
+            self._holding(feedback, edge, edge.delay)
+        merged, copies = self._placed()
+        steps: list[Step] = []
+
+        def done(line: int) -> None:
+            for copy in copies:
+                if copy.read == Read(line):
+                    steps.append(copy)
+                    done(copy.line)
+
+        for copy in copies:
+            if copy.read.lag:
+                steps.append(copy)
+                done(copy.line)
+        for name in self.nodes:
+            for step in made[name]:
+                steps.append(step)
+                for line in step.results + step.states if isinstance(step, Neurons) else (step.line,):
+                    done(line)
+        return self._compact(steps, ports, merged)
+
+    def _refs(self, name: str) -> list[Ref]:
+        op = self.graph.op(name)
+        return [Ref(name, r) for r in op.results] if isinstance(op, Elementwise) else [Ref(name)]
+
+    def _new(self, key: str, size: int, depth: int = 0, start: str = "", is_state: bool = False) -> int:
+        self.lines.append(Line(key, size, depth, start, is_state))
+        return len(self.lines) - 1
+
+    def _add_lines(self, name: str) -> None:
+        op = self.graph.op(name)
+        if isinstance(op, Elementwise):
+            for s in op.states:
+                self.own[Ref(name, s.local)] = self._new(f"{name}.{s.local}", op.size, 1, s.name, True)
+            for r in op.results[len(op.states) :]:
+                self.own[Ref(name, r)] = self._new(f"{name}.{r}", op.size)
+        elif op.kind not in _SAME and not (op.kind == "Delay" and op.same_for_all is not None):
+            self.own[Ref(name)] = self._new(name, op.output.size)
+
+    def _where(self, ref: Ref) -> Read:
+        """Where the values of a port are."""
+        if ref in self.own:
+            return Read(self.own[ref])
+        op = self.graph.op(ref.node)
+        if op.kind == "Delay":
+            return self._before(ref.node, op.same_for_all)
+        (edge,) = self.graph.inputs_of(ref.node).values()
+        return self._arriving(edge)
+
+    def _arriving(self, edge: Edge) -> Read:
+        """Where the values are that arrive along an edge of the cycle."""
+        if edge.delay:
+            return Read(self._holding(edge.feedback, edge, edge.delay), edge.delay)
+        return self._where(edge.source)
+
+    def _holding(self, state: str, edge: Edge, depth: int) -> int:
+        """The line of a late edge or a delay, whose start is ``state``; it holds what comes along ``edge``."""
+        if state not in self.held:
+            size = self.graph.type_of(edge.source).size
+            self.held[state] = self._new(state, size, depth, state)
+            # a late edge brings what it holds later: what it holds is its source
+            self.contents[self.held[state]] = edge
+        return self.held[state]
+
+    def _before(self, name: str, lag: int) -> Read:
+        """What arrives at a delay, ``lag`` steps ago."""
+        op = self.graph.op(name)
+        (edge,) = self.graph.inputs_of(name).values()
+        if not op.depth:
+            return self._arriving(edge)
+        return Read(self._holding(f"{name}.history", edge, op.depth), lag)
+
+    def _late_edges(self) -> dict[str, Edge]:
+        edges = (e for n in self.nodes for e in self.graph.inputs_of(n).values())
+        return {e.feedback: e for e in edges if e.delay and e.source.node in self.inside}
+
+    def _steps_of(self, name: str) -> list[Step]:
+        op = self.graph.op(name)
+        edges = list(self.graph.inputs_of(name).values())
+        if isinstance(op, Elementwise):
+            results = [self.own[Ref(name, r)] for r in op.results]
+            n = len(op.states)
+            return [Neurons(name, tuple(map(self._input, edges)), tuple(results[:n]), tuple(results[n:]))]
+        if op.kind in _SAME:
+            return []
+        if op.kind in DELAYS:
+            return self._delay_steps(name, op)
+        events = op.input.kind == "spikes"
+        return [Product(name, "weight", op.kind == "Sparse", self._arriving(edges[0]), self.own[Ref(name)], events)]
+
+    def _input(self, edge: Edge) -> Read | int:
+        if edge.source.node in self.inside:
+            return self._arriving(edge)
+        self.outside.append(edge)
+        return len(self.outside) - 1
+
+    def _delay_steps(self, name: str, op: Connection) -> list[Step]:
+        lag, events = op.same_for_all, op.input.kind == "spikes"
+        here = self._before(name, lag or 0)
+        if op.kind == "Delay":
+            return [] if lag is not None else [Product(name, "seen", True, here, self.own[Ref(name)], events)]
+        line = self.own[Ref(name)]
+        if lag is not None:
+            return [Product(name, "weight", False, here, line, events)]
+        if op.attrs["steps"] == "given":
+            lags = op.depth + 1 - op.late
+            sparse = lags > MOST_LAGS or lags * op.input.size * op.output.size > MOST_VALUES
+            return [Product(name, "synapses", sparse, here, line, events)]
+        seen = self._new(f"{name}.seen", op.input.size)
+        then = Product(name, "weight", False, Read(seen), line, events)
+        return [Product(name, "seen", True, here, seen, events), then]
+
+    def _placed(self) -> tuple[dict[int, int], list[Copy]]:
+        """Lines of late edges and delays that are another line, which takes on their start; and copies, for those whose
+        source has a start of its own."""
+        merged: dict[int, int] = {}
+        copies: list[Copy] = []
+        feedbacks = self._late_edges()
+        for state, line in self.held.items():
+            edge = self.contents[line]
+            read = self._where(edge.source) if state in feedbacks else self._arriving(edge)
+            source = self.lines[read.line]
+            if read.lag == 0 and not source.depth and read.line not in merged.values():
+                merged[line] = read.line
+            else:
+                copies.append(Copy(read, line))
+        copies = [c._replace(read=c.read._replace(line=merged.get(c.read.line, c.read.line))) for c in copies]
+        for line, other in merged.items():
+            held, source = self.lines[line], self.lines[other]
+            self.lines[other] = Line(source.key, source.size, held.depth, held.start)
+        return merged, copies
+
+    def _compact(self, steps: list[Step], ports: Mapping[Ref, Read], merged: Mapping[int, int]) -> CyclePlan:
+        """Without the lines that became another one."""
+        left = [i for i in range(len(self.lines)) if i not in merged]
+        index = {old: new for new, old in enumerate(left)}
+        index.update({line: index[other] for line, other in merged.items()})
+
+        def at(read: Read) -> Read:
+            return Read(index[read.line], read.lag)
+
+        def moved(step: Step) -> Step:
+            if isinstance(step, Neurons):
+                inputs = tuple(at(x) if isinstance(x, Read) else x for x in step.inputs)
+                return Neurons(
+                    step.name, inputs, tuple(index[s] for s in step.states), tuple(index[r] for r in step.results)
+                )
+            return step._replace(read=at(step.read), line=index[step.line])
+
+        return CyclePlan(
+            name=f"cycle_{self.nodes[0]}",
+            nodes=self.nodes,
+            lines=tuple(self.lines[i] for i in left),
+            steps=tuple(map(moved, steps)),
+            ports={ref: at(read) for ref, read in ports.items()},
+            outside=tuple(self.outside),
+            sizes=tuple(self.graph.type_of(e.source).size for e in self.outside),
+            scans={n: self.scans[n] for n in self.nodes if n in self.scans},
+            sequence_only=tuple(n for n in self.nodes if getattr(self.graph.op(n), "kind", "") == "Dropout"),
+            late=min(lateness(self.graph, self.nodes).values()),
+            dense=sum(self._weights(n, "Linear", "DelayedLinear") for n in self.nodes),
+            sparse=sum(self._weights(n, "Sparse") for n in self.nodes),
+        )
+
+    def _weights(self, name: str, *kinds: str) -> int:
+        """Weights of a connection of these kinds; of dense ones those that meet something else than spikes."""
+        op = self.graph.op(name)
+        if not isinstance(op, Connection) or op.kind not in kinds:
+            return 0
+        return 0 if op.kind != "Sparse" and op.input.kind == "spikes" else prod(op.params["weight"].shape)
