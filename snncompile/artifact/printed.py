@@ -157,8 +157,8 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     pooled = pooled_scans(compiled, compiled.regions, CTarget)
     plans = cycle_plans(compiled, layers)
     for plan in plans:
-        for node, stem, printed in cycle_kernels(compiled, plan):
-            yield Printed(node, stem, printed, suffix=C_SOURCE)
+        for owner, stem, printed in cycle_kernels(compiled, plan):
+            yield Printed(owner, stem, printed, suffix=C_SOURCE)
     inside = {name for plan in plans for name in plan.nodes}
     for name, op in compiled.of_type(Elementwise):
         if name in inside:
