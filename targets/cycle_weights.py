@@ -167,5 +167,6 @@ def _seen(op: Connection, params: Mapping[str, Tensor]) -> _Seen:
         return _Seen(op, params)
     known = _known.get(op)
     if known is None or (steps is not None and not torch.equal(known[0], steps)):
-        known = _known[op] = None if steps is None else steps.detach().clone(), _Seen(op, params)
+        with torch.inference_mode(False):  # kept for a run that trains, too
+            known = _known[op] = None if steps is None else steps.detach().clone(), _Seen(op, params)
     return known[1]

@@ -216,3 +216,21 @@ def test_an_artifact_shows_the_function():
     ran = {kernel.source.name: kernel.source for kernel in made.values()}
     assert ran["cycle_linear_1_forward"].text == shown["cycle_linear_1_forward"].text
     assert "gradient of slow" in ran["cycle_linear_1_backward"].text
+
+
+@snn.model(dt=1 * ms)
+def decayed(x=snn.Spikes(4, max=1)):
+    times = np.arange(16).reshape(4, 4) * 1.25 * ms  # more steps than are dense products
+    via = snn.Linear(4, delay=times, interpolation="expdecay", tau=5 * ms)
+    return x >> snn.recurrent(snn.LIF(threshold=0.4), via=via, delay=2 * ms)
+
+
+def test_what_inference_keeps_is_there_to_train_with():
+    net = snn.compile(decayed, target="c")
+    x = torch.ones(2, 20, 4)
+    with torch.inference_mode():
+        want = net(x)
+    got = net(x)
+    got.sum().backward()
+    assert torch.equal(got, want)
+    assert float(net.linear.weight.grad.norm()) > 0
