@@ -141,4 +141,6 @@ def outer(op: Plasticity, after: Tensor, before: Tensor) -> Tensor:
 def summed_outer(op: Plasticity, after: Tensor, before: Tensor) -> Tensor:
     """:func:`outer`, summed over the batch: ``weight``-shaped. Sequences whose output has no factor add nothing."""
     busy = not_zero(after) if op.connection == "Linear" else None  # torch's einsum: its bits may hang on the batch
-    return summed_over_batch(outer(op, after, before) if busy is None else outer(op, after[busy], before[busy]))
+    if busy is None or not before.isfinite().all():  # 0 times infinity is not 0
+        return summed_over_batch(outer(op, after, before))
+    return summed_over_batch(outer(op, after[busy], before[busy]))

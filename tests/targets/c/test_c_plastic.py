@@ -246,3 +246,24 @@ def test_names_of_a_model_are_no_names_of_the_file():
         (want, before, _), (got, after, _) = (net.evolve(x, count) for net in nets.values())
     assert torch.equal(got, want) and want.sum() > 0
     assert all(torch.equal(after[n], s) for n, s in before.items())
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_trace_that_is_no_number_counts_where_nothing_fires(batch, value):
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Spikes(6)):
+        connection = snn.Linear(5, init=torch.full((5, 6), 0.5))
+        h = x >> connection >> snn.LIF(threshold=100.0)
+        snn.learn(connection, snn.STDP())
+        return h
+
+    found = []
+    for target in ("torch", "c"):
+        net = snn.compile(model, target=target)
+        start = net.initial_state(batch)
+        start["stdp.t_pre"][0, 2] = value
+        with torch.no_grad():
+            found.append(net.evolve(torch.ones(batch, 3, 6), state=start)[1]["linear.weight"])
+    assert found[0].isnan().sum() == 5
+    assert torch.equal(bits(found[0]), bits(found[1]))
