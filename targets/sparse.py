@@ -118,10 +118,15 @@ def pattern_of(op: Connection, params: Mapping[str, Tensor]) -> Pattern:
     """The pattern of a sparse connection, kept for as long as its parameters are the same."""
     targets, counts = params["targets"], params["counts"]
     known = _patterns.get(targets)
-    key = (targets._version, id(counts), counts._version, op.attrs["out"])
+    key = (_version(targets), id(counts), _version(counts), op.attrs["out"])
     if known is None or known[0] != key:
         known = _patterns[targets] = key, Pattern(targets, counts, op.attrs["out"]), counts
     return known[1]
+
+
+def _version(tensor: Tensor) -> int:
+    """How often a tensor has changed; one made in inference mode does not count that."""
+    return -1 if tensor.is_inference() else tensor._version
 
 
 def apply_sparse(

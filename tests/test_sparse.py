@@ -273,3 +273,16 @@ def test_nir_holds_the_dense_matrix(tmp_path):
     assert float((net(x) - back(x)).detach().norm()) <= 1e-5 * float(net(x).detach().norm())
     with pytest.raises(snn.InterchangeError, match=r"wide.*NIR has no sparse connection, and 3000 x 3000 is too large"):
         snn.compile(large, target="torch").to_nir(tmp_path / "l.nir")
+
+
+def test_a_network_compiled_in_inference_mode_runs():
+    @snn.model
+    def model(x=snn.Spikes(4)):
+        return x >> snn.Sparse(3, p=0.9, seed=1) >> snn.LIF(threshold=0.1)
+
+    x = torch.ones(2, 5, 4)
+    with torch.inference_mode():
+        net = snn.compile(model, target="torch")
+        inside = net(x)
+    with torch.no_grad():
+        assert torch.equal(net(x), inside)
