@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from snncompile.targets.stepping import StepPlan
+from snncompile.targets.stepping import Moved, StepPlan
 
 if TYPE_CHECKING:
     from snncompile.network import Network
@@ -80,7 +80,11 @@ class _Quick:
             given = dict(zip(self._inputs, inputs, strict=True))
         else:
             given = {name: x.unsqueeze(0) for name, x in zip(self._inputs, inputs, strict=True)}
-        outputs, after = self._plan(given, state)
+        try:
+            outputs, after = self._plan(given, state)
+        except Moved:
+            network._quick = QuickSteps(network)
+            return None
         if not self._batched:
             outputs = {key: y[0] for key, y in outputs.items()}
         if self._single:
@@ -102,9 +106,10 @@ def _make(network: Network, inputs: tuple[Any, ...]) -> _Quick | None:
     batched = axes == {1}
     batch = batches.pop() if batched else 1
     cpu = torch.device("cpu")
-    homes = {name: _home(network, name) for name in network.layout.values}
-    on_cpu = all(home is not None and home[0][home[1]].is_cpu for home in homes.values())
-    if not batch or not on_cpu or any(not x.is_cpu for x in tensors):
+    homes = {name: home for name in network.layout.values if (home := _home(network, name)) is not None}
+    values = [home[role] for home, role in homes.values()]
+    fits = len(values) == len(network.layout.values) and all(_taken(v) for v in values)
+    if not batch or not fits or any(not x.is_cpu for x in tensors):
         return None
     executor = network.executor(cpu)
     plan = executor.step_plan(batch, network.training, _lookup(homes))
@@ -124,9 +129,19 @@ def _home(network: Network, name: str) -> tuple[dict[str, Any], str] | None:
     return None
 
 
-def _lookup(homes: Mapping[str, Any]) -> Callable[[str], Tensor]:
+def _taken(value: Tensor) -> bool:
+    return value.is_cpu and (value.dtype is torch.float32 or not value.is_floating_point())
+
+
+def _lookup(homes: Mapping[str, tuple[dict[str, Any], str]]) -> Callable[[str], Tensor]:
+    """What looks parameters up where they are now."""
+    places = {name: (home, role, home[role].dtype) for name, (home, role) in homes.items()}
+
     def lookup(name: str) -> Tensor:
-        home, role = homes[name]
-        return home[role]
+        home, role, dtype = places[name]
+        value = home.get(role)
+        if value is None or value.dtype is not dtype or not value.is_cpu:
+            raise Moved(name)
+        return value
 
     return lookup

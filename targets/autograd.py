@@ -81,7 +81,7 @@ class PreparedScan:
     ) -> list[Tensor]:
         """Gradients of the parameters from the accumulators' sums over time and batch, ``(N,)`` each."""
         device = next((s.device for s in sums if s is not None), _CPU)
-        zero = torch.zeros((), device=device)
+        zero = torch.zeros((), dtype=torch.float32, device=device)
         given = [zero if s is None else s for s in sums]
         values = {**reverse, **dict(zip(self.scan.accumulators, given, strict=True))}
         grads = self._epilogue.named(values, device)
@@ -185,7 +185,8 @@ class _Coefficients(torch.autograd.Function):
         ctx.prepared, ctx.reverse = prepared, reverse
         ctx.shapes = [p.shape for p in params]
         ctx.set_materialize_grads(False)
-        return tuple(torch.zeros(prepared.node.size, device=device) for _ in prepared.scan.accumulators)
+        size, many = prepared.node.size, len(prepared.scan.accumulators)
+        return tuple([torch.zeros(size, dtype=torch.float32, device=device) for _ in range(many)])
 
     @staticmethod
     @once_differentiable

@@ -78,8 +78,8 @@ def weights_of(product: Product, op: Connection, params: Mapping[str, Tensor]) -
     if product.sparse:
         pattern = pattern_of(op, params)
         starts, targets = pattern.packed
-        sources = torch.arange(pattern.inputs, dtype=torch.int32)
-        synapses = Synapses(torch.tensor([0, pattern.inputs]), sources, starts, targets)
+        sources = torch.arange(pattern.inputs, dtype=torch.int32, device="cpu")
+        synapses = Synapses(torch.tensor([0, pattern.inputs], device="cpu"), sources, starts, targets)
         return Weights((0,), params["weight"].float(), _float(params.get("bias")), synapses)
     weight, bias = folded(op, params)
     return Weights((0,), weight.float().unsqueeze(0), _float(bias))
@@ -105,13 +105,13 @@ class _Seen:
         op, r = self.op, self.reading
         if by_weight:
             out, ins = op.output.size, op.input.size
-            targets = torch.arange(out).repeat_interleave(ins)
-            sources = torch.arange(ins).repeat(out)
+            targets = torch.arange(out, device="cpu").repeat_interleave(ins)
+            sources = torch.arange(ins, device="cpu").repeat(out)
             self.features: tuple[int, ...] = (out, ins)
         else:
             taps = op.kind == "Delay" and len(op.output.shape) > len(op.input.shape)
             self.features = op.output.shape if op.kind == "Delay" else op.input.shape
-            targets = torch.arange(op.output.size if op.kind == "Delay" else op.input.size)
+            targets = torch.arange(op.output.size if op.kind == "Delay" else op.input.size, device="cpu")
             sources = targets // op.output.shape[-1] if taps else targets
         self.valid = None if r.valid is None else r.valid.expand(self.features).reshape(-1)
         indices = [i.expand(self.features).reshape(-1) for i in (r.index, r.other) if i is not None]
@@ -128,7 +128,7 @@ class _Seen:
         group = lags[self.order] * height + sources[self.order % n]
         groups, counts = torch.unique_consecutive(group, return_counts=True)
         used, per_lag = torch.unique_consecutive(groups // height, return_counts=True)
-        zero = torch.zeros(1, dtype=torch.int64)
+        zero = torch.zeros(1, dtype=torch.int64, device="cpu")
         self.lags = tuple(used.tolist())
         self.synapses = Synapses(
             torch.cat([zero, per_lag.cumsum(0)]),
@@ -143,7 +143,7 @@ class _Seen:
         for index, gain in ((r.index, r.gain), (r.other, r.other_gain)):
             if index is None:
                 continue
-            gain = torch.ones(()) if gain is None else gain
+            gain = torch.ones((), device="cpu") if gain is None else gain
             parts.append((gain if weight is None else weight * gain).expand(self.features).reshape(-1))
         return torch.cat(parts)[self.order].float()
 

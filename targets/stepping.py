@@ -28,7 +28,7 @@ from snncompile.targets.torch.products import apply_connection
 
 #: Stored results and final states of a step, ``(B, N)`` each, from inputs and states, likewise.
 ScanStep = Callable[[Sequence[Tensor], Sequence[Tensor]], tuple[Sequence[Tensor], Sequence[Tensor]]]
-#: Parameter name -> its value now.
+#: Parameter name -> its value now; raises :class:`Moved` where a plan can no longer take it.
 Lookup = Callable[[str], Tensor]
 
 #: A parameter's name, address and strides, a view of its memory, and the bytes that were there.
@@ -97,6 +97,10 @@ def plan_step(
     return StepPlan(graph, prepared, target, batch, lookup)
 
 
+class Moved(Exception):
+    """A parameter is not where it was, or of another type: the plan is of no use any more."""
+
+
 class StepPlan:
     """A graph ready to run single steps of ``batch`` sequences on the CPU, without gradients.
 
@@ -140,13 +144,16 @@ class StepPlan:
             node.run(now, state, after)
         for feedback, source in self._held:
             after[feedback] = now[source]
-        if self._held:  # what is held must not change with an output, or with another state
-            taken = {now[ref].data_ptr() for _, ref in self._outputs}
+        outputs = {key: now[ref] for key, ref in self._outputs}
+        if self._held:  # what is held must not change with an input, an output, or another state
+            before = {value.data_ptr() for value in state.values()}
+            outputs = {key: y.clone() if y.data_ptr() in before else y for key, y in outputs.items()}
+            taken = before | {value.data_ptr() for value in (*inputs.values(), *outputs.values())}
             for name, value in after.items():
                 if value.data_ptr() in taken:
                     after[name] = value.clone()
                 taken.add(after[name].data_ptr())
-        return {key: now[ref] for key, ref in self._outputs}, {name: after[name] for name in self.states}
+        return outputs, {name: after[name] for name in self.states}
 
 
 def _pairs(

@@ -150,10 +150,42 @@ def test_weights_that_do_not_fit_are_an_error():
     (x,) = data(net, 1)
     with torch.no_grad():
         net.step(x[0], None)
-        for wrong in (torch.zeros(9, 7), torch.zeros(9, 6, dtype=torch.float64)):
-            net.linear.weight.data = wrong
-            with pytest.raises(RuntimeError):
-                net.step(x[0], None)
+        net.linear.weight.data = torch.zeros(9, 7)
+        with pytest.raises(RuntimeError):
+            net.step(x[0], None)
+
+
+@pytest.mark.parametrize("name", ["linear.weight", "first.tau_mem"])
+def test_parameters_of_another_type_or_device_are_an_error(name):
+    net = network(deep)
+    (x,) = data(net, 1)
+    parameter = net.get_parameter(name)
+    kept = parameter.detach().clone()
+    with torch.no_grad():
+        want, state = net.step(x[0], None)
+        parameter.data = kept.double()
+        with pytest.raises(InputError, match=f"{name} is float64"):
+            net.step(x[0], None)
+        parameter.data = kept
+        assert torch.equal(net.step(x[0], None)[0]["spikes"], want["spikes"])
+        net.to("meta")
+        with pytest.raises(InputError, match="move"):
+            net.step(x[0], state)
+
+
+def test_a_parametrisation_that_comes_later():
+    class Half(torch.nn.Module):
+        def forward(self, weight):
+            return weight / 2
+
+    net = network(deep)
+    (x,) = data(net, 1)
+    with torch.no_grad():
+        net.step(x[0], None)
+        torch.nn.utils.parametrize.register_parametrization(net.linear, "weight", Half())
+        _, state = net.step(x[0], None)
+    want = net.evolve(x[0].unsqueeze(1))[1]
+    assert all(torch.allclose(state[n], want[n], atol=1e-6) for n in want)
 
 
 def test_products_of_any_size():
@@ -205,6 +237,29 @@ def test_pure():
         assert all(torch.equal(state[n], s) for n, s in kept.items())
         third, _ = net.step(x[1], state)
     assert all(torch.equal(a, b) for a, b in zip(again, third, strict=True))
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_states_are_no_views_of_an_input_or_an_older_state(flat):
+    @snn.model
+    def held(x=snn.Spikes(4 if flat else (1, 2, 2))):
+        x = x if flat else x >> snn.Flatten()
+        back = snn.Feedback(4)
+        late = back >> snn.Flatten()
+        back.close(x)
+        return (x + back >> snn.LIF()), late
+
+    net = network(held)
+    buffer = torch.ones(2, *net.graph.input_types()["x"].shape)
+    with torch.no_grad():
+        _, first = net.step(buffer, None)
+        buffer.zero_()
+        assert (first["feedback"] == 1).all()
+        (_, late), _ = net.step(buffer, first)
+        assert (late == 1).all()
+        late.fill_(9)
+    assert (first["feedback"] == 1).all()
+    assert taken(net)
 
 
 def test_what_does_not_fit_goes_the_usual_way():

@@ -62,6 +62,16 @@ class PerScan(Generic[T]):
         return found
 
 
+def scratch(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Room that a function works in, and zeros below: as C takes them, whatever torch's default type and device are."""
+    return torch.empty(shape, dtype=dtype, device="cpu")
+
+
+def zeros(*shape: int) -> Tensor:
+    """Zeros, likewise."""
+    return torch.zeros(shape, dtype=torch.float32, device="cpu")
+
+
 def check_all(*tensors: Tensor) -> None:
     """Raise where one of ``tensors`` holds no values that C can read."""
     for tensor in tensors:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snncompile.targets.c.calling import Caller, check_all
+from snncompile.targets.c.calling import Caller, check_all, scratch, zeros
 from snncompile.targets.c.compiler import function
 from snncompile.targets.c.cycle_backward import CycleBackward, print_cycle_backward
 from snncompile.targets.c.cycle_forward import CycleForward, print_cycle_forward
@@ -58,7 +58,7 @@ class Cycles(Caller):
             lines[i] = line = self._make((it.depth + (steps if i in whole or not steps else 1), batch, it.size))
             if it.depth:
                 line[: it.depth] = call.starts[i]
-        sums = tuple(torch.zeros(batch, plan.lines[read.line].size) for read in call.sums)
+        sums = tuple(zeros(batch, plan.lines[read.line].size) for read in call.sums)
         if steps * batch:
             scalar = tuple(tuple([not c.dim() for c in call.coefs[n.name]]) for n in plan.neurons)
             kernel = self._kernel(plan, CycleForward(scalar, live, call.sums), print_cycle_forward)
@@ -71,8 +71,8 @@ class Cycles(Caller):
                 given.take(("sum", i), total)
             if ("places",) in kernel.source.given:
                 room = 1 + max(plan.lines[p.read.line].size for p in plan.products)
-                given.take(("places",), torch.empty(batch * room, dtype=torch.int32))
-                given.take(("factors",), torch.empty(batch * room))
+                given.take(("places",), scratch(batch * room, dtype=torch.int32))
+                given.take(("factors",), scratch(batch * room))
                 given.numbers[("room",)] = room
             self._run(kernel, given, plan, call.shape)
         return CycleForwardResult(tuple(lines), sums)
@@ -90,7 +90,7 @@ class Cycles(Caller):
         )
         inputs = {i: self._make((steps, batch, plan.sizes[i])) for i in variant.need_inputs}
         sums = {
-            n.name: {a: torch.zeros(batch, plan.size_of(n)) for a in plan.scans[n.name].accumulators}
+            n.name: {a: zeros(batch, plan.size_of(n)) for a in plan.scans[n.name].accumulators}
             for n in plan.neurons
             if n.name in call.need_accumulators
         }
@@ -116,7 +116,7 @@ class Cycles(Caller):
         for i, it in enumerate(plan.lines):
             if it.depth:
                 line = grads[i]
-                starts[i] = torch.zeros(it.depth, batch, it.size) if line is None else line[: it.depth]
+                starts[i] = zeros(it.depth, batch, it.size) if line is None else line[: it.depth]
         products = tuple(
             _course(plan, grads[p.line], p.line) if need else None
             for p, need in zip(plan.products, call.need_products, strict=True)
@@ -214,7 +214,8 @@ class _Given:
         """The weights of all products; ``turned``: dense ones with a row for each input, else for each output."""
         for product, w in zip(self.plan.products, weights, strict=True):
             key = (product.name, product.part)
-            self.take(("lags", *key), torch.tensor([product.read.lag + lag for lag in w.lags], dtype=torch.int64))
+            lags = [product.read.lag + lag for lag in w.lags]
+            self.take(("lags", *key), torch.tensor(lags, dtype=torch.int64, device="cpu"))
             self.numbers[("lag count", *key)] = len(w.lags)
             bias = None if w.bias is None else w.bias.detach().contiguous()
             self.numbers[("bias", *key)] = 0
@@ -250,7 +251,7 @@ def _nothing_ran(
     for i, it in enumerate(plan.lines):
         if it.depth:
             end = call.finals.get(i)
-            starts[i] = torch.zeros(it.depth, batch, it.size) if end is None else end
+            starts[i] = zeros(it.depth, batch, it.size) if end is None else end
     wanted = zip(plan.products, call.need_products, strict=True)
-    products = tuple(torch.zeros(*call.shape, plan.lines[p.line].size) if need else None for p, need in wanted)
+    products = tuple(zeros(*call.shape, plan.lines[p.line].size) if need else None for p, need in wanted)
     return CycleBackwardResult(tuple(inputs.get(i) for i in range(len(call.inputs))), starts, products, sums)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from snncompile.targets.c.availability import check_runnable
+from snncompile.targets.c.calling import scratch
 from snncompile.targets.c.compiler import ahead, function
 from snncompile.targets.c.events_conv import EventConvs
 from snncompile.targets.c.events_source import (
@@ -32,10 +32,10 @@ class EventProducts(EventConvs):
         rows = x.numel() // max(inputs, 1)
         if rows:
             team = self._team(x.numel(), rows)
-            scratch = torch.empty(inputs * outputs + 2 * team * (inputs + 1))
+            room = scratch(inputs * outputs + 2 * team * (inputs + 1))
             held = weight.contiguous(), None if bias is None else bias.contiguous()
             across, fixed = held
-            at = x.data_ptr(), across.data_ptr(), 0 if fixed is None else fixed.data_ptr(), scratch.data_ptr()
+            at = x.data_ptr(), across.data_ptr(), 0 if fixed is None else fixed.data_ptr(), room.data_ptr()
             run = function(FORWARD_NAME, FORWARD, FORWARD_TYPES)
             run(*at, out.data_ptr(), rows, inputs, outputs, team)
         return out
@@ -54,8 +54,8 @@ class EventProducts(EventConvs):
         weight = self._make((outputs, inputs))
         bias = self._make((outputs,)) if with_bias else None
         team = self._team(x.numel(), inputs)
-        scratch = torch.empty(inputs * (outputs + 2 * BLOCK + 1) + outputs)
-        at = x.data_ptr(), grad.data_ptr(), scratch.data_ptr(), weight.data_ptr()
+        room = scratch(inputs * (outputs + 2 * BLOCK + 1) + outputs)
+        at = x.data_ptr(), grad.data_ptr(), room.data_ptr(), weight.data_ptr()
         run = function(WEIGHT_NAME, WEIGHT, WEIGHT_TYPES)
         run(*at, 0 if bias is None else bias.data_ptr(), rows, inputs, outputs, team, team)
         return weight, bias

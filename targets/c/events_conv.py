@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snncompile.targets.c.calling import Caller, check_all
+from snncompile.targets.c.calling import Caller, check_all, scratch, zeros
 from snncompile.targets.c.compiler import ahead, function
 from snncompile.targets.c.events_conv_source import FUNCTIONS, TURNED, Taps, source, taps_of
 from snncompile.targets.event_conv import Window
@@ -32,14 +32,14 @@ class EventConvs(Caller):
         if out.numel():
             taps = taps_of(weight.shape, window)
             team, plane = self._team(x.numel() + out.numel(), images), size[0] * size[1]
-            lists, values = torch.empty(team * (plane + 1), dtype=torch.int32), torch.empty(team * (plane + 1))
-            scratch = torch.empty(team * rows * columns * taps.outputs)
+            lists, values = scratch(team * (plane + 1), dtype=torch.int32), scratch(team * (plane + 1))
+            sums = scratch(team * rows * columns * taps.outputs)
             fixed = None if bias is None else bias.contiguous()
             held = (x.contiguous(), _turned(weight, window.groups))
             run = _function("forward", taps)
             ends = (window.groups, weight.shape[1], *size, rows, columns, team)
             at = [t.data_ptr() for t in held] + [0 if fixed is None else fixed.data_ptr()]
-            run(*at, *(t.data_ptr() for t in (lists, values, scratch, out)), images, *ends)
+            run(*at, *(t.data_ptr() for t in (lists, values, sums, out)), images, *ends)
         return out
 
     def expect_conv_gradients(self, weight: Tensor, window: Window) -> None:
@@ -55,16 +55,16 @@ class EventConvs(Caller):
         outputs, rows, columns = grad.shape[1:]
         shape = (outputs, channels // window.groups, *kernel)
         if not grad.numel() or not x.numel():
-            return torch.zeros(shape), torch.zeros(outputs)
+            return zeros(*shape), zeros(outputs)
         taps, plane = taps_of(shape, window), size[0] * size[1]
         across = (window.groups, shape[1], *kernel, taps.outputs)
         parts = max(1, min(_PARTS, images, _SUMS // (channels * kernel[0] * kernel[1] * taps.outputs)))
         block = max(1, min(_BLOCK, -(-images // parts), TURNED // (rows * columns * taps.outputs)))
         sums, bias = self._make((parts, *across)), self._make((parts, outputs))
         team = self._team(x.numel() + grad.numel(), parts)
-        lists, values = torch.empty(team * plane * (block + 1), dtype=torch.int32), torch.empty(team * plane * block)
-        scratch = torch.empty(team * block * rows * columns * taps.outputs)
-        held = (x.contiguous(), grad.contiguous(), lists, values, scratch, sums, bias)
+        lists, values = scratch(team * plane * (block + 1), dtype=torch.int32), scratch(team * plane * block)
+        turned = scratch(team * block * rows * columns * taps.outputs)
+        held = (x.contiguous(), grad.contiguous(), lists, values, turned, sums, bias)
         run = _function("weight", taps)
         run(*(t.data_ptr() for t in held), images, *across[:2], *size, rows, columns, block, parts, team)
         return sums.sum(0).flip(3).permute(0, 4, 1, 2, 3).reshape(shape), bias.sum(0)

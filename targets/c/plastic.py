@@ -14,7 +14,7 @@ from torch import Tensor
 
 from snncompile.ir.ordered import LANES
 from snncompile.ir.plasticity import FACTORS
-from snncompile.targets.c.calling import Caller, PerScan, check_all
+from snncompile.targets.c.calling import Caller, PerScan, check_all, scratch, zeros
 from snncompile.targets.c.compiler import function
 from snncompile.targets.c.courses import add_course, unit
 from snncompile.targets.c.plastic_kernel import PlasticSource, PlasticVariant, print_plastic
@@ -67,7 +67,7 @@ class PlasticLayers(Caller):
             product = self._make((batch, outs)) if made.product is None else made.product
             held = [*_side(running, sides, "pre"), *_side(running, sides, "post"), *_side(running, sides, "synapse")]
             courses = [*_side(made.stored_traces, sides, "pre"), *_side(made.stored_traces, sides, "post")]
-            scratch = _scratch(blocks, batch, wide, ins)
+            room = _scratch(blocks, batch, wide, ins)
             args = [made.weight.data_ptr(), *([] if call.bias is None else [call.bias.data_ptr()])]
             args += [x.data_ptr(), *x.stride()[:2]]
             for i in kernel.inputs:
@@ -79,7 +79,7 @@ class PlasticLayers(Caller):
             for name in source.signals:
                 args += [call.signals[name].data_ptr(), *call.signals[name].stride()]
             args += [call.rule_coefs[part][c].data_ptr() for part, c in source.rule_coefs]
-            args += [t.data_ptr() for t in scratch]
+            args += [t.data_ptr() for t in room]
             run(*args, steps, batch, outs, ins, wide, blocks, blocks)
         for name, value in running.items():
             made.traces[name] = value[0].clone() if sides[name] == "pre" else value
@@ -125,12 +125,12 @@ def _side(values: dict[str, Tensor], sides: dict[str, str], side: str) -> list[T
 def _scratch(blocks: int, batch: int, wide: int, ins: int) -> list[Tensor]:
     """Factors of outputs (zero where padded) and inputs, columns, partial sums, numbers, marks: see the file."""
     return [
-        *(torch.zeros(batch, wide) for _ in FACTORS),
-        *(torch.empty(blocks, batch, ins) for _ in FACTORS),
-        torch.empty(ins, wide),
-        torch.empty(LANES, wide),
-        torch.empty(blocks, ins + 2 * max(wide, ins) + wide + 1),
-        torch.empty(blocks, 6 * ins + 2 * wide + 3, dtype=torch.int32),
+        *(zeros(batch, wide) for _ in FACTORS),
+        *(scratch(blocks, batch, ins) for _ in FACTORS),
+        scratch(ins, wide),
+        scratch(LANES, wide),
+        scratch(blocks, ins + 2 * max(wide, ins) + wide + 1),
+        scratch(blocks, 6 * ins + 2 * wide + 3, dtype=torch.int32),
     ]
 
 

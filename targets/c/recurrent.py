@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snncompile.targets.c.calling import Caller, PerScan, check_all
+from snncompile.targets.c.calling import Caller, PerScan, check_all, scratch, zeros
 from snncompile.targets.c.compiler import function
 from snncompile.targets.c.courses import add_course, unit
 from snncompile.targets.c.kernel import KernelSource
@@ -63,8 +63,8 @@ class RecurrentLayers(Caller):
         if steps * batch * size:
             across = call.weight.t().contiguous()
             bias = None if call.bias is None else call.bias.contiguous()
-            places = torch.empty((batch, size + 1), dtype=torch.int32)
-            factors = torch.empty((batch, size + 1))
+            places = scratch(batch, size + 1, dtype=torch.int32)
+            factors = scratch(batch, size + 1)
             held = [across, *([] if bias is None else [bias]), call.start]
             args = [t.data_ptr() for t in held]
             _add_inputs(args, source, call)
@@ -89,12 +89,12 @@ class RecurrentLayers(Caller):
         )
         source, run = self._kernel(scan, variant)
         cells = (batch, size)
-        ends = [torch.zeros(cells) if g is None else g.clone() for g in call.grad_finals]
+        ends = [zeros(*cells) if g is None else g.clone() for g in call.grad_finals]
         states = dict(zip(scan.states, ends, strict=True))
-        start = torch.zeros((1, *cells))
+        start = zeros(1, *cells)
         product = self._make(call.shape)
         inputs = {x: self._make(call.shape) for x in needed}
-        sums = {a: torch.zeros(cells) for a in (scan.accumulators if call.need_accumulators else ())}
+        sums = {a: zeros(*cells) for a in (scan.accumulators if call.need_accumulators else ())}
         if steps * batch * size:
             weight = call.weight.contiguous()
             args = [weight.data_ptr(), start.data_ptr()]
