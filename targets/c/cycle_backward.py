@@ -10,10 +10,10 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from snncompile.targets.c.cycle_forward import lag_names, synapse_names
-from snncompile.targets.c.cycle_source import DENSE, GIVEN, LINES, SPARSE_BACK
+from snncompile.targets.c.cycle_source import DENSE_ROWS, GIVEN, LINES, SPARSE_BACK
 from snncompile.targets.c.cycle_writer import CycleSource, CycleWriter, RowFunction
 from snncompile.targets.c.printer import print_function
-from snncompile.targets.c.products import PRODUCTS
+from snncompile.targets.c.products import DENSE
 from snncompile.targets.cycle_plan import Copy, CyclePlan, Neurons, Product, Read
 from snncompile.targets.prune import Pruned, prune_reverse
 
@@ -64,7 +64,7 @@ def print_cycle_backward(plan: CyclePlan, variant: CycleBackward) -> CycleSource
     about = """A thread takes some sequences back through all steps. What reads a value adds to the row of its
  * gradient; the step that made the value takes it from there."""
     loop = "for (int64_t t = T - 1; t >= 0; t--) {"
-    helpers = [LINES, PRODUCTS, DENSE, SPARSE_BACK, GIVEN]
+    helpers = [LINES, DENSE, DENSE_ROWS, SPARSE_BACK, GIVEN]
     return w.file(
         "backward over a whole sequence", about, helpers, "({depth} + T - 1)", loop, reverse=True
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from snncompile.targets.c.cycle_source import DENSE, EVENT_ROW, LINES, SPARSE
+from snncompile.targets.c.cycle_source import DENSE_ROWS, EVENT_ROW, LINES, SPARSE
 from snncompile.targets.c.cycle_writer import CycleSource, CycleWriter, RowFunction
 from snncompile.targets.c.printer import print_function
-from snncompile.targets.c.products import EVENTS
+from snncompile.targets.c.products import DENSE_ALONE, EVENTS
 from snncompile.targets.cycle_plan import Copy, CyclePlan, Neurons, Product, Read
 
 
@@ -47,7 +47,7 @@ def print_cycle_forward(plan: CyclePlan, variant: CycleForward) -> CycleSource:
     about = """A thread takes some sequences through all steps. Dense products of spikes add up the rows of the weight
  * whose input is not zero, sparse ones the synapses, in the order of lags and inputs."""
     loop = "for (int64_t t = 0; t < T; t++) {"
-    helpers = [LINES, EVENTS, EVENT_ROW, DENSE, SPARSE]
+    helpers = [LINES, EVENTS, EVENT_ROW, DENSE_ALONE, DENSE_ROWS, SPARSE]
     return w.file("forward over a whole sequence", about, helpers, "{depth}", loop, reverse=False)
 
 

@@ -67,61 +67,7 @@ SNN_APART void snn_event_row(
 }
 """
 
-DENSE = """/* out += x @ weight for one row of x; the weight has a row of m for each input. */
-SNN_APART void snn_dense_row(
-    const float *restrict x, const float *restrict weight, int64_t inputs, int64_t m, float *restrict out)
-{
-    int64_t k = 0;
-    for (; k + 4 <= inputs; k += 4) {
-        const float x0 = x[k], x1 = x[k + 1], x2 = x[k + 2], x3 = x[k + 3];
-        const float *restrict w = weight + k * m;
-#pragma omp simd
-        for (int64_t j = 0; j < m; j++)
-            out[j] = SNN_MADD(x3, w[3 * m + j], SNN_MADD(x2, w[2 * m + j],
-                     SNN_MADD(x1, w[m + j], SNN_MADD(x0, w[j], out[j]))));
-    }
-    for (; k < inputs; k++) {
-#pragma omp simd
-        for (int64_t j = 0; j < m; j++)
-            out[j] = SNN_MADD(x[k], weight[k * m + j], out[j]);
-    }
-}
-
-/* The same for TILE rows, one after the other in x and in out. */
-SNN_APART void snn_dense_tile(
-    const float *restrict x, const float *restrict weight, int64_t inputs, int64_t m, float *restrict out)
-{
-    const float *restrict a = x, *restrict b = x + inputs, *restrict c = x + 2 * inputs, *restrict d = x + 3 * inputs;
-    float *restrict p = out, *restrict q = out + m, *restrict r = out + 2 * m, *restrict s = out + 3 * m;
-    int64_t k = 0;
-    for (; k + 4 <= inputs; k += 4) {
-        const float a0 = a[k], a1 = a[k + 1], a2 = a[k + 2], a3 = a[k + 3];
-        const float b0 = b[k], b1 = b[k + 1], b2 = b[k + 2], b3 = b[k + 3];
-        const float c0 = c[k], c1 = c[k + 1], c2 = c[k + 2], c3 = c[k + 3];
-        const float d0 = d[k], d1 = d[k + 1], d2 = d[k + 2], d3 = d[k + 3];
-        const float *restrict w = weight + k * m;
-#pragma omp simd
-        for (int64_t j = 0; j < m; j++) {
-            const float w0 = w[j], w1 = w[m + j], w2 = w[2 * m + j], w3 = w[3 * m + j];
-            p[j] = SNN_MADD(a3, w3, SNN_MADD(a2, w2, SNN_MADD(a1, w1, SNN_MADD(a0, w0, p[j]))));
-            q[j] = SNN_MADD(b3, w3, SNN_MADD(b2, w2, SNN_MADD(b1, w1, SNN_MADD(b0, w0, q[j]))));
-            r[j] = SNN_MADD(c3, w3, SNN_MADD(c2, w2, SNN_MADD(c1, w1, SNN_MADD(c0, w0, r[j]))));
-            s[j] = SNN_MADD(d3, w3, SNN_MADD(d2, w2, SNN_MADD(d1, w1, SNN_MADD(d0, w0, s[j]))));
-        }
-    }
-    for (; k < inputs; k++) {
-        const float *restrict w = weight + k * m;
-#pragma omp simd
-        for (int64_t j = 0; j < m; j++) {
-            p[j] = SNN_MADD(a[k], w[j], p[j]);
-            q[j] = SNN_MADD(b[k], w[j], q[j]);
-            r[j] = SNN_MADD(c[k], w[j], r[j]);
-            s[j] = SNN_MADD(d[k], w[j], s[j]);
-        }
-    }
-}
-
-/* The same for any number of rows. */
+DENSE_ROWS = """/* out += x @ weight for any number of rows; the weight has a row of m for each input. */
 SNN_APART void snn_dense_rows(
     const float *restrict x, const float *restrict weight, int64_t inputs, int64_t m, int64_t count,
     float *restrict out)

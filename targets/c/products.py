@@ -85,12 +85,11 @@ SNN_INLINE void snn_add_rows(
 }
 """
 
-_DENSE = """/* out = x @ weight for one row of x; the weight has a row of m for each input. */
+#: Products of what may be anything, without what both kinds need.
+DENSE_ALONE = """/* out += x @ weight for one row of x; the weight has a row of m for each input. */
 SNN_INLINE void snn_dense_row(
     const float *restrict x, const float *restrict weight, int64_t inputs, int64_t m, float *restrict out)
 {
-    for (int64_t j = 0; j < m; j++)
-        out[j] = 0.0f;
     int64_t k = 0;
     for (; k + 4 <= inputs; k += 4) {
         const float x0 = x[k], x1 = x[k + 1], x2 = x[k + 2], x3 = x[k + 3];
@@ -107,15 +106,12 @@ SNN_INLINE void snn_dense_row(
     }
 }
 
-/* The same for TILE rows of x, which lie `step` apart, as those of `out`. */
+/* The same for TILE rows, one after the other in x and in out. */
 SNN_INLINE void snn_dense_tile(
-    const float *restrict x, int64_t step, const float *restrict weight, int64_t inputs, int64_t m,
-    float *restrict out)
+    const float *restrict x, const float *restrict weight, int64_t inputs, int64_t m, float *restrict out)
 {
-    const float *restrict a = x, *restrict b = x + step, *restrict c = x + 2 * step, *restrict d = x + 3 * step;
-    float *restrict p = out, *restrict q = out + step, *restrict r = out + 2 * step, *restrict s = out + 3 * step;
-    for (int64_t j = 0; j < m; j++)
-        p[j] = q[j] = r[j] = s[j] = 0.0f;
+    const float *restrict a = x, *restrict b = x + inputs, *restrict c = x + 2 * inputs, *restrict d = x + 3 * inputs;
+    float *restrict p = out, *restrict q = out + m, *restrict r = out + 2 * m, *restrict s = out + 3 * m;
     int64_t k = 0;
     for (; k + 4 <= inputs; k += 4) {
         const float a0 = a[k], a1 = a[k + 1], a2 = a[k + 2], a3 = a[k + 3];
@@ -179,5 +175,5 @@ static void snn_dots(
 }
 """
 EVENTS = f"{PRODUCTS}\n{_EVENTS}"
-DENSE = f"{PRODUCTS}\n{_DENSE}"
+DENSE = f"{PRODUCTS}\n{DENSE_ALONE}"
 DOTS = f"{PRODUCTS}\n{_DOTS}"
