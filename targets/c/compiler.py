@@ -155,7 +155,8 @@ def ahead(name: str, text: str) -> None:
     if (name, text) in _begun:
         return
     _begun.add((name, text))
-    _pool().submit(_build_quietly, name, text)
+    with contextlib.suppress(RuntimeError):  # there are no more threads, or Python ends: it is built when needed
+        _pool().submit(_build_quietly, name, text)
 
 
 def _build_quietly(name: str, text: str) -> None:

@@ -224,3 +224,12 @@ def test_a_fork_while_something_is_built(cache, monkeypatch):
         os.kill(pid, 9)
         pytest.fail("the child waits for ever")
     assert status == 0
+
+
+def test_what_cannot_begin_ahead_is_built_when_it_is_needed(cache, monkeypatch):
+    ended = ThreadPoolExecutor(1)
+    ended.shutdown()
+    monkeypatch.setattr(compiler, "_pool", lambda: ended)
+    text = "int snn_at_exit(int x) { return x; }\n"
+    compiler.ahead("snn_at_exit", text)
+    compiler.function("snn_at_exit", text, "i")
