@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from snncompile.ir.connection import HINTS, Connection
 from snncompile.ir.errors import InputError, ModelError
@@ -31,10 +32,13 @@ def calibrate(network: Network, *inputs: Any, **named: Any) -> Network:
         **named: inputs by name.
 
     Returns:
-        a network of its own; its graph holds the densities, and so does an artifact of it.
+        a network of its own; its graph holds the densities, and so does an artifact of it. What is frozen stays so.
+
+    Raises:
+        InputError: for data of the wrong shape, where there is none, and for what is no network.
     """
     found = measure(network, *inputs, **named)
-    values = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    values = {name: value.clone() for name, value in _values(network).items()}
     made = Network(
         with_densities(network.graph, found),
         network.target,
@@ -42,6 +46,8 @@ def calibrate(network: Network, *inputs: Any, **named: Any) -> Network:
         values=values,
         precision=network.precision,
     )
+    for name, parameter in made.named_parameters():
+        parameter.requires_grad_(network.value(name).requires_grad)
     made.train(network.training)
     return made.to(network._device())
 
@@ -50,8 +56,11 @@ def measure(network: Network, *inputs: Any, **named: Any) -> dict[str, float]:
     """Name of each ``Linear`` and convolution -> the share of its inputs that are not zero, three digits of it.
 
     Raises:
-        InputError: for data of the wrong shape, and where there is none.
+        InputError: as :func:`calibrate`.
     """
+    if not isinstance(network, Network):
+        given = type(network).__name__
+        raise InputError(f"calibrate takes a compiled network, net = snn.compile(model), not a {given}")
     graph = network.graph
     data = read_inputs(network.layout.inputs, inputs, named, steps=None, batch=None, device=network._device())
     if not data.steps * data.batch:
@@ -59,7 +68,7 @@ def measure(network: Network, *inputs: Any, **named: Any) -> dict[str, float]:
     names = {ref: name for name, ref in graph.recordable().items()}
     edges = dict(_hinted(graph))
     record = sorted({names[e.source] for e in edges.values() if not isinstance(graph.op(e.source.node), Input)})
-    values = {name: value.detach().cpu() for name, value in network.state_dict().items()}
+    values = {name: value.cpu() for name, value in _values(network).items()}
     reference = Network(graph, "torch", values=values).eval()
     counts = dict.fromkeys(edges, 0)
     sizes = dict.fromkeys(edges, 0)
@@ -72,6 +81,11 @@ def measure(network: Network, *inputs: Any, **named: Any) -> dict[str, float]:
             counts[name] += int(course.count_nonzero())
             sizes[name] += course.numel()
     return {name: max(float(f"{counts[name] / sizes[name]:.3g}"), _LEAST) for name in edges}
+
+
+def _values(network: Network) -> dict[str, Tensor]:
+    """The values of parameters and buffers as the network computes with them, also where they are parametrised."""
+    return {name: network.value(name).detach() for name in network.layout.values}
 
 
 def with_densities(graph: Graph, densities: Mapping[str, float]) -> Graph:

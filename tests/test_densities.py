@@ -1,5 +1,6 @@
 """Density hints: written in a model, measured on data, kept by every form of a graph, checked by the verifier."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +19,11 @@ def model(x=snn.Spikes((2, 5), max=1, density=0.05), y=snn.Spikes(4)):
     h = h + (y >> snn.Linear(32, name="second")) >> snn.LIF(threshold=0.1)
     h = h >> snn.recurrent(snn.LIF(), via=snn.Linear(32, name="back"))
     return h >> snn.Linear(3, density=0.3, name="last")
+
+
+@snn.model
+def of_numpy(x=snn.Spikes(4)):
+    return x >> snn.Linear(3, density=np.float32(0.25))
 
 
 def hints(graph):
@@ -111,6 +117,28 @@ def test_calibrated_network(tmp_path):
     assert "dense: 0.1 of its inputs are not zero, at most 0.15, but it has only 3 outputs, of 32 at least" in few
     made.save(tmp_path / "m.snn")
     assert hints(snn.load(tmp_path / "m.snn").graph) == hints(made.graph)
+
+
+def test_calibration_keeps_what_is_frozen_and_what_is_computed():
+    class Half(torch.nn.Module):
+        def forward(self, weight):
+            return weight / 2
+
+    net = snn.compile(model, target="torch")
+    net.get_parameter("lif.tau_mem").requires_grad_(False)
+    torch.nn.utils.parametrize.register_parametrization(net.second, "weight", Half())
+    x, y = data()
+    made = snn.calibrate(net, x, y=y)
+    assert not made.get_parameter("lif.tau_mem").requires_grad and made.get_parameter("first.weight").requires_grad
+    assert torch.equal(made.second.weight, net.second.weight)
+    assert torch.equal(made.eval()(x, y), net.eval()(x, y))
+    with pytest.raises(InputError, match=r"calibrate takes a compiled network.*not a Model"):
+        snn.calibrate(model, x, y)
+
+
+def test_a_number_of_numpy_is_a_density():
+    op = of_numpy.build().op("linear")
+    assert op.attrs["density"] == 0.25 and type(op.attrs["density"]) is float
 
 
 def test_only_linears_take_a_density():

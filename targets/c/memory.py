@@ -8,6 +8,7 @@ kept, up to :data:`MOST_KEPT` bytes in all.
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 import weakref
 from math import prod
@@ -27,11 +28,15 @@ class Memory:
     """Keeps memory that results were in, for as long as it lives."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.unlock()
         self._free: list[Tensor] = []  # in the order in which they came back
         # torch's own results cannot come from here. glibc hands memory back to the system as soon as twice the largest
         # mapped block freed so far is unused: after this one, which nobody writes to, that is 64 MiB instead of 256 KiB
         torch.empty(_LARGE, dtype=torch.uint8, device="cpu")
+
+    def unlock(self) -> None:
+        """Have a lock of its own: in a forked process nobody lets go of one that another thread held."""
+        self._lock = threading.Lock()
 
     @property
     def kept(self) -> int:
@@ -70,3 +75,5 @@ class Memory:
 
 #: What all callers of generated C share.
 MEMORY = Memory()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=MEMORY.unlock)
