@@ -58,9 +58,10 @@ def measure(network: Network, *inputs: Any, **named: Any) -> dict[str, float]:
     Raises:
         InputError: as :func:`calibrate`.
     """
-    if not isinstance(network, Network):
-        given = type(network).__name__
-        raise InputError(f"calibrate takes a compiled network, net = snn.compile(model), not a {given}")
+    given: Any = network
+    if not isinstance(given, Network):
+        what = type(given).__name__
+        raise InputError(f"calibrate takes a compiled network, net = snn.compile(model), not a {what}")
     graph = network.graph
     data = read_inputs(network.layout.inputs, inputs, named, steps=None, batch=None, device=network._device())
     if not data.steps * data.batch:
@@ -73,11 +74,11 @@ def measure(network: Network, *inputs: Any, **named: Any) -> dict[str, float]:
     counts = dict.fromkeys(edges, 0)
     sizes = dict.fromkeys(edges, 0)
     for start in range(0, data.batch, _BATCH):
-        given = {name: x[:, start : start + _BATCH].transpose(0, 1).cpu() for name, x in data.inputs.items()}
+        part = {name: x[:, start : start + _BATCH].transpose(0, 1).cpu() for name, x in data.inputs.items()}
         with torch.no_grad():
-            courses = reference.evolve(**given, record=record)[2]
+            courses = reference.evolve(**part, record=record)[2]
         for name, edge in edges.items():
-            course = given[edge.source.node] if edge.source.node in given else courses[names[edge.source]]
+            course = part[edge.source.node] if edge.source.node in part else courses[names[edge.source]]
             counts[name] += int(course.count_nonzero())
             sizes[name] += course.numel()
     return {name: max(float(f"{counts[name] / sizes[name]:.3g}"), _LEAST) for name in edges}

@@ -178,6 +178,6 @@ def share(value: Any) -> float:
     Raises:
         ModelError: if it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value <= 1:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) <= 1:
         raise ModelError(f"density is the share of values that are not zero, above 0 and up to 1, not {value!r}")
     return float(value)
