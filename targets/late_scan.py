@@ -66,8 +66,6 @@ def _tap(op: Connection, tap: str) -> int:
     return taps(op).index(tap)
 
 
-
-
 def late_reader(graph: Graph, name: str) -> tuple[Elementwise, tuple[str, ...]]:
     """An elementwise node as a run that is long enough computes it, with what delays make of what they read; and how
     late its inputs are, as in ``targets.variant.Layout``, empty where none is."""
