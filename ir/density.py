@@ -12,7 +12,7 @@ from snncompile.ir.connection import PRODUCTS, Connection
 from snncompile.ir.graph import Graph, Input
 
 #: Up to this density a target with event-driven products uses them for a ``Linear``; measured in ``docs/c-target.md``.
-EVENT_DRIVEN_UP_TO = 0.15
+EVENT_DRIVEN_UP_TO = 0.2
 
 #: With fewer outputs, finding the events costs more than the products that they save.
 LEAST_OUTPUTS = 32

@@ -111,10 +111,10 @@ def test_calibrated_network(tmp_path):
     assert hints(net.graph)["second"] is None
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), made.state_dict().values(), strict=True))
     text = explain_text(explain(made.graph, "c"))
-    assert "one event-driven product over all steps (C): 0.00167 of its inputs are not zero, at most 0.15" in text
-    assert "dense: 1 of its inputs are not zero, more than 0.15" in text
+    assert "one event-driven product over all steps (C): 0.00167 of its inputs are not zero, at most 0.2" in text
+    assert "dense: 1 of its inputs are not zero, more than 0.2" in text
     few = explain_text(explain(with_densities(net.graph, {"last": 0.1}), "c"))
-    assert "dense: 0.1 of its inputs are not zero, at most 0.15, but it has only 3 outputs, of 32 at least" in few
+    assert "dense: 0.1 of its inputs are not zero, at most 0.2, but it has only 3 outputs, of 32 at least" in few
     made.save(tmp_path / "m.snn")
     assert hints(snn.load(tmp_path / "m.snn").graph) == hints(made.graph)
 

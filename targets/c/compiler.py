@@ -26,13 +26,15 @@ from snncompile.ir.errors import UnsupportedError
 from snncompile.targets.cache import digest, directory, ensure
 
 #: No contraction, nothing reordered. -fno-trapping-math and -fno-math-errno only promise that nobody looks at exception
-#: flags and errno; without that, selections and square roots would not be vectorised.
+#: flags and errno; without that, selections and square roots would not be vectorised. Nor would a loop that asks at
+#: every step what never changes (is there a bias?), without -funswitch-loops.
 FLAGS = (
     "-std=c99",
     "-O2",
     "-ftree-vectorize",
     "-fvect-cost-model=dynamic",
     "-fpeel-loops",
+    "-funswitch-loops",
     "-march=native",
     "-ffp-contract=off",
     "-fno-trapping-math",

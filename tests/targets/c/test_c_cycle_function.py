@@ -124,7 +124,7 @@ def test_the_gradient_of_states_and_strided_inputs():
     for name, value in {**want, **grads}.items():
         other = {**got, **others}[name]
         assert other.shape == value.shape
-        assert float((value - other).norm()) <= 1e-4 * float(value.norm()), name
+        assert (value - other).norm().item() <= 1e-4 * value.norm().item(), name
 
 
 def test_what_is_not_wanted_is_not_kept():
