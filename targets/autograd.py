@@ -12,7 +12,7 @@ import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -224,13 +224,22 @@ def keep(
     return (*stored, *sums, *_fresh(result.finals, call.states))
 
 
+class Kept(NamedTuple):
+    """What :func:`flow` reads of a context, for a part of a batch."""
+
+    bound: BoundScan
+    call: tuple[Any, ...]
+    late: list[int | Tensor | None]
+    counts: tuple[int, int, int]
+
+
 def flow(
     ctx: Any, saved: tuple[Tensor, ...], needs: tuple[bool, ...], grads: tuple[Tensor | None, ...]
 ) -> tuple[Tensor | None, ...]:
     """The gradients of tokens, inputs, states and pasts, from those of what :func:`keep` gave.
 
     Args:
-        ctx: the autograd node's.
+        ctx: the autograd node's, or :class:`Kept`.
         saved: its saved tensors, without ``more``.
         needs: of which of these a gradient is wanted.
         grads: the gradients of its outputs.

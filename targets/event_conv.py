@@ -94,13 +94,20 @@ class _EventConv(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         x, weight = ctx.saved_tensors
         window: Window = ctx.window
-        _, _, need_x, need_weight, need_bias = ctx.needs_input_grad
-        kernel: Size = tuple(weight.shape[2:])
-        d_x = _input_gradient(grad, x, weight, window) if need_x else None
-        if need_weight:
-            d_weight, d_bias = ctx.target.conv_gradients(grad, x, kernel, window)
-            return None, None, d_x, d_weight, d_bias if need_bias else None
-        return None, None, d_x, None, grad.sum((0, 2, 3)) if need_bias else None
+        return None, None, *conv_gradients(ctx.target, grad, x, weight, window, ctx.needs_input_grad[2:])
+
+
+def conv_gradients(
+    target: EventConvTarget, grad: Tensor, x: Tensor, weight: Tensor, window: Window, needs: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of a convolution's input, weight and bias, as ``needs`` says, from ``grad (images, O, h, w)``."""
+    need_x, need_weight, need_bias = needs
+    kernel: Size = tuple(weight.shape[2:])
+    d_x = _input_gradient(grad, x, weight, window) if need_x else None
+    if need_weight:
+        d_weight, d_bias = target.conv_gradients(grad, x, kernel, window)
+        return d_x, d_weight, d_bias if need_bias else None
+    return d_x, None, grad.sum((0, 2, 3)) if need_bias else None
 
 
 def _input_gradient(grad: Tensor, x: Tensor, weight: Tensor, window: Window) -> Tensor:

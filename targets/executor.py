@@ -12,6 +12,7 @@ from snncompile.ir.density import event_driven
 from snncompile.ir.errors import InputError, ModelError
 from snncompile.ir.graph import Graph, Ref, Region
 from snncompile.ir.regions import choose_regions
+from snncompile.targets.conv_scan import by_chunks, conv_pairs, run_conv_scan
 from snncompile.targets.cycle_call import CycleTarget
 from snncompile.targets.cycle_plan import CyclePlan
 from snncompile.targets.cycle_planner import plan_cycle
@@ -57,6 +58,8 @@ class Executor:
         ring: bool = getattr(self._recurrent, "ring", False)
         self._pairs = {} if self._events is None else matches(graph, self.regions)
         self._paired = {pair.connection: pair for pair in self._pairs.values()}
+        self._convs = {} if self._events is None else conv_pairs(graph, self.regions)
+        self._by_chunks = {pair.connection: (neurons, pair) for neurons, pair in self._convs.items()}
         self._pooled = pooled_scans(graph, self.regions, target)
         self._layers = {r: match(graph, r, ring) for r in self.regions if r.kind == "recurrent"}
         self._cycle_target: CycleTarget | None = getattr(target, "cycles", None)
@@ -85,7 +88,9 @@ class Executor:
             elif region.kind == "product":
                 if Ref(region.nodes[0]) in ev.courses:  # its scan pooled
                     continue
-                pair = self._paired.get(region.nodes[0])
+                pair, conv = self._paired.get(region.nodes[0]), self._by_chunks.get(region.nodes[0])
+                if conv is not None and by_chunks(ev, conv[1], self._pooling(ev, conv[0])):
+                    continue
                 if pair is None or not together(ev, pair):
                     run_product(ev, region.nodes[0], self._events, self._pools)
             else:
@@ -93,17 +98,27 @@ class Executor:
         return ev.result()
 
     def _run_scan(self, ev: Evaluation, name: str) -> None:
-        pair = self._pairs.get(name)
+        pair = self._pairs.get(name) or self._convs.get(name)
         if pair is not None and ev.late and computes(ev, name):
             run_product(ev, pair.connection, self._events, self._pools)
+        pooled = self._pooling(ev, name)
         if pair is None or Ref(pair.connection) in ev.courses:  # it ran already
-            pooled = self._pooled.get(name)
-            run_scan(ev, name, pooled if pooled is not None and unseen(ev, pooled) else None)
+            run_scan(ev, name, pooled)
             return
         product = ev.course(pair.edge).float(), *folded(pair.op, ev.params(pair.connection))
+        if name in self._convs and self._events is not None and pooled is not None:
+            rest = scan_call(ev, name, pair.place)[1][:-1]
+            made = run_conv_scan(ev.bind(name), self._events, pair.op, product, rest, pooled.windows)
+            keep_scan(ev, name, pooled, *made)
+            return
         sparse = event_driven(pair.op) and ev.r.steps * ev.r.batch >= LEAST_ROWS
         events = self._events if sparse else None
         ev.keep(name, *run_linear_scan(ev.bind(name), pair.place, events, product, *scan_call(ev, name, pair.place)))
+
+    def _pooling(self, ev: Evaluation, name: str) -> PooledScan | None:
+        """The pooling that neurons do themselves here."""
+        pooled = self._pooled.get(name)
+        return pooled if pooled is not None and unseen(ev, pooled) else None
 
     def step_plan(self, batch: int, training: bool, lookup: Lookup) -> StepPlan | None:
         """A quicker way of running one step on the CPU without gradients, or None where there is none."""
@@ -198,7 +213,18 @@ def run_scan(ev: Evaluation, name: str, pooled: PooledScan | None = None) -> Non
     computing = computed(ev, name) if ev.late and computes(ev, name) else None
     inputs, rest = scan_call(ev, name, read=computing and computing[1:])
     rest = (*rest, None if pooled is None else pooled.windows)
-    courses, sums, finals = (computing[0] if computing else ev.bind(name)).run(inputs, *rest)
+    keep_scan(ev, name, pooled, *(computing[0] if computing else ev.bind(name)).run(inputs, *rest))
+
+
+def keep_scan(
+    ev: Evaluation,
+    name: str,
+    pooled: PooledScan | None,
+    courses: dict[str, Tensor],
+    sums: dict[str, Tensor],
+    finals: list[Tensor],
+) -> None:
+    """Keep what a scan gave; a pooled course is that of the pooling."""
     if pooled is not None:
         features = ev.graph.op(pooled.pool).output.shape
         ev.courses[Ref(pooled.pool)] = courses.pop(pooled.windows.result).unflatten(2, features)

@@ -42,12 +42,12 @@ class LinearScan:
     place: int
 
 
-def candidates(graph: Graph) -> Iterator[tuple[str, LinearScan]]:
-    """Neurons, and a dense connection that feeds them within the step and nothing else: every such pair."""
+def candidates(graph: Graph, wanted: tuple[str, ...] = ("Linear",)) -> Iterator[tuple[str, LinearScan]]:
+    """Neurons, and a connection of a wanted kind that feeds them within the step and nothing else: every such pair."""
     shown = {ref.node for _, ref in graph.outputs}
     for name, op in graph.of_type(Connection):
         readers = graph.consumers(name)
-        if op.kind != "Linear" or op.plastic or name in shown or len(readers) != 1:
+        if op.kind not in wanted or op.plastic or name in shown or len(readers) != 1:
             continue
         neurons, port, edge = readers[0]
         if isinstance(graph.op(neurons), Elementwise) and not edge.delay:
@@ -66,11 +66,14 @@ def matches(graph: Graph, regions: Sequence[Region]) -> dict[str, LinearScan]:
 
 
 def together(ev: Evaluation, pair: LinearScan) -> bool:
-    """Whether a pair runs as one here: a record shows the current, and under autocast it has a precision of its own."""
-    if not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
-        return False
+    """Whether a pair runs as one here, which is worth it where gradients are wanted."""
+    return torch.is_grad_enabled() and hidden(ev, pair)
+
+
+def hidden(ev: Evaluation, pair: LinearScan) -> bool:
+    """Whether the current is nobody else's: a record shows it, and under autocast it has a precision of its own."""
     ref = Ref(pair.connection)
-    return ref not in ev.want_course and ref not in ev.want_sum
+    return not torch.is_autocast_enabled("cpu") and ref not in ev.want_course and ref not in ev.want_sum
 
 
 def run_linear_scan(
