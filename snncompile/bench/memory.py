@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,8 @@ _STATUS = "/proc/self/status"
 def peak_memory(run: Callable[[], Any]) -> int | None:
     """Bytes that ``run`` takes at its peak, with what it returns, beyond what is held before.
 
-    On a GPU, of its memory; else of the process, whose allocator first hands back what it holds in reserve.
+    On a GPU, of its memory; else of the process, whose allocator, and target ``c``, first hand back what they hold in
+    reserve.
 
     Returns:
         None where the system keeps no such account (it is Linux that does).
@@ -29,6 +31,7 @@ def peak_memory(run: Callable[[], Any]) -> int | None:
         torch.cuda.synchronize()
         del kept
         return torch.cuda.max_memory_allocated() - held
+    _release()
     try:
         ctypes.CDLL(None).malloc_trim(0)
         with open("/proc/self/clear_refs", "w") as file:
@@ -40,6 +43,12 @@ def peak_memory(run: Callable[[], Any]) -> int | None:
         return None
     del kept
     return max(0, peak - before) * 1024
+
+
+def _release() -> None:
+    """Have target ``c`` hand back what it keeps, where it is in use."""
+    if memory := sys.modules.get("snncompile.targets.c.memory"):
+        memory.MEMORY.release()
 
 
 def _kib(field: str) -> int:

@@ -54,6 +54,12 @@ class Memory:
         weakref.finalize(view, self._give_back, block).atexit = False
         return torch.frombuffer(view, dtype=torch.float32).view(shape)
 
+    def release(self) -> None:
+        """Let go of all that is kept and not in use."""
+        with self._lock:
+            self._free, kept = [], self._free
+        kept.clear()
+
     def _take(self, count: int) -> Tensor:
         with self._lock:
             for i in range(len(self._free) - 1, -1, -1):

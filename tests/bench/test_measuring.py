@@ -14,6 +14,7 @@ from snncompile.bench.memory import peak_memory
 from snncompile.bench.roofline import Rates, floor
 from snncompile.bench.timing import interleaved
 from snncompile.passes.pipeline import Request, compile_graph
+from snncompile.targets.c.memory import MEMORY
 
 
 @snn.model(dt=1e-3)
@@ -47,6 +48,8 @@ def test_peak_memory():
         pytest.skip("this system keeps no account")
     assert 60 * mib < peak < 80 * mib
     freed = peak_memory(lambda: [torch.ones(16 * mib).sum() for _ in range(3)])  # never two at a time
+    kept = [peak_memory(lambda: MEMORY.empty((4 * mib,)).fill_(1.0)) for _ in range(2)][1]  # what is kept counts again
+    assert kept is not None and 15 * mib < kept < 24 * mib
     assert freed is not None and 60 * mib < freed < 100 * mib
 
 

@@ -32,6 +32,16 @@ def test_it_comes_back_when_nothing_uses_it():
     assert kept.empty((2, COUNT // 2)).data_ptr() == at
 
 
+def test_it_is_let_go_when_told():
+    kept = Memory()
+    used, free = kept.empty((COUNT,)).fill_(1.0), kept.empty((COUNT,))
+    del free
+    kept.release()
+    assert kept.kept == 0 and float(used.sum()) == COUNT
+    del used
+    assert kept.kept == 4 * COUNT  # what was in use still comes back
+
+
 def test_small_and_very_large_results_are_not_kept():
     kept = Memory()
     for count in (0, 1, COUNT - 1, 2**24 + 1):
