@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.hoist import hoist
-from snncompile.ir.program import Arg, Op, Program, cse, dce
+from snncompile.ir.program import Arg, Op, Program, cse, dce, unused
 
 _TEMPORARY = re.compile(r"t[0-9_]*\Z")
 
@@ -45,12 +45,7 @@ def _names(node: Elementwise, derived: Program, inside: list[Op]) -> dict[str, s
     for op in derived.ops:
         plain = op.name.removesuffix("__reverse")
         base = "fixed" if _TEMPORARY.match(plain) else plain
-        name, k = base, 0
-        while name in taken:
-            k += 1
-            name = f"{base}_{k}"
-        taken.add(name)
-        names[op.name] = name
+        names[op.name] = unused(base, taken)
     return names
 
 

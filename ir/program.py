@@ -123,3 +123,13 @@ def substitute(
 def simplify(program: Program) -> Program:
     """Common subexpressions once, dead operations removed."""
     return dce(cse(program))
+
+
+def unused(base: str, taken: set[str]) -> str:
+    """``base``, or the first free one of ``base_1``, ``base_2``, ...; it is added to ``taken``."""
+    name, k = base, 0
+    while name in taken:
+        k += 1
+        name = f"{base}_{k}"
+    taken.add(name)
+    return name

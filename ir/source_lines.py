@@ -12,7 +12,7 @@ from types import FrameType
 import torch
 
 from snncompile.ir.errors import Location
-from snncompile.ir.program import Program
+from snncompile.ir.program import Program, unused
 
 _TORCH_DIR = os.path.dirname(os.path.abspath(torch.__file__))
 _OWN_DIR = os.path.dirname(os.path.abspath(__file__))
@@ -102,10 +102,5 @@ def named_after_source(program: Program, assigned: Mapping[str, str | None]) -> 
         base = wanted.get(op.name)
         if base is None:
             base, count = f"t{count}", count + 1
-        name, k = base, 0
-        while name in taken:
-            k += 1
-            name = f"{base}_{k}"
-        taken.add(name)
-        table[op.name] = name
+        table[op.name] = unused(base, taken)
     return program.renamed(lambda n: table.get(n, n))

@@ -84,6 +84,7 @@ def assert_close_gradients(a: Outcome, b: Outcome, tolerance: float = 1e-5) -> N
     assert a.gradients.keys() == b.gradients.keys()
     largest = max((float(g.norm()) for g in a.gradients.values()), default=0.0)
     for name, grad in a.gradients.items():
+        assert grad.shape == b.gradients[name].shape, name
         scale = float(grad.norm())
         if grad.numel() == 1:
             scale = max(scale, 1e-2 * largest)

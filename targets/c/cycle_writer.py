@@ -23,7 +23,7 @@ _LOCALS = """given T B together threads tile tiles begin end t b j l m n x weigh
 line bias apart grad sources starts targets sum count active random seed_low seed_high moment element TILE LANES AHEAD
 NOW BACK SNN_MADD SNN_INLINE SNN_APART SNN_FETCH SNN_AFTER SNN_BEFORE snn_row snn_fill snn_copy snn_add snn_begin
 snn_event_row snn_dense_row snn_dense_tile snn_dense_rows snn_sparse_add snn_sparse_back snn_add_course snn_active
-snn_add_rows"""
+snn_add_rows snn_add_far_rows"""
 
 
 @dataclass(frozen=True)

@@ -201,29 +201,6 @@ _FORWARD = """void snn_events_conv(
 """
 
 _WEIGHT = """\
-/* Add to `sum` (m values) the listed rows of `from`, `step` apart, each times its factor, first to last. */
-SNN_INLINE void snn_add_far_rows(
-    const float *restrict factors, const int32_t *restrict listed, int64_t count, const float *restrict from,
-    int64_t step, int64_t m, float *restrict sum)
-{
-    int64_t i = 0;
-    for (; i + 4 <= count; i += 4) {
-        const float x0 = factors[i], x1 = factors[i + 1], x2 = factors[i + 2], x3 = factors[i + 3];
-        const float *restrict g0 = from + listed[i] * step, *restrict g1 = from + listed[i + 1] * step;
-        const float *restrict g2 = from + listed[i + 2] * step, *restrict g3 = from + listed[i + 3] * step;
-#pragma omp simd
-        for (int64_t j = 0; j < m; j++)
-            sum[j] = SNN_MADD(x3, g3[j], SNN_MADD(x2, g2[j], SNN_MADD(x1, g1[j], SNN_MADD(x0, g0[j], sum[j]))));
-    }
-    for (; i < count; i++) {
-        const float x0 = factors[i];
-        const float *restrict g0 = from + listed[i] * step;
-#pragma omp simd
-        for (int64_t j = 0; j < m; j++)
-            sum[j] = SNN_MADD(x0, g0[j], sum[j]);
-    }
-}
-
 /* Add to `sums` (KH, KW, OUTPUTS) what the listed images give, whose input at (y, x) is not zero. */
 SNN_INLINE void snn_gather(
     const float *restrict factors, const int32_t *restrict listed, int64_t count, int64_t y, int64_t x,

@@ -14,7 +14,7 @@ LANES, FEW_LANES = 512, 64
 
 _LOCALS = "T K B N t m j b at first own block blocks per_row cells threads scratch since saves begin end chunk"
 _LOCALS += " source row width tile tiles current listed before given end count found"
-_LOCALS += " TILE SNN_LOWEST snn_mask snn_active snn_add_rows snn_dense_row snn_dense_tile"
+_LOCALS += " TILE SNN_LOWEST snn_mask snn_active snn_add_rows snn_add_far_rows snn_dense_row snn_dense_tile"
 _LOCALS += " POOL_HEIGHT POOL_WIDTH POOL_DIVISOR POOL_ROW POOL_AREA POOL_BAND"
 _LOCALS += " snn_pool_row snn_spread_row snn_pool_block snn_spread_block"
 _LOCALS += " random seed_low seed_high moment element"

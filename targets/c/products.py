@@ -61,27 +61,35 @@ SNN_INLINE int64_t snn_active(
     return count;
 }
 
-/* Add to `out` the listed rows of `from` (m values each), each times its factor, first to last. */
-SNN_INLINE void snn_add_rows(
-    const float *restrict factors, const int32_t *restrict rows, int64_t count, const float *restrict from, int64_t m,
-    float *restrict out)
+/* Add to `out` (m values) the listed rows of `from`, `step` apart, each times its factor, first to last. */
+SNN_INLINE void snn_add_far_rows(
+    const float *restrict factors, const int32_t *restrict rows, int64_t count, const float *restrict from,
+    int64_t step, int64_t m, float *restrict out)
 {
     int64_t i = 0;
     for (; i + 4 <= count; i += 4) {
         const float x0 = factors[i], x1 = factors[i + 1], x2 = factors[i + 2], x3 = factors[i + 3];
-        const float *restrict w0 = from + rows[i] * m, *restrict w1 = from + rows[i + 1] * m;
-        const float *restrict w2 = from + rows[i + 2] * m, *restrict w3 = from + rows[i + 3] * m;
+        const float *restrict w0 = from + rows[i] * step, *restrict w1 = from + rows[i + 1] * step;
+        const float *restrict w2 = from + rows[i + 2] * step, *restrict w3 = from + rows[i + 3] * step;
 #pragma omp simd
         for (int64_t j = 0; j < m; j++)
             out[j] = SNN_MADD(x3, w3[j], SNN_MADD(x2, w2[j], SNN_MADD(x1, w1[j], SNN_MADD(x0, w0[j], out[j]))));
     }
     for (; i < count; i++) {
         const float x0 = factors[i];
-        const float *restrict w0 = from + rows[i] * m;
+        const float *restrict w0 = from + rows[i] * step;
 #pragma omp simd
         for (int64_t j = 0; j < m; j++)
             out[j] = SNN_MADD(x0, w0[j], out[j]);
     }
+}
+
+/* The same for rows of `m` values that lie one after the other. */
+SNN_INLINE void snn_add_rows(
+    const float *restrict factors, const int32_t *restrict rows, int64_t count, const float *restrict from, int64_t m,
+    float *restrict out)
+{
+    snn_add_far_rows(factors, rows, count, from, m, m, out);
 }
 """
 

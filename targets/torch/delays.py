@@ -104,6 +104,7 @@ def lags_of(op: Connection, params: Mapping[str, Tensor], device: torch.device) 
 
 
 def steps_of(op: Connection, params: Mapping[str, Tensor], device: torch.device) -> Tensor:
+    """The delays of ``op`` in steps, broadcast over features or synapses: the parameter, if trained, else float64."""
     given = op.attrs["steps"]
     return params["steps"] if given == "given" else torch.tensor(given, dtype=torch.float64, device=device)
 

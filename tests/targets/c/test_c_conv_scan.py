@@ -13,7 +13,7 @@ import snncompile.targets.conv_scan as conv_scan
 import snncompile.targets.executor as executor_module
 from snncompile.targets.c.target import CTarget
 
-from ...compare import outcome
+from ...compare import assert_close_gradients, assert_same_bits, outcome
 
 
 @pytest.fixture
@@ -55,12 +55,8 @@ def data(batch=5, steps=11, shape=(2, 9, 10)):
 
 
 def same(made, want):
-    assert made.values.keys() == want.values.keys() and made.gradients.keys() == want.gradients.keys()
-    for name, value in want.values.items():
-        assert torch.equal(made.values[name], value), name
-    for name, grad in want.gradients.items():
-        assert made.gradients[name].shape == grad.shape
-        assert (made.gradients[name] - grad).norm() <= 1e-5 * grad.norm() + 1e-12, name
+    assert_same_bits(want, made)
+    assert_close_gradients(want, made)
 
 
 WAYS = [{}, {"groups": 2, "bias": False}, {"pool": (2, 3)}, {"stride": 2, "padding": 1}, {"groups": 2, "pool": (3, 6)}]

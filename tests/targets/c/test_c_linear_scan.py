@@ -12,7 +12,7 @@ from snncompile.passes.pipeline import Request, compile_graph
 from snncompile.targets.c.target import CTarget
 from snncompile.targets.executor import Executor, Run
 
-from ...compare import outcome
+from ...compare import assert_close_gradients, assert_same_bits, outcome
 
 
 @snn.model
@@ -47,12 +47,8 @@ def fused(monkeypatch):
 
 
 def same(made, want):
-    assert made.values.keys() == want.values.keys() and made.gradients.keys() == want.gradients.keys()
-    for name, value in want.values.items():
-        assert torch.equal(made.values[name], value), name
-    for name, grad in want.gradients.items():
-        assert made.gradients[name].shape == grad.shape
-        assert (made.gradients[name] - grad).norm() <= 1e-5 * grad.norm() + 1e-12, name
+    assert_same_bits(want, made)
+    assert_close_gradients(want, made)
 
 
 @pytest.mark.parametrize("density", [None, 0.1])
