@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from functools import cache
 from pathlib import Path
 
 from snncompile.ir.errors import UnsupportedError
@@ -23,21 +22,22 @@ def directory(kind: str) -> Path:
     if not root:
         base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
         root = os.path.join(base, "snncompile")
-    return _prepared(os.path.abspath(root), kind)
-
-
-@cache
-def _prepared(root: str, kind: str) -> Path:
-    path = Path(root)
+    path = Path(os.path.abspath(root))
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_owner(path)
         (path / kind).mkdir(mode=0o700, exist_ok=True)
     except OSError as err:
-        raise UnsupportedError(
-            f"the cache directory {path} cannot be used ({err.strerror}). Set SNNCOMPILE_CACHE to a writable directory"
-        ) from err
+        raise unusable(path, err) from err
     return path / kind
+
+
+def unusable(path: Path, err: OSError) -> UnsupportedError:
+    """What to say where nothing can be put into the cache directory ``path``: it is read-only, or the disk is full."""
+    return UnsupportedError(
+        f"the cache directory {path} cannot be used ({err.strerror or err}). Set SNNCOMPILE_CACHE to a writable"
+        " directory with room in it"
+    )
 
 
 def _check_owner(path: Path) -> None:
@@ -61,15 +61,22 @@ def digest(*parts: str | bytes) -> str:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write ``path`` so that another process sees all of it or nothing."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+    """Write ``path``, in the cache, so that another process sees all of it or nothing.
+
+    Raises:
+        UnsupportedError: if it cannot be written.
+    """
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as err:
+        raise unusable(path.parent, err) from err
 
 
 def ensure(path: Path, data: bytes) -> None:

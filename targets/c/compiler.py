@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from snncompile.ir.errors import UnsupportedError
-from snncompile.targets.cache import digest, directory, ensure
+from snncompile.targets.cache import digest, directory, ensure, unusable
 
 #: No contraction, nothing reordered. -fno-trapping-math and -fno-math-errno only promise that nobody looks at exception
 #: flags and errno; without that, selections and square roots would not be vectorised. Nor would a loop that asks at
@@ -70,7 +70,10 @@ def command() -> tuple[str, ...]:
 
 @cache
 def _command(asked: str, path: str | None) -> tuple[str, ...]:
-    words = shlex.split(asked)
+    try:
+        words = shlex.split(asked)
+    except ValueError as err:
+        raise UnsupportedError(f'the environment variable CC is no command: {asked!r} ({err}). {_WAYS_ON}') from err
     found = shutil.which(words[0], path=path) if words else None
     if found is None:
         raise UnsupportedError(
@@ -149,7 +152,12 @@ def library(name: str, text: str, compiler: tuple[str, ...], flags: tuple[str, .
         source = path.with_suffix(".c")
         ensure(source, text.encode())
         build(source, path, compiler, flags)
-        return ctypes.CDLL(str(path))
+        try:
+            return ctypes.CDLL(str(path))
+        except OSError as err:
+            raise CompilerError(
+                f'target "c": {shlex.join(compiler)} made no library that this machine loads: {err}. {_WAYS_ON}'
+            ) from err
 
 
 def ahead(name: str, text: str) -> None:
@@ -189,7 +197,10 @@ if hasattr(os, "register_at_fork"):
 
 def build(source: Path, path: Path, compiler: tuple[str, ...], flags: tuple[str, ...]) -> None:
     """Compile ``source`` to the shared library ``path``, so that others see all of it or nothing."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix=".so")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix=".so")
+    except OSError as err:
+        raise unusable(path.parent, err) from err
     os.close(handle)
     words = [*compiler, *flags, str(source), "-o", temporary, "-lm"]
     try:

@@ -146,6 +146,44 @@ def test_cache_that_cannot_be_used(tmp_path, monkeypatch):
     assert "Set SNNCOMPILE_CACHE" in reason
 
 
+def test_cache_that_cannot_be_written(cache, monkeypatch):
+    """It is there, and holds what was built before; but its disk is full, or read-only."""
+    scan = scan_of("integrator")
+    call, _ = make_calls(scan, (3, 1, 4))
+    assert availability()[0]
+
+    def full(**_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.mkstemp", full)
+    with pytest.raises(UnsupportedError, match=r"cannot be used \(No space left on device\). Set SNNCOMPILE_CACHE to"):
+        CTarget().forward(scan, call)
+
+
+def test_cache_that_is_removed_meanwhile(cache):
+    scan = scan_of("integrator")
+    call, _ = make_calls(scan, (3, 1, 4))
+    compiler.directory("c")
+    shutil.rmtree(cache)
+    CTarget().forward(scan, call)
+    assert list(cache.glob("c/*.so"))
+
+
+def test_variable_that_is_no_command(cache, monkeypatch):
+    monkeypatch.setenv("CC", "cc 'open")
+    ok, reason = availability()
+    assert not ok
+    assert "the environment variable CC is no command: \"cc 'open\" (No closing quotation)" in reason
+
+
+def test_compiler_that_makes_nothing(cache, monkeypatch, tmp_path):
+    monkeypatch.setenv("CC", script(tmp_path / "idle", "exit 0"))
+    ok, reason = availability()
+    assert not ok
+    assert "idle made no library that this machine loads" in reason
+    assert "apt install gcc" in reason
+
+
 def test_loops_are_vectorised(cache):
     """The step's loop, with its exponentials, is one that gcc turns into vector instructions."""
     command = compiler.command()

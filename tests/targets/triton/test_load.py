@@ -76,6 +76,6 @@ def test_failed_write_leaves_nothing(tmp_path, monkeypatch):
         raise OSError("full")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(UnsupportedError, match=r"cannot be used \(full\). Set SNNCOMPILE_CACHE to"):
         store.write_whole(tmp_path / "x", b"data")
     assert list(tmp_path.iterdir()) == []
