@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from snncompile.network import Network
 
 Family = str | Sequence[str] | None
+_FIXED = "it is compiled. Add it to the model (a parameter to its node), and compile that again"
 
 
 class Module:
@@ -262,6 +263,10 @@ class Module:
 
     # -- Rockpool's own helpers --------------------------------------------------------------------------------------
 
+    #: Values are checked whenever they are set, and no module is ever half made.
+    _force_set_attributes = False
+    _in_Module_init = False
+
     @property
     def _submodulenames(self) -> list[str]:
         return list(self.modules())
@@ -282,6 +287,21 @@ class Module:
 
     def _has_registered_attribute(self, name: str) -> bool:
         return name in self._own
+
+    def _get_attribute_registry(self) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+        """Attributes and modules of its own, by name: ``[value, kind, family, None, shape]`` and ``[module, class
+        name]``. None stands where Rockpool has a function for first values: see :meth:`_reset_attribute`."""
+        attributes = {}
+        for name, a in self._own.items():
+            value = self._read(a)
+            attributes[name] = [value, a.kind, a.family, None, tuple(value.shape) if isinstance(value, Tensor) else ()]
+        return attributes, {name: [module, module.class_name] for name, module in self.modules().items()}
+
+    def _register_attribute(self, name: str, val: Any) -> None:
+        raise AttributeError(f"{self.full_name} takes no new attribute {name!r}: {_FIXED}")
+
+    def _register_module(self, name: str, mod: Any) -> None:
+        raise AttributeError(f"{self.full_name} takes no new module {name!r}: {_FIXED}")
 
     def _reset_attribute(self, name: str) -> Self:
         """The module with the first value of one attribute of its own."""

@@ -19,8 +19,9 @@ PROPERTIES = [
     "class_name", "full_name", "name", "shape", "size", "size_in", "size_out", "spiking_input", "spiking_output", "dt",
 ]  # fmt: skip
 HELPERS = [
-    "_auto_batch", "_get_attribute_family", "_has_registered_attribute", "_name", "_reset_attribute", "_shape",
-    "_spiking_input", "_spiking_output", "_submodulenames", "_wrap_recorded_state",
+    "_auto_batch", "_force_set_attributes", "_get_attribute_family", "_get_attribute_registry",
+    "_has_registered_attribute", "_in_Module_init", "_name", "_register_attribute", "_register_module",
+    "_reset_attribute", "_shape", "_spiking_input", "_spiking_output", "_submodulenames", "_wrap_recorded_state",
 ]  # fmt: skip
 
 
@@ -177,3 +178,20 @@ def test_helpers(module: NetworkModule, original: Any) -> None:
     assert list(ours._get_attribute_family("Parameter", "taus")) == ["tau"]
     with pytest.raises(snn.InputError, match="not 'Weights'"):
         ours._get_attribute_family("Weights")
+
+
+def test_registry(module: NetworkModule, original: Any) -> None:
+    theirs, none = original.ExpSynTorch(3)._get_attribute_registry()
+    ours, inside = module.exp_syn._get_attribute_registry()
+    assert inside == none == {}
+    for name, family in (("tau", "taus"), ("isyn", "currents")):
+        value, kind, *_ = theirs[name]
+        assert ours[name][1:] == [kind, family, None, tuple(value.shape)]
+        assert torch.equal(ours[name][0], value)
+    attributes, modules = module._get_attribute_registry()
+    assert attributes == {"dt": [1e-3, "SimulationParameter", None, None, ()]}
+    assert modules["lif"] == [module.lif, "LIF"] and list(modules) == module._submodulenames
+    with pytest.raises(AttributeError, match=r"LIF 'lif' takes no new attribute 'gain': it is compiled\. Add it to"):
+        module.lif._register_attribute("gain", 1.0)
+    with pytest.raises(AttributeError, match="takes no new module 'more': it is compiled"):
+        module._register_module("more", module.lif)
