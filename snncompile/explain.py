@@ -311,4 +311,22 @@ def _plastic(graph: Graph, region: Region, target: str) -> str:
         if not layer:
             said = f": {plan}" if plan else ""
             return f"one kernel for all steps ({_BACKENDS[target]}), weights updated at each{said}"
-    return f"a loop over the steps (neurons: {_BACKENDS[target]}), weights updated at each, since {layer}"
+    return _plastic_region(graph, region, target, layer)
+
+
+def _plastic_region(graph: Graph, region: Region, target: str, why_no_layer: str) -> str:
+    """What runs a region that learns and is no layer."""
+    from snncompile.targets.plastic_plan import PlasticPlan
+    from snncompile.targets.plastic_planner import plan_plastic
+
+    loop = f"a loop over the steps (neurons: {_BACKENDS[target]}), weights updated at each"
+    plan = plan_plastic(graph, region, {}, {}) if target in ("c", "auto") else why_no_layer
+    if not isinstance(plan, PlasticPlan):
+        return f"{loop}, since {plan if target == 'c' else why_no_layer}"
+    learn, products = len(plan.learns), len(plan.products) + len(plan.plastic_products)
+    parts = [(len(plan.neurons), "kernel"), (products, "product"), (learn, "rule")]
+    said = ", ".join(f"{n} {what}{'' if n == 1 else 's'}" for n, what in parts)
+    one = f"one function for all steps, weights updated at each: {said} inside"
+    if target == "c":
+        return f"{one} ({_BACKENDS[target]})"
+    return f"{loop}, since {why_no_layer}; on a CPU {one}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
+from typing import Any
 
 from snncompile.ir.connection import DELAYS, Connection
 from snncompile.ir.elementwise import Elementwise
@@ -35,10 +36,14 @@ def plan_cycle(graph: Graph, region: Region, scans: Mapping[str, Scan]) -> Cycle
             return f"{name} is a {op.kind}"
         if not isinstance(op, Connection | Elementwise) or getattr(op, "plastic", False):
             return f"{name} learns"
-    return _Planner(graph, region, scans).plan()
+    return Planner(graph, region, scans).plan()
 
 
-class _Planner:
+class Planner:
+    """Makes the plan of one region. What a node becomes can be added to."""
+
+    dense = False  #: whether the products of a delay per synapse are dense, however many these are
+
     def __init__(self, graph: Graph, region: Region, scans: Mapping[str, Scan]) -> None:
         self.graph, self.nodes, self.scans = graph, region.nodes, scans
         self.inside = set(region.nodes)
@@ -71,9 +76,13 @@ class _Planner:
         for name in self.nodes:
             for step in made[name]:
                 steps.append(step)
-                for line in step.results + step.states if isinstance(step, Neurons) else (step.line,):
+                for line in self._made_by(step):
                     done(line)
         return self._compact(steps, ports, merged)
+
+    def _made_by(self, step: Any) -> tuple[int, ...]:
+        """The lines that a step makes."""
+        return step.results + step.states if isinstance(step, Neurons) else (step.line,)
 
     def _refs(self, name: str) -> list[Ref]:
         op = self.graph.op(name)
@@ -161,7 +170,7 @@ class _Planner:
         if op.attrs["steps"] == "given":
             lags = op.depth + 1 - op.late
             sparse = lags > MOST_LAGS or lags * op.input.size * op.output.size > MOST_VALUES
-            return [Product(name, "synapses", sparse, here, line, events)]
+            return [Product(name, "synapses", sparse and not self.dense, here, line, events)]
         seen = self._new(f"{name}.seen", op.input.size)
         then = Product(name, "weight", False, Read(seen), line, events)
         return [Product(name, "seen", True, here, seen, events), then]
@@ -195,28 +204,34 @@ class _Planner:
         def at(read: Read) -> Read:
             return Read(index[read.line], read.lag)
 
-        def moved(step: Step) -> Step:
-            if isinstance(step, Neurons):
-                inputs = tuple(at(x) if isinstance(x, Read) else x for x in step.inputs)
-                return Neurons(
-                    step.name, inputs, tuple(index[s] for s in step.states), tuple(index[r] for r in step.results)
-                )
-            return step._replace(read=at(step.read), line=index[step.line])
-
-        return CyclePlan(
-            name=f"cycle_{self.nodes[0]}",
-            nodes=self.nodes,
-            lines=tuple(self.lines[i] for i in left),
-            steps=tuple(map(moved, steps)),
-            ports={ref: at(read) for ref, read in ports.items()},
-            outside=tuple(self.outside),
-            sizes=tuple(self.graph.type_of(e.source).size for e in self.outside),
-            scans={n: self.scans[n] for n in self.nodes if n in self.scans},
-            sequence_only=tuple(n for n in self.nodes if getattr(self.graph.op(n), "kind", "") == "Dropout"),
-            late=min(lateness(self.graph, self.nodes).values()),
-            dense=sum(self._weights(n, "Linear", "DelayedLinear") for n in self.nodes),
-            sparse=sum(self._weights(n, "Sparse") for n in self.nodes),
+        return self._whole(
+            [self._moved(step, at, index) for step in steps],
+            {
+                "nodes": self.nodes,
+                "lines": tuple(self.lines[i] for i in left),
+                "ports": {ref: at(read) for ref, read in ports.items()},
+                "outside": tuple(self.outside),
+                "sizes": tuple(self.graph.type_of(e.source).size for e in self.outside),
+                "scans": {n: self.scans[n] for n in self.nodes if n in self.scans},
+                "sequence_only": tuple(n for n in self.nodes if getattr(self.graph.op(n), "kind", "") == "Dropout"),
+                "late": min(lateness(self.graph, self.nodes).values()),
+                "dense": sum(self._weights(n, "Linear", "DelayedLinear") for n in self.nodes),
+                "sparse": sum(self._weights(n, "Sparse") for n in self.nodes),
+            },
         )
+
+    def _moved(self, step: Any, at: Callable[[Read], Read], index: Mapping[int, int]) -> Any:
+        """A step on the lines that are left."""
+        if isinstance(step, Neurons):
+            inputs = tuple(at(x) if isinstance(x, Read) else x for x in step.inputs)
+            return Neurons(
+                step.name, inputs, tuple(index[s] for s in step.states), tuple(index[r] for r in step.results)
+            )
+        return step._replace(read=at(step.read), line=index[step.line])
+
+    def _whole(self, steps: list[Any], rest: Mapping[str, Any]) -> CyclePlan:
+        """The plan of these steps."""
+        return CyclePlan(name=f"cycle_{self.nodes[0]}", steps=tuple(steps), **rest)
 
     def _weights(self, name: str, *kinds: str) -> int:
         """Weights of a connection of these kinds; of dense ones those that meet something else than spikes."""

@@ -29,7 +29,7 @@ from snncompile.targets.event_linear import EventTarget
 def run_cycle(ev: Evaluation, plan: CyclePlan, target: CycleTarget, events: EventTarget | None = None) -> None:
     """Run ``plan`` over all steps of ``ev``, leaving courses, sums and final states there."""
     late = {e.feedback: e for n in plan.nodes for e in ev.sources(n) if e.delay}
-    refs = _leaving(ev, plan)
+    refs = leaving(ev, plan)
     summed = sorted({r for r in ev.want_sum if r in plan.ports and r not in refs}, key=str)
     store = tuple(dict.fromkeys(plan.ports[ref] for ref in refs))
     sums = tuple(dict.fromkeys(plan.ports[ref] for ref in summed))
@@ -46,7 +46,7 @@ def run_cycle(ev: Evaluation, plan: CyclePlan, target: CycleTarget, events: Even
         ev.random() if any(scan.draws for scan in plan.scans.values()) else None,
     )
     inputs = [ev.course(e).reshape(*shape, size).float() for e, size in zip(plan.outside, plan.sizes, strict=True)]
-    starts = {i: _start(ev, late, it) for i, it in enumerate(plan.lines) if it.depth}
+    starts = {i: start(ev, late, it) for i, it in enumerate(plan.lines) if it.depth}
     courses, totals, finals = run(inputs, starts)
     features = {ref: ev.graph.type_of(ref).shape for ref in (*refs, *summed)}
     for ref in refs:
@@ -54,10 +54,10 @@ def run_cycle(ev: Evaluation, plan: CyclePlan, target: CycleTarget, events: Even
     for ref in summed:
         ev.sums[ref] = totals[plan.ports[ref]].unflatten(1, features[ref])
     for i, rows in finals.items():
-        _keep_state(ev, late, plan.lines[i], rows)
+        keep_state(ev, late, plan.lines[i], rows)
 
 
-def _start(ev: Evaluation, late: Mapping[str, Edge], line: Line) -> Tensor:
+def start(ev: Evaluation, late: Mapping[str, Edge], line: Line) -> Tensor:
     """A line's values before the first step, from the state."""
     value = ev.r.state[line.start]
     if line.start in late:
@@ -67,7 +67,7 @@ def _start(ev: Evaluation, late: Mapping[str, Edge], line: Line) -> Tensor:
     return value.reshape(line.depth, ev.r.batch, line.size).float().contiguous()
 
 
-def _keep_state(ev: Evaluation, late: Mapping[str, Edge], line: Line, rows: Tensor) -> None:
+def keep_state(ev: Evaluation, late: Mapping[str, Edge], line: Line, rows: Tensor) -> None:
     """Leave a line's last values in the state."""
     name = line.start
     before = ev.r.state[name]
@@ -80,7 +80,7 @@ def _keep_state(ev: Evaluation, late: Mapping[str, Edge], line: Line, rows: Tens
         ev.state[name] = rows.unflatten(2, before.shape[2:]).transpose(0, 1).contiguous()
 
 
-def _leaving(ev: Evaluation, plan: CyclePlan) -> list[Ref]:
+def leaving(ev: Evaluation, plan: CyclePlan) -> list[Ref]:
     """Ports whose course something outside reads, or which are recorded."""
     inside = set(plan.nodes)
     found = {ref for _, ref in ev.graph.outputs} | ev.want_course
@@ -140,9 +140,9 @@ class _Run:
         """Courses, sums and last values of a call, and all lines."""
         made = self.target.forward(self.plan, call)
         lines, steps = self.plan.lines, self.shape[0]
-        flat = [values_at(_there(made.lines[r.line]), lines[r.line].depth, r.lag, steps) for r in self.store]
+        flat = [values_at(there(made.lines[r.line]), lines[r.line].depth, r.lag, steps) for r in self.store]
         flat += made.sums
-        flat += [last_values(_there(made.lines[i]), lines[i].depth, steps) for i in call.starts]
+        flat += [last_values(there(made.lines[i]), lines[i].depth, steps) for i in call.starts]
         return flat, made.lines
 
     def weight_gradient(self, i: int, grad: Tensor, line: Tensor) -> Tensor:
@@ -162,7 +162,8 @@ class _Run:
         return [values_at(line, depth, product.read.lag + lag, steps) for lag in weights.lags]
 
 
-def _there(line: Tensor | None) -> Tensor:
+def there(line: Tensor | None) -> Tensor:
+    """A line that is kept."""
     assert line is not None
     return line
 
@@ -177,7 +178,7 @@ class _Cycle(torch.autograd.Function):
         ctx.call = replace(call, inputs=(), starts={}, weights=())
         ctx.kept = tuple(i for i in range(len(lines)) if i in call.keep)
         values = [w.values for w in call.weights]
-        ctx.save_for_backward(*call.inputs, *values, *(_there(lines[i]) for i in ctx.kept))
+        ctx.save_for_backward(*call.inputs, *values, *(there(lines[i]) for i in ctx.kept))
         ctx.set_materialize_grads(False)
         return tuple(flat)
 
@@ -221,11 +222,11 @@ class _Cycle(torch.autograd.Function):
             for a in (b.prepared.scan.accumulators if b.tokens else ())
         ]
         d_weights: list[Tensor | None] = [
-            run.weight_gradient(i, _there(made.products[i]), lines[p.read.line]) if need_weights[i] else None
+            run.weight_gradient(i, there(made.products[i]), lines[p.read.line]) if need_weights[i] else None
             for i, p in enumerate(plan.products)
         ]
         d_biases = [
-            _there(made.products[i]).sum((0, 1)) if need_bias[i] else None
+            there(made.products[i]).sum((0, 1)) if need_bias[i] else None
             for i, w in enumerate(run.weights)
             if w.bias is not None
         ]

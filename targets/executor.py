@@ -27,6 +27,10 @@ from snncompile.targets.plastic import run_plastic
 from snncompile.targets.plastic_call import PlasticTarget
 from snncompile.targets.plastic_layer import match as match_plastic
 from snncompile.targets.plastic_layer import run_plastic_layer, why_not
+from snncompile.targets.plastic_plan import PlasticPlan
+from snncompile.targets.plastic_planner import plan_plastic
+from snncompile.targets.plastic_region import run_plastic_region
+from snncompile.targets.plastic_region_call import PlasticRegionTarget
 from snncompile.targets.pooled_scan import PooledScan, pooled_scans, unseen
 from snncompile.targets.pooling import PoolTarget, apply_pool, tiles
 from snncompile.targets.recurrent import run_recurrent
@@ -55,6 +59,12 @@ class Executor:
         self._pools: PoolTarget | None = getattr(target, "pools", None)
         self._plastic: PlasticTarget | None = getattr(target, "plastic", None)
         self._plastic_layers = {r: match_plastic(graph, r) for r in self.regions if r.kind == "plastic"}
+        self._region_target: PlasticRegionTarget | None = getattr(target, "plastic_regions", None)
+        self._plastic_plans: dict[Region, PlasticPlan | str] = {}
+        if self._region_target is not None:
+            scans = {name: prepared.scan for name, prepared in self._prepared.scans.items()}
+            rules = {name: prepared.rule for name, prepared in self._prepared.rules.items()}
+            self._plastic_plans = {r: plan_plastic(graph, r, scans, rules) for r in self._plastic_layers}
         ring: bool = getattr(self._recurrent, "ring", False)
         self._pairs = {} if self._events is None else matches(graph, self.regions)
         self._paired = {pair.connection: pair for pair in self._pairs.values()}
@@ -137,10 +147,15 @@ class Executor:
 
     def _run_plastic(self, ev: Evaluation, region: Region) -> None:
         layer, target = self._plastic_layers[region], self._plastic
-        if target is None or isinstance(layer, str) or ev.r.differentiable or why_not(ev, layer, target):
+        plan, regions = self._plastic_plans.get(region), self._region_target
+        if ev.r.differentiable:
             run_plastic(ev, region)
-        else:
+        elif target is not None and not isinstance(layer, str) and not why_not(ev, layer, target):
             run_plastic_layer(ev, layer, region, target)
+        elif regions is not None and isinstance(plan, PlasticPlan) and plan.suits(ev.r.batch, ev.r.training):
+            run_plastic_region(ev, plan, region, regions)
+        else:
+            run_plastic(ev, region)
 
 
 def _check_devices(run: Run) -> None:

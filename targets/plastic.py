@@ -20,6 +20,7 @@ from snncompile.ir.ordered import not_zero, ordered_product, summed_over_batch
 from snncompile.ir.plasticity import FACTORS, Plasticity
 from snncompile.targets.evaluation import Evaluation
 from snncompile.targets.recurrent import Loop
+from snncompile.targets.torch.delays import Past
 from snncompile.targets.torch.products import apply_connection, folded
 
 
@@ -65,6 +66,8 @@ class PlasticLoop(Loop):
         super().__init__(ev, region)
         ops = {name: ev.graph.op(name) for name in region.nodes}
         self.rules = {name: ev.bind_rule(name) for name, op in ops.items() if isinstance(op, Plasticity)}
+        late = [name for name in self.pasts if ops[name].kind == "DelayedLinear"]
+        self.pasts.update({name: _OrderedPast(ops[name], self.params[name], ev.r.device) for name in late})
 
     def step(self, name: str, steps: int, kept: set[Ref]) -> None:
         """Run node ``name`` for one step: a block is never longer here, since the weights are one step late."""
@@ -112,9 +115,25 @@ class PlasticLoop(Loop):
                 self.now[Ref(name, t.local)] = traces[t.local].unsqueeze(0)
 
 
+class _OrderedPast(Past):
+    """A product of the past that sums in order: that of each lag, added up from the latest to the earliest."""
+
+    def __call__(self, record: Tensor, steps: int) -> Tensor:
+        """The output of one step."""
+        assert steps == 1
+        if not self._by_synapse:
+            return current(self.op, self._params, self._seen(record, 1)[0], False).unsqueeze(0)
+        lags = range(self.op.late, self.depth + 1) if self.op.rule.trained else self._lags
+        y = record.new_zeros(record.shape[1], self.op.output.size)
+        for i, k in enumerate(lags):
+            one = ordered_product(self._kernel[k].float(), record[self.depth - k].float())
+            y = y + one if i else one
+        return (y if self._bias is None else y + self._bias.float()).unsqueeze(0)
+
+
 def current(op: Connection, params: Mapping[str, Tensor], x: Tensor, training: bool) -> Tensor:
     """What a connection of a plastic region gives at one step, ``(B, *features)``; a dense one sums in order."""
-    if op.kind != "Linear":
+    if op.kind not in ("Linear", "DelayedLinear"):
         return apply_connection(op, params, x.unsqueeze(0), training)[0]
     weight, bias = folded(op, params)
     y = ordered_product(weight.float(), x.float())

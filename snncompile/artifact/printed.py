@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from snncompile.artifact.format import C_SOURCE, KERNELS, SOURCE
-from snncompile.artifact.printed_cycles import cycle_kernels, cycle_plans
+from snncompile.artifact.printed_cycles import cycle_kernels, cycle_plans, plastic_plans, plastic_region_kernel
 from snncompile.ir.connection import Connection
 from snncompile.ir.density import event_driven
 from snncompile.ir.elementwise import Elementwise
@@ -159,7 +159,10 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     for plan in plans:
         for owner, stem, printed in cycle_kernels(compiled, plan):
             yield Printed(owner, stem, printed, suffix=C_SOURCE)
-    inside = {name for plan in plans for name in plan.nodes}
+    learning = plastic_plans(compiled, plastic)
+    for region in learning:
+        yield Printed(*plastic_region_kernel(compiled, region), suffix=C_SOURCE)
+    inside = {name for plan in (*plans, *learning) for name in plan.nodes}
     for name, op in compiled.of_type(Elementwise):
         if name in inside:
             continue

@@ -1,4 +1,4 @@
-"""The functions of cycles that C runs as one, printed."""
+"""The functions of cycles, and of what learns, that C runs as one, printed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph
+from snncompile.ir.plasticity import Plasticity
 
 if TYPE_CHECKING:
     from snncompile.targets.c.cycle_writer import CycleSource
-    from snncompile.targets.cycle_plan import CyclePlan
+    from snncompile.targets.cycle_plan import CyclePlan, Read
+    from snncompile.targets.plastic_plan import PlasticPlan
 
 
 def cycle_plans(compiled: Graph, layers: Collection[str]) -> list[CyclePlan]:
@@ -41,9 +43,47 @@ def cycle_kernels(compiled: Graph, plan: CyclePlan) -> Iterator[tuple[str, str, 
         per_neuron = [role for role, p in compiled.op(name).params.items() if p.shape != ()]
         one[name] = one_number(scan, per_neuron)
         one_reverse[name] = one_number(scan, per_neuron, reverse=True)
+    for role, source in cycle_sources(plan, _leaving(compiled, plan), one, one_reverse).items():
+        yield plan.neurons[0].name, f"{plan.name}_{role}", source
+
+
+def plastic_plans(compiled: Graph, layers: Collection[str]) -> list[PlasticPlan]:
+    """The regions of a network that learn and are one function each, but for those of the populations ``layers``."""
+    from snncompile.targets.plastic_plan import PlasticPlan
+    from snncompile.targets.plastic_planner import plan_plastic
+    from snncompile.targets.plastic_rule import make_rule
+    from snncompile.targets.scan import make_scan
+
+    found = []
+    for region in compiled.regions:
+        if region.kind != "plastic" or set(region.nodes) & set(layers):
+            continue
+        nodes = {n: compiled.op(n) for n in region.nodes}
+        scans = {n: make_scan(n, op) for n, op in nodes.items() if isinstance(op, Elementwise)}
+        rules = {n: make_rule(n, op) for n, op in nodes.items() if isinstance(op, Plasticity)}
+        plan = plan_plastic(compiled, region, scans, rules)
+        if isinstance(plan, PlasticPlan):
+            found.append(plan)
+    return found
+
+
+def plastic_region_kernel(compiled: Graph, plan: PlasticPlan) -> tuple[str, str, CycleSource]:
+    """Node, role and source of the function of one region that learns."""
+    from snncompile.targets.c.plastic_region import RegionForward, print_plastic_region
+    from snncompile.targets.scan import one_number
+
+    scalar = []
+    for node in plan.neurons:
+        scan, params = plan.scans[node.name], compiled.op(node.name).params
+        one = one_number(scan, [role for role, p in params.items() if p.shape != ()])
+        scalar.append(tuple(c in one for c in scan.coefs))
+    source = print_plastic_region(plan, RegionForward(tuple(scalar), plan.live(_leaving(compiled, plan))))
+    return plan.learns[0].name, f"{plan.name}_forward", source
+
+
+def _leaving(compiled: Graph, plan: CyclePlan) -> tuple[Read, ...]:
+    """What is read outside of a cycle."""
     refs = {ref for _, ref in compiled.outputs}
     for name in plan.nodes:
         refs |= {e.source for reader, _, e in compiled.consumers(name) if reader not in plan.nodes}
-    leaving = tuple(dict.fromkeys(plan.ports[ref] for ref in sorted(refs & set(plan.ports), key=str)))
-    for role, source in cycle_sources(plan, leaving, one, one_reverse).items():
-        yield plan.neurons[0].name, f"{plan.name}_{role}", source
+    return tuple(dict.fromkeys(plan.ports[ref] for ref in sorted(refs & set(plan.ports), key=str)))

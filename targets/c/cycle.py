@@ -27,7 +27,7 @@ from snncompile.targets.cycle_call import (
     CycleForwardCall,
     CycleForwardResult,
 )
-from snncompile.targets.cycle_plan import CyclePlan
+from snncompile.targets.cycle_plan import CyclePlan, Product
 from snncompile.targets.cycle_weights import Synapses, Weights
 
 #: Values that a thread must make to be worth waking.
@@ -62,7 +62,7 @@ class Cycles(Caller):
         if steps * batch:
             scalar = tuple(tuple([not c.dim() for c in call.coefs[n.name]]) for n in plan.neurons)
             kernel = self._kernel(plan, CycleForward(scalar, live, call.sums), print_cycle_forward)
-            given = _Given(plan, call.inputs)
+            given = Given(plan, call.inputs)
             given.lines("line", lines)
             given.coefs("coefficient", {n: plan.scans[n].coefs for n in plan.scans}, call.coefs)
             given.weights(call.weights, turned=True)
@@ -98,7 +98,7 @@ class Cycles(Caller):
             return _nothing_ran(plan, call, inputs, sums)
         kernel = self._kernel(plan, variant, print_cycle_backward)
         grads = self._gradient_lines(plan, call, kernel.source)
-        given = _Given(plan, call.inputs)
+        given = Given(plan, call.inputs)
         given.lines("line", call.lines)
         given.lines("grad", grads)
         given.coefs("reverse coefficient", {n: plan.scans[n].reverse_coefs for n in plan.scans}, call.coefs)
@@ -162,7 +162,7 @@ class Cycles(Caller):
             found = made[variant] = _Kernel(source, function(source.name, source.text, source.types))
         return found
 
-    def _run(self, kernel: _Kernel, given: _Given, plan: CyclePlan, shape: tuple[int, int]) -> None:
+    def _run(self, kernel: _Kernel, given: Given, plan: CyclePlan, shape: tuple[int, int]) -> None:
         steps, batch = shape
         limit = self._threads or torch.get_num_threads()
         together = max(1, min(TILE, -(-batch // limit)))
@@ -172,7 +172,7 @@ class Cycles(Caller):
         kernel.run(table.buffer_info()[0], steps, batch, together, team)
 
 
-class _Given:
+class Given:
     """What a function's table may hold, by key; it keeps alive what has an address there."""
 
     def __init__(self, plan: CyclePlan, inputs: Sequence[Tensor]) -> None:
@@ -213,22 +213,29 @@ class _Given:
     def weights(self, weights: Sequence[Weights], turned: bool) -> None:
         """The weights of all products; ``turned``: dense ones with a row for each input, else for each output."""
         for product, w in zip(self.plan.products, weights, strict=True):
-            key = (product.name, product.part)
-            lags = [product.read.lag + lag for lag in w.lags]
-            self.take(("lags", *key), torch.tensor(lags, dtype=torch.int64, device="cpu"))
-            self.numbers[("lag count", *key)] = len(w.lags)
-            bias = None if w.bias is None else w.bias.detach().contiguous()
-            self.numbers[("bias", *key)] = 0
-            if bias is not None:
-                self.take(("bias", *key), bias)
-            values = w.values.detach()
+            self.product(product, w)
             if w.synapses is None:
-                name = "weight" if turned else "weight back"
-                self.take((name, *key), (values.transpose(1, 2) if turned else values).contiguous())
-                continue
-            self.take(("weight", *key), values.contiguous())
+                values, name = w.values.detach(), "weight" if turned else "weight back"
+                values = values.transpose(1, 2) if turned else values
+                self.take((name, product.name, product.part), values.contiguous())
+
+    def product(self, product: Product, w: Weights) -> None:
+        """What a product has besides a dense weight."""
+        key = (product.name, product.part)
+        lags = [product.read.lag + lag for lag in w.lags]
+        self.take(("lags", *key), torch.tensor(lags, dtype=torch.int64, device="cpu"))
+        self.numbers[("lag count", *key)] = len(w.lags)
+        self.bias(key, w.bias)
+        if w.synapses is not None:
+            self.take(("weight", *key), w.values.detach().contiguous())
             for what in ("first", "sources", "starts", "targets"):
                 self.take((what, *key), getattr(w.synapses, what))
+
+    def bias(self, key: Key, bias: Tensor | None) -> None:
+        """A product's bias, or nothing."""
+        self.numbers[("bias", *key)] = 0
+        if bias is not None:
+            self.take(("bias", *key), bias.detach().contiguous())
 
     def random(self, random: Tensor | None) -> None:
         """Seed and number of the first step."""

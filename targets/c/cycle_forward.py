@@ -31,12 +31,12 @@ def print_cycle_forward(plan: CyclePlan, variant: CycleForward) -> CycleSource:
     scalar = dict(zip((n.name for n in plan.neurons), variant.scalar, strict=True))
     for step in plan.steps:
         if isinstance(step, Neurons):
-            _neurons(w, step, scalar[step.name], variant.live)
+            print_neurons(w, step, scalar[step.name], variant.live)
         elif isinstance(step, Copy):
             size = plan.lines[step.line].size
             w.each_sequence(3, "snn_copy", [w.row("line", step.line), w.row("line", *step.read), str(size)])
         elif step.sparse:
-            _sparse(w, step)
+            print_sparse(w, step)
         else:
             _dense(w, step)
     for i, read in enumerate(variant.sums):
@@ -51,7 +51,8 @@ def print_cycle_forward(plan: CyclePlan, variant: CycleForward) -> CycleSource:
     return w.file("forward over a whole sequence", about, helpers, "{depth}", loop, reverse=False)
 
 
-def _neurons(w: CycleWriter, node: Neurons, scalar: tuple[bool, ...], live: tuple[int, ...]) -> None:
+def print_neurons(w: CycleWriter, node: Neurons, scalar: tuple[bool, ...], live: tuple[int, ...]) -> None:
+    """A step of an elementwise node."""
     plan, scan = w.plan, w.plan.scans[node.name]
     made_here = scan.results[len(scan.states) :]
     results = {r: line for r, line in zip(made_here, node.results, strict=True) if line in live}
@@ -116,7 +117,8 @@ def _dense(w: CycleWriter, product: Product) -> None:
         w.call(4, "snn_dense_rows", [x, *sizes, "end - begin", w.row("line", product.line, 0, "begin")])
 
 
-def _sparse(w: CycleWriter, product: Product) -> None:
+def print_sparse(w: CycleWriter, product: Product) -> None:
+    """A sparse product."""
     size = w.plan.lines[product.line].size
     lags, count = lag_names(w, product)
     bias = _bias(w, product)

@@ -283,7 +283,7 @@ class _Printer:
     def _learning(self) -> str:
         update = self._taken("update", self.update)
         if "synapse" not in self.parts:
-            return print_learning(self.learn, self.update, update, _bounded(self.rule))
+            return print_learning(self.learn, self.update, update, bounded(self.rule))
         synapse = self.parts["synapse"]
         coefs = self._taken("synapse", synapse), update
         return print_synapses(self.learn, synapse, self.update, self.sides["synapse"], self.signals, coefs)
@@ -327,7 +327,7 @@ class _Printer:
         return "\n".join(p for p in parts if p)
 
 
-def _bounded(rule: PlasticRule) -> bool:
+def bounded(rule: PlasticRule) -> bool:
     """Whether the last thing that the update does to a weight is to hold it between two bounds."""
     program = rule.programs["update"]
     made = {op.name: op for op in program.ops}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from snncompile.ir.plasticity import FACTORS
-from snncompile.targets.c.plastic_source import LEARN
+from snncompile.targets.c.plastic_source import EVERY, LEARN
 from snncompile.targets.c.printer import Function, call_lines
 
 
@@ -73,6 +73,7 @@ def print_synapses(
     traces: Sequence[str],
     signals: Sequence[str],
     coefs: tuple[Sequence[str], Sequence[str]],
+    fixed: Sequence[str] = (),
 ) -> str:
     """The function ``name``: every synapse of every sequence, then the update of the weights.
 
@@ -83,6 +84,7 @@ def print_synapses(
         traces: the traces that the synapses hold.
         signals: the signals that they hear, in the order of the arguments.
         coefs: the coefficients of either program, in the order of the arguments.
+        fixed: what the update takes besides that has a value for each weight.
     """
     held, told = _numbered("trace", traces), _numbered("signal", signals)
     own, last = _numbered("coef", coefs[0]), _numbered("last", coefs[1])
@@ -91,7 +93,7 @@ def print_synapses(
         *(f"const float *restrict {f}" for f in ("pre_p", "pre_d", "post_p", "post_d")),
         "float *restrict change", "int *wild", *(f"float *restrict {p}" for p in held.values()),
         *(f"const float *restrict {s}" for s in told.values()), *(f"int64_t {s}_b" for s in told.values()),
-        *(f"float {c}" for c in (*own.values(), *last.values())),
+        *(f"const float *restrict {r}" for r in fixed), *(f"float {c}" for c in (*own.values(), *last.values())),
     ]  # fmt: skip
     values = {
         "w": "row[k]", "potentiation": "from_p[k] * more", "depression": "from_d[k] * less",
@@ -120,12 +122,35 @@ def print_synapses(
         "        }",
         "#pragma omp simd",
         "        for (int64_t k = 0; k < M; k++)",
-        f"            row[k] = {bare_call(update, {'w': 'row[k]', 'change': 'change[k]', **last})};",
+        f"            row[k] = {bare_call(update, {'w': 'row[k]', 'change': 'change[k]', **_rows(fixed), **last})};",
         "        *wild |= snn_wild(row, M);",
         "    }",
         "}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def print_every(name: str, update: Function, coefs: Sequence[str], fixed: Sequence[str]) -> str:
+    """The function ``name``: the update of all weights, where one needs to know which of them it has.
+
+    Args:
+        name: its name.
+        update: the printed update.
+        coefs: the coefficients that it takes, in the order of its arguments.
+        fixed: what it takes besides that has a value for each weight.
+    """
+    given = _numbered("coef", coefs)
+    values = {"w": "row[k]", "potentiation": "p", "depression": "d", **_rows(fixed), **given}
+    return EVERY.format(
+        name=name,
+        update=bare_call(update, values),
+        fixed="".join(f", const float *restrict {r}" for r in fixed),
+        coefs="".join(f", float {c}" for c in given.values()),
+    )
+
+
+def _rows(fixed: Sequence[str]) -> dict[str, str]:
+    return {r: f"{r}[j * M + k]" for r in fixed}
 
 
 def bare_call(function: Function, values: dict[str, str]) -> str:

@@ -46,10 +46,36 @@ static int64_t snn_marks(
 }}
 """
 
+_SUM = """/* sum[k] = one factor of each sequence times n others of it, added up from the first sequence to the last;
+ * whether there is anything to add: what is 0 changes no sum, unless `every`. */
+static int {name}_sum(
+    const float *restrict one, int64_t one_step, const float *restrict others, int64_t step, int64_t B, int64_t n,
+    int every, float *restrict sum)
+{{
+    int any = 0;
+    for (int64_t b = 0; b < B; b++) {{
+        const float factor = one[b * one_step];
+        const float *restrict row = others + b * step;
+        if (factor == 0.0f && !every)
+            continue;
+        if (any)
+            for (int64_t k = 0; k < n; k++)
+                sum[k] = sum[k] + row[k] * factor;
+        else
+            for (int64_t k = 0; k < n; k++)
+                sum[k] = 0.0f + row[k] * factor;
+        any = 1;
+    }}
+    return any;
+}}
+
+"""
+
 #: The update of the weights where nothing but the sums of both products matters. ``{{update}}`` is one call of the
 #: printed update, ``{{idle}}`` one with both products 0; ``{{coefs}}`` declares the rule's coefficients, ``{{pass_}}``
 #: hands them on.
-LEARN = """/* Update n weights: `more` times the one factors are potentiated, `less` times the others depressed. */
+LEARN = (
+    """/* Update n weights: `more` times the one factors are potentiated, `less` times the others depressed. */
 SNN_INLINE void {name}_some(
     float *restrict weight, const float *restrict from_p, float more, const float *restrict from_d, float less,
     int64_t n, const int any_p, const int any_d{coefs})
@@ -93,31 +119,10 @@ static int {name}_many(
     return trial && {name}_rest(weight, n{pass_});
 }}
 
-/* sum[k] = one factor of each sequence times n others of it, added up from the first sequence to the last; whether
- * there is anything to add: what is 0 changes no sum, unless `every`. */
-static int {name}_sum(
-    const float *restrict one, int64_t one_step, const float *restrict others, int64_t step, int64_t B, int64_t n,
-    int every, float *restrict sum)
-{{
-    int any = 0;
-    for (int64_t b = 0; b < B; b++) {{
-        const float factor = one[b * one_step];
-        const float *restrict row = others + b * step;
-        if (factor == 0.0f && !every)
-            continue;
-        if (any)
-            for (int64_t k = 0; k < n; k++)
-                sum[k] = sum[k] + row[k] * factor;
-        else
-            for (int64_t k = 0; k < n; k++)
-                sum[k] = 0.0f + row[k] * factor;
-        any = 1;
-    }}
-    return any;
-}}
-
-/* The update of one step for m outputs; whether every weight is known to stay as it is if nothing more comes. The first
- * `held` columns are those of the listed inputs; `usual` is the mean work of the last steps. */
+"""
+    + _SUM
+    + """/* The update of one step for m outputs; whether every weight is known to stay as it is if nothing more comes.
+ * The first `held` columns are those of the listed inputs; `usual` is the mean work of the last steps. */
 static int {name}(
     float *restrict weight, int64_t M, int64_t W, int64_t B, int m, int wide, const float *restrict pre_p,
     const float *restrict pre_d, const float *restrict post_p, const float *restrict post_d,
@@ -189,3 +194,30 @@ static int {name}(
     return known;
 }}
 """
+)
+
+#: The update of all weights at every step, where some of them are masked or signed: these have values of their own.
+EVERY = (
+    _SUM
+    + """/* The update of one step for m outputs. */
+static void {name}(
+    float *restrict weight, int64_t M, int64_t W, int64_t B, int m, const float *restrict pre_p,
+    const float *restrict pre_d, const float *restrict post_p, const float *restrict post_d, float *restrict values,
+    int *wild{fixed}{coefs})
+{{
+    float *restrict from_p = values, *restrict from_d = values + (M > W ? M : W);
+    for (int j = 0; j < m; j++) {{
+        float *restrict row = weight + j * M;
+        const int any_p = {name}_sum(post_p + j, W, pre_p, M, B, M, 1, from_p);
+        const int any_d = {name}_sum(post_d + j, W, pre_d, M, B, M, 1, from_d);
+#pragma omp simd
+        for (int64_t k = 0; k < M; k++) {{
+            const float p = any_p ? from_p[k] : 0.0f, d = any_d ? from_d[k] : 0.0f;
+            (void)p, (void)d;
+            row[k] = {update};
+        }}
+    }}
+    *wild |= snn_wild(weight, m * M);
+}}
+"""
+)

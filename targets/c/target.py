@@ -21,6 +21,7 @@ from snncompile.targets.c.stepping import MOST_PRODUCTS, make_step, packed_sourc
 from snncompile.targets.cycle_call import CycleTarget
 from snncompile.targets.event_linear import EventTarget
 from snncompile.targets.plastic_call import PlasticTarget
+from snncompile.targets.plastic_region_call import PlasticRegionTarget
 from snncompile.targets.pooling import PoolTarget, Windows
 from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.scan import (
@@ -92,6 +93,13 @@ class CTarget(Caller):
         from snncompile.targets.c.plastic import PlasticLayers
 
         return PlasticLayers(self._threads, self._empty)
+
+    @cached_property
+    def plastic_regions(self) -> PlasticRegionTarget:
+        """Runs whatever else learns."""
+        from snncompile.targets.c.plastic_regions import PlasticRegions
+
+        return PlasticRegions(self._threads, self._empty)
 
     @cached_property
     def pools(self) -> PoolTarget:

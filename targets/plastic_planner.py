@@ -1,0 +1,116 @@
+"""Makes the plan of a plastic region: that of a cycle, with weights that change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from snncompile.ir.connection import DELAYS, Connection
+from snncompile.ir.graph import Edge, Graph, Ref, Region
+from snncompile.ir.plasticity import Plasticity
+from snncompile.targets.cycle_plan import Read
+from snncompile.targets.cycle_planner import Planner
+from snncompile.targets.plastic_plan import Learn, PlasticPlan, PlasticProduct
+from snncompile.targets.plastic_rule import PlasticRule
+from snncompile.targets.scan import Scan
+
+_FIXED = frozenset({"Linear", "Sparse", "Flatten", "Dropout", *DELAYS})
+
+
+def plan_plastic(
+    graph: Graph, region: Region, scans: Mapping[str, Scan], rules: Mapping[str, PlasticRule]
+) -> PlasticPlan | str:
+    """The plan of a plastic region, or why there is none.
+
+    Args:
+        graph: the network after the passes.
+        region: the region.
+        scans: elementwise node -> its scan.
+        rules: plasticity node -> its rule.
+    """
+    for name in region.nodes:
+        op = graph.op(name)
+        if isinstance(op, Connection) and op.plastic and op.kind != "Linear":
+            return f"{name}, which learns, is a {op.kind}"
+        if isinstance(op, Connection) and op.kind not in _FIXED:
+            return f"{name} is a {op.kind}"
+    return _PlasticPlanner(graph, region, scans, rules).whole_plan()
+
+
+class _PlasticPlanner(Planner):
+    dense = True  # they sum in a defined order
+
+    def __init__(
+        self, graph: Graph, region: Region, scans: Mapping[str, Scan], rules: Mapping[str, PlasticRule]
+    ) -> None:
+        super().__init__(graph, region, scans)
+        self.rules = rules
+        self.taught = [n for n in region.nodes if isinstance(graph.op(n), Plasticity)]
+
+    def whole_plan(self) -> PlasticPlan:
+        plan = self.plan()
+        assert isinstance(plan, PlasticPlan)
+        return plan
+
+    def _add_lines(self, name: str) -> None:
+        op = self.graph.op(name)
+        if not isinstance(op, Plasticity):
+            super()._add_lines(name)
+            return
+        for side in ("pre", "post"):
+            size = self.graph.type_of(self.graph.inputs_of(name)[side].source).size
+            for t in op.of_side(side):
+                self.own[Ref(name, t.local)] = self._new(t.name, size, 1, t.name, True)
+
+    def _refs(self, name: str) -> list[Ref]:
+        op = self.graph.op(name)
+        if not isinstance(op, Plasticity):
+            return super()._refs(name)
+        return [Ref(name, t.local) for t in op.traces if t.side != "synapse"]
+
+    def _late_edges(self) -> dict[str, Edge]:
+        weights = {Ref(name, "weight") for name in self.taught}
+        return {feedback: e for feedback, e in super()._late_edges().items() if e.source not in weights}
+
+    def _steps_of(self, name: str) -> list[Any]:
+        op = self.graph.op(name)
+        edges = self.graph.inputs_of(name)
+        if isinstance(op, Plasticity):
+            signals = tuple(self._input(edges[s]) for s in op.signals)
+            traces = [tuple(self.own[Ref(name, t.local)] for t in op.of_side(side)) for side in ("pre", "post")]
+            return [Learn(name, self._input(edges["pre"]), self._input(edges["post"]), signals, traces[0], traces[1])]
+        if isinstance(op, Connection) and op.plastic:
+            rule = self.taught.index(edges["weight"].source.node)
+            return [PlasticProduct(name, rule, self._input(edges["x"]), self.own[Ref(name)])]
+        return super()._steps_of(name)
+
+    def _input(self, edge: Edge) -> Read | int:
+        if edge.source.node not in self.inside and edge in self.outside:
+            return self.outside.index(edge)
+        return super()._input(edge)
+
+    def _made_by(self, step: Any) -> tuple[int, ...]:
+        return step.pre_traces + step.post_traces if isinstance(step, Learn) else super()._made_by(step)
+
+    def _moved(self, step: Any, at: Callable[[Read], Read], index: Mapping[int, int]) -> Any:
+        def to(x: Read | int) -> Read | int:
+            return at(x) if isinstance(x, Read) else x
+
+        if isinstance(step, PlasticProduct):
+            return step._replace(read=to(step.read), line=index[step.line])
+        if isinstance(step, Learn):
+            return Learn(
+                step.name,
+                to(step.pre),
+                to(step.post),
+                tuple(map(to, step.signals)),
+                tuple(index[t] for t in step.pre_traces),
+                tuple(index[t] for t in step.post_traces),
+            )
+        return super()._moved(step, at, index)
+
+    def _whole(self, steps: list[Any], rest: Mapping[str, Any]) -> PlasticPlan:
+        rules = {n: self.rules[n] for n in self.taught if n in self.rules}
+        usual = tuple(s for s in steps if not isinstance(s, Learn | PlasticProduct))
+        name = f"plastic_{self.nodes[0]}"
+        return PlasticPlan(name=name, steps=usual, order=tuple(steps), rules=rules, **rest)
