@@ -31,7 +31,7 @@ def plan_plastic(
     for name in region.nodes:
         op = graph.op(name)
         if isinstance(op, Connection) and op.plastic and op.kind != "Linear":
-            return f"{name}, which learns, is a {op.kind}"
+            return f"{name} is a {op.kind}, not a Linear"
         if isinstance(op, Connection) and op.kind not in _FIXED:
             return f"{name} is a {op.kind}"
     return _PlasticPlanner(graph, region, scans, rules).whole_plan()

@@ -418,6 +418,11 @@ def test_explained() -> None:
     assert "a loop over the steps (the reference), weights updated at each" in text
     assert "linear.weight learns at every step, a cycle through inhibition" in text
     assert "conv2d is a Conv2d, not a Linear" in explain_text(explain(images.build(), "c"))
+    one = "one function for all steps, weights updated at each"
+    assert f"runs as   {one}" in explain_text(explain(digits.build(), "c"))
+    text = explain_text(explain(digits.build(), "auto"))
+    assert "not one connection, one population and one rule" in text and f"on a CPU {one}" in text
+    assert one not in explain_text(explain(digits.build(), "triton"))
 
 
 def test_the_first_value_that_is_not_finite() -> None:
