@@ -4,8 +4,9 @@
 
 First a Delay before a synapse and a neuron on the C target: with the pass ``delays-to-offsets`` the kernels read
 earlier steps of the signal (and, between two steps, compute what is seen), without it the late signal is made. Then a
-connection with a delay per synapse against one without. Then a recurrent layer whose spikes come back 1, 5 or 15 steps
-later. Times are the minimum and the median in milliseconds of runs that are interleaved in one process.
+connection with a delay per synapse against one without, and read at an offset against a product for each number of
+steps, as other targets compute it. Then a recurrent layer whose spikes come back 1, 5 or 15 steps later. Times are the
+minimum and the median in milliseconds of runs that are interleaved in one process.
 """
 
 from __future__ import annotations
@@ -85,6 +86,60 @@ def synapse_runs() -> dict[str, Callable[[], object]]:
     return {name: _quiet(one, x) for name, one in ways.items()}
 
 
+def late_runs(
+    steps: int, batch: int, inputs: int, outputs: int, longest: int, density: float, hint: bool, trained: bool = False
+) -> dict[str, Callable[[], object]]:
+    """A product with a delay for each synapse, with offsets and with a product for each number of steps."""
+    rng = np.random.default_rng(0)
+    delays = rng.integers(0, longest + 1, size=(outputs, inputs)) + (0.5 if trained else 0.0)
+    options = {"interpolation": "linear", "trainable_delay": True} if trained else {}
+
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Spikes(inputs)):
+        known = density if hint else None
+        return x >> snn.Linear(outputs, delay=delays.clip(0, longest) * ms, density=known, **options)
+
+    net = snn.compile(model, target="c")
+    graph = compile_graph(net.graph, Request())
+    apart = CTarget()
+    apart.__dict__["late"] = None
+    values = {name: net.value(name) for name in graph.parameters()}
+    x = (torch.rand(steps, batch, inputs) < density).float()
+    leaf = x.clone().requires_grad_()
+    grad = torch.rand(steps, batch, outputs)
+
+    def run(executor: Executor, data: torch.Tensor) -> torch.Tensor:
+        given = Run(values, {"x": data}, net.initial_state(batch), steps, batch, data.device)
+        return executor.run(given).outputs["out"]
+
+    def forward(executor: Executor) -> torch.Tensor:
+        with torch.no_grad():
+            return run(executor, x)
+
+    def train(executor: Executor) -> object:
+        return torch.autograd.grad(run(executor, leaf), [leaf, *net.parameters()], grad)
+
+    ways = {"offset": Executor(graph, CTarget()), "products": Executor(graph, apart)}
+    assert torch.allclose(*(forward(e) for e in ways.values()), atol=1e-4), "the two do not compute the same"
+    runs: dict[str, Callable[[], object]] = {}
+    for name, executor in ways.items():
+        runs[f"{name}, forward"] = lambda executor=executor: forward(executor)  # type: ignore[misc]
+        runs[f"{name}, forward + backward"] = lambda executor=executor: train(executor)  # type: ignore[misc]
+    return runs
+
+
+def report_late(n: int) -> None:
+    """Products with a delay for each synapse: sizes, densities, and delays that are trained."""
+    for size in ((100, 16, 256, 256, 25), (250, 8, 700, 256, 60)):
+        steps, batch, inputs, outputs, longest = size
+        title = f"Linear, C, ({steps}, {batch}, {inputs} to {outputs}), 0 to {longest} steps for each synapse"
+        report(f"{title}, dense", late_runs(*size, 0.05, hint=False), n)
+        report(f"{title}, density 0.02", late_runs(*size, 0.02, hint=True), n)
+        report(f"{title}, density 0.05", late_runs(*size, 0.05, hint=True), n)
+        report(f"{title}, trained, dense", late_runs(*size, 0.05, hint=False, trained=True), n)
+        report(f"{title}, trained, density 0.02", late_runs(*size, 0.02, hint=True, trained=True), n)
+
+
 def cycle_runs() -> dict[str, Callable[[], object]]:
     """A recurrent layer, its spikes 1, 5 and 15 steps late."""
 
@@ -118,10 +173,14 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=9, help="interleaved runs (default: 9)")
+    parser.add_argument("--only-late", action="store_true", help="only delays for each synapse, against products")
     parser.add_argument("--threads", type=int, default=1, help="threads (default: 1)")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     print(f"torch {torch.__version__}, {args.threads} threads; min (median) ms")
+    if args.only_late:
+        report_late(args.runs)
+        return
     shape = f"Delay, ExpSyn, LIF, C, ({BATCH}, {STEPS}, {SIZE})"
     report(f"{shape}, 5 ms for all", offset_runs(5 * ms), args.runs)
     each = np.random.default_rng(0).integers(0, 20, size=SIZE) * ms
@@ -131,6 +190,7 @@ def main() -> None:
     options = {"interpolation": "linear", "trainable": True}
     report(f"{shape}, likewise, trained", offset_runs(each + ms / 2, **options), args.runs)
     report(f"Linear and LIF, C, ({BATCH}, {STEPS}, 128 to 128)", synapse_runs(), args.runs)
+    report_late(max(args.runs // 3, 1))
     report("Recurrent LIF, torch, (1, 1500, 256)", cycle_runs(), max(args.runs // 3, 1))
 
 

@@ -36,6 +36,7 @@ HINTS: Mapping[str, tuple[str, ...]] = {
     "Conv1d": ("density",),
     "Conv2d": ("density",),
     "Delay": ("offset",),
+    "DelayedLinear": ("density",),
 }
 
 #: Connections that are matrix products: what a schedule hoists over time and what costs arithmetic.

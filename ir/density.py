@@ -1,7 +1,8 @@
 """How much of a product's input is not zero, as far as the graph says, and what follows from it.
 
-The hint is the setting ``density`` of a ``Linear``, ``Conv1d`` or ``Conv2d``: the share of its inputs that are not
-zero, over all steps and sequences. It changes how a target may compute the product, never what is computed.
+The hint is the setting ``density`` of a ``Linear``, with delays or without, ``Conv1d`` or ``Conv2d``: the share of its
+inputs that are not zero, over all steps and sequences. It changes how a target may compute the product, never what is
+computed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from snncompile.ir.graph import Graph, Input
 
 #: Up to this density a target with event-driven products uses them for a ``Linear``; measured in ``docs/c-target.md``.
 EVENT_DRIVEN_UP_TO = 0.2
+
+#: Likewise for one with a delay for each synapse; measured in ``docs/delays.md``.
+LATE_UP_TO = 0.07
 
 #: With fewer outputs, finding the events costs more than the products that they save.
 LEAST_OUTPUTS = 32
@@ -33,8 +37,8 @@ def density(op: Connection) -> float | None:
 
 def limit(op: Connection) -> float:
     """Up to which density ``op``, a product, is event-driven where a target can: two digits, 0 where it never is."""
-    if op.kind == "Linear":
-        return EVENT_DRIVEN_UP_TO
+    if op.kind == "Linear" or op.kind == "DelayedLinear":
+        return EVENT_DRIVEN_UP_TO if op.kind == "Linear" or op.attrs["steps"] != "given" else LATE_UP_TO
     if op.kind not in PRODUCTS:
         return 0.0
     if _reached(op) < _LEAST_REACHED:

@@ -214,11 +214,21 @@ def _product(op: Connection, target: str) -> str:
     dense = "one call of torch over all steps"
     if target in ("c", "auto") and tiles(op):
         return f"one function over all steps (C{'' if target == 'c' else ' on a CPU'}): windows that lie side by side"
+    if op.kind == "DelayedLinear" and op.attrs["steps"] == "given" and op.depth and target in ("c", "auto"):
+        return _late_product(op, target)
     if target not in ("c", "auto") or op.kind not in PRODUCTS:
         return dense
     if not event_driven(op):
         return f"{dense}, dense: {why(op)}"
     return f"one event-driven product over all steps (C{'' if target == 'c' else ' on a CPU'}): {why(op)}"
+
+
+def _late_product(op: Connection, target: str) -> str:
+    """How a product with a delay for each synapse runs in C."""
+    how = "event-driven" if event_driven(op) else "dense"
+    few = "" if event_driven(op) or op.rule.trained else "; where no more than two delays differ, a product for each"
+    said = f"one function over all steps (C{'' if target == 'c' else ' on a CPU'}): each synapse reads its input at an"
+    return f"{said} offset, no buffer; {how}: {why(op)}{few}"
 
 
 def _pooled(graph: Graph, region: Region, target: str) -> str:

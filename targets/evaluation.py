@@ -14,6 +14,7 @@ from snncompile.ir.interpolated import Reader, with_delays
 from snncompile.ir.plasticity import Plasticity
 from snncompile.ir.random import RANDOM
 from snncompile.targets.autograd import BoundScan, PreparedScan
+from snncompile.targets.late_product import LateTarget
 from snncompile.targets.plastic_rule import BoundRule, PreparedRule
 from snncompile.targets.scan import Late, ScanTarget
 from snncompile.targets.sparse import SparseTarget
@@ -95,6 +96,7 @@ class Prepared:
         self.record = graph.recordable()
         self.offsets: bool = getattr(target, "offsets", False)
         self.sparse: SparseTarget | None = getattr(target, "sparse", None)
+        self.late: LateTarget | None = getattr(target, "late", None)
         self.inputs = {name: graph.inputs_of(name) for name in graph.names}
         self.elementwise: dict[str, Elementwise] = dict(graph.of_type(Elementwise))
         self.scans = {name: PreparedScan(name, op, target) for name, op in self.elementwise.items()}

@@ -20,6 +20,7 @@ from snncompile.targets.cycle_run import run_cycle
 from snncompile.targets.evaluation import Evaluation, Prepared, Run, RunResult
 from snncompile.targets.event_conv import apply_event_conv
 from snncompile.targets.event_linear import LEAST_ROWS, EventTarget, apply_events
+from snncompile.targets.late_linear import by_synapse, run_late_linear
 from snncompile.targets.late_scan import computed, computes, late_of, offsets
 from snncompile.targets.linear_scan import matches, run_linear_scan, together
 from snncompile.targets.pieces import piece_of, run_pieces
@@ -177,7 +178,7 @@ def run_product(
     (edge,) = ev.sources(name)
     x = ev.course(edge)
     if op.kind in DELAYS:
-        ev.courses[Ref(name)] = run_delay(ev, name, op, x)
+        ev.courses[Ref(name)] = run_delay(ev, name, op, x, events)
         return
     if op.kind == "BatchNorm" and ev.r.training and x.numel() < 2 * x.shape[2]:
         raise ModelError(
@@ -201,26 +202,38 @@ def run_product(
     ev.courses[Ref(name)] = apply_connection(op, ev.params(name), x, ev.r.training)
 
 
-def run_delay(ev: Evaluation, name: str, op: Connection, x: Tensor) -> Tensor:
-    """What a delay shows of ``x`` over all steps; leaves its new history in ``ev``."""
+def run_delay(ev: Evaluation, name: str, op: Connection, x: Tensor, events: EventTarget | None = None) -> Tensor:
+    """What a delay shows of ``x`` over all steps, or its product; leaves its new history in ``ev``."""
+    state = f"{name}.history"
+    if ev.prepared.late is not None and op.depth and by_synapse(op):
+        history = ev.r.state[state].transpose(0, 1)
+        made = run_late_linear(op, ev.params(name), x, history, ev.prepared.late)
+        if made is not None:
+            ev.state[state] = _kept(history, x, op.depth)
+            return made
     past = Past(op, ev.params(name), ev.r.device)
     if not op.depth:
         return past(x, ev.r.steps)
-    state = f"{name}.history"
     history = ev.r.state[state].transpose(0, 1)
     if not ev.prepared.read[name] and Ref(name) not in ev.want_course | ev.want_sum:  # it is there for its history
-        kept = torch.cat([history[ev.r.steps :], x[max(ev.r.steps - op.depth, 0) :].float()])
-        ev.state[state] = kept.transpose(0, 1).contiguous()
+        ev.state[state] = _kept(history, x, op.depth)
         return x
     late = late_of(ev, name, op, past, history, x)
     if late is not None:
-        kept = torch.cat([history[ev.r.steps :], x[max(ev.r.steps - op.depth, 0) :].float()])
-        ev.state[state] = kept.transpose(0, 1).contiguous()
+        ev.state[state] = _kept(history, x, op.depth)
         ev.late[Ref(name)] = late
         return x
     record = torch.cat([history, x.float()])
     ev.state[state] = record[ev.r.steps :].transpose(0, 1).contiguous()
+    if events is not None and op.kind == "DelayedLinear" and op.same_for_all is not None and event_driven(op):
+        return apply_events(events, past.seen(record, ev.r.steps), *folded(op, ev.params(name)))
     return past(record, ev.r.steps)
+
+
+def _kept(history: Tensor, x: Tensor, depth: int) -> Tensor:
+    """The history after ``x``, as a state."""
+    kept = torch.cat([history[len(x) :], x[max(len(x) - depth, 0) :].float()])
+    return kept.transpose(0, 1).contiguous()
 
 
 def run_scan(ev: Evaluation, name: str, pooled: PooledScan | None = None) -> None:

@@ -146,13 +146,16 @@ def test_only_linears_take_a_density():
         with_densities(model.build(), {"lif": 0.1})
 
 
-def test_a_linear_with_delays_takes_no_hint():
+def test_a_linear_with_delays_takes_a_hint():
     @snn.model
-    def delayed(x=snn.Spikes(4)):
-        return x >> snn.Linear(2, delay=snn.ms, density=0.1)
+    def delayed(x=snn.Spikes(4, density=0.03)):
+        h = x >> snn.Linear(2, delay=[[snn.ms] * 4, [0.0] * 4])
+        return x >> snn.Linear(2, delay=snn.ms, density=0.1), h
 
-    with pytest.raises(ModelError, match="a Linear with delays is always dense, so density= has no use"):
-        delayed.build()
+    graph = delayed.build()
+    assert (graph.op("linear").attrs["density"], graph.op("linear_1").attrs["density"]) == (0.03, 0.1)
+    made = snn.calibrate(snn.compile(delayed, target="c"), torch.ones(1, 5, 4))
+    assert made.graph.op("linear").attrs["density"] == 1.0
 
 
 def test_what_the_inputs_are_declared_to_be():

@@ -65,8 +65,6 @@ class Linear(Weighted):
                 option = "tolerance" if self.tolerance else "trainable_delay"
                 raise ModelError(f"{option}= is an option of delays: give it delay=, too")
             return plain
-        if self.density is not None:
-            raise ModelError("a Linear with delays is always dense, so density= has no use: leave it out")
         options = Delays(
             self.delay, self.interpolation, self.max_delay, self.overbound, self.tolerance, self.tau,
             self.trainable_delay,
@@ -76,7 +74,7 @@ class Linear(Weighted):
         if given not in ((), shape):
             raise ModelError(f"delay has shape {given}: give a time, or one per synapse {shape}")
         attrs, params = options.lowered(dt, owner, shape if given or self.trainable_delay else ())
-        return replace(plain, kind="DelayedLinear", attrs=attrs, params={**plain.params, **params})
+        return replace(plain, kind="DelayedLinear", attrs={**attrs, **plain.attrs}, params={**plain.params, **params})
 
     def connection(self, owner: str, x: SignalType, name: str) -> Connection:
         """The connection with its parameters named after ``owner``, as if it had no delays."""

@@ -132,6 +132,7 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     from snncompile.targets.c.sources import (
         event_conv_sources,
         event_sources,
+        late_sources,
         layer_sources,
         plastic_sources,
         scan_sources,
@@ -139,6 +140,7 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     )
     from snncompile.targets.c.target import CTarget
     from snncompile.targets.drawn import reading
+    from snncompile.targets.late_linear import by_synapse
     from snncompile.targets.late_scan import late_reader
     from snncompile.targets.plastic_rule import make_rule
     from snncompile.targets.pooled_scan import pooled_scans
@@ -147,7 +149,10 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     for name, op in compiled.of_type(Connection):
         if op.kind == "Sparse":  # one function serves every connection
             yield Printed(name, "sparse", sparse_source(), suffix=C_SOURCE)
-        if event_driven(op) and op.kind != "Linear":
+        if by_synapse(op):  # two functions serve every connection
+            for role, source in late_sources(event_driven(op)).items():
+                yield Printed(name, role, source, suffix=C_SOURCE)
+        elif event_driven(op) and op.kind not in ("Linear", "DelayedLinear"):
             for role, source in event_conv_sources(op).items():
                 yield Printed(name, f"{name}_{role}", source, suffix=C_SOURCE)
         elif event_driven(op):  # one pair of functions serves every connection

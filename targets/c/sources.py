@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from snncompile.ir.connection import Connection
+from snncompile.targets.c import late_events_source as late_events
+from snncompile.targets.c import late_source as late
 from snncompile.targets.c.backward import print_backward
 from snncompile.targets.c.events_conv_source import FUNCTIONS, source, taps_of
 from snncompile.targets.c.events_source import (
@@ -148,6 +150,18 @@ def event_conv_sources(op: Connection) -> dict[str, KernelSource]:
     outputs, channels, *kernel = op.params["weight"].shape
     taps = taps_of((outputs, channels, *[1] * (2 - len(kernel)), *kernel), window_of(op))
     return {f"events_{way}": _fixed(name, source(taps, way), types) for way, (name, types) in FUNCTIONS.items()}
+
+
+def late_sources(sparse: bool) -> dict[str, KernelSource]:
+    """Role -> file of products with a delay for each synapse: the product, and the gradients of input and weight."""
+    dense = {"late_product": _fixed(late.PRODUCT_NAME, late.PRODUCT, late.PRODUCT_TYPES)}
+    if not sparse:
+        return {**dense, "late_weight": _fixed(late.WEIGHT_NAME, late.WEIGHT, late.WEIGHT_TYPES)}
+    return {  # the gradient of the input is dense
+        **dense,
+        "late_events": _fixed(late_events.PRODUCT_NAME, late_events.PRODUCT, late_events.PRODUCT_TYPES),
+        "late_events_weight": _fixed(late_events.WEIGHT_NAME, late_events.WEIGHT, late_events.WEIGHT_TYPES),
+    }
 
 
 def sparse_source() -> KernelSource:

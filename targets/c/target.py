@@ -20,6 +20,7 @@ from snncompile.targets.c.kernel import FEW_LANES, LANES, KernelSource
 from snncompile.targets.c.stepping import MOST_PRODUCTS, make_step, packed_source
 from snncompile.targets.cycle_call import CycleTarget
 from snncompile.targets.event_linear import EventTarget
+from snncompile.targets.late_product import LateTarget
 from snncompile.targets.plastic_call import PlasticTarget
 from snncompile.targets.plastic_region_call import PlasticRegionTarget
 from snncompile.targets.pooling import PoolTarget, Windows
@@ -86,6 +87,13 @@ class CTarget(Caller):
         from snncompile.targets.c.sparse import SparseProducts
 
         return SparseProducts(self._threads, self._empty)
+
+    @cached_property
+    def late(self) -> LateTarget:
+        """Computes products whose synapses have delays."""
+        from snncompile.targets.c.late import LateProducts
+
+        return LateProducts(self._threads, self._empty)
 
     @cached_property
     def plastic(self) -> PlasticTarget:

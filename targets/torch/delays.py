@@ -50,7 +50,7 @@ class Past:
             return self._few(record, steps)
         if self._by_synapse:
             return _product(record, self._kernel, self._bias, self.op.late, steps)
-        y = self._seen(record, steps)
+        y = self.seen(record, steps)
         return apply_connection(self.op, self._params, y, False) if self.op.kind == "DelayedLinear" else y
 
     def _few(self, record: Tensor, steps: int) -> Tensor:
@@ -85,8 +85,8 @@ class Past:
         given = {"gain": r.gain, "far_gain": r.other_gain, "valid": valid}
         return {role: value for role in roles(self.op) if (value := given[role]) is not None}
 
-    def _seen(self, record: Tensor, steps: int) -> Tensor:
-        """The delayed signal."""
+    def seen(self, record: Tensor, steps: int) -> Tensor:
+        """The delayed signal; ``record`` is as for a call."""
         k = self.op.same_for_all
         if k is not None:
             return record[self.depth - k : self.depth - k + steps]
@@ -123,19 +123,37 @@ def _taken(op: Connection, record: Tensor, index: Tensor, steps: int, depth: int
     return torch.gather(record, 0, rows)
 
 
-def synapse_kernel(op: Connection, params: Mapping[str, Tensor], device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """Weights by how many steps ago, ``(depth + 1, out, in)``, and the bias; differentiable in weights and delays."""
+def synapse_terms(
+    op: Connection, params: Mapping[str, Tensor], r: Reading
+) -> tuple[list[tuple[Tensor, Tensor]], Tensor | None]:
+    """What a connection with a delay for each synapse sums up: how many steps ago each synapse reads, ``(out, in)``
+    or what broadcasts to it, and the weight of that, once or twice; and the bias. Differentiable in weights and delays.
+
+    Args:
+        op: the connection.
+        params: role -> value.
+        r: what its delays read.
+    """
     weight, bias = effective_weight(params), params.get("bias")
-    r: Reading = read(steps_of(op, params, device), op.rule)
     if r.valid is not None:
         beyond = (weight * ~r.valid).sum(1) * op.rule.overbound
         bias = beyond if bias is None else bias + beyond
         weight = weight * r.valid
-    kernel = torch.zeros(op.depth + 1, *weight.shape, device=weight.device)
+    terms = []
     for index, gain in ((r.index, r.gain), (r.other, r.other_gain)):
         if index is not None:
             each = weight if gain is None else weight * gain
-            kernel = kernel.scatter_add(0, index.expand(weight.shape).unsqueeze(0), each.unsqueeze(0))
+            terms.append((index, each if not op.late else each * (index >= op.late)))
+    return terms, bias
+
+
+def synapse_kernel(op: Connection, params: Mapping[str, Tensor], device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Weights by how many steps ago, ``(depth + 1, out, in)``, and the bias; differentiable in weights and delays."""
+    terms, bias = synapse_terms(op, params, read(steps_of(op, params, device), op.rule))
+    shape = params["weight"].shape
+    kernel = torch.zeros(op.depth + 1, *shape, device=params["weight"].device)
+    for index, each in terms:
+        kernel = kernel.scatter_add(0, index.expand(shape).unsqueeze(0), each.unsqueeze(0))
     return kernel, bias
 
 

@@ -1,0 +1,87 @@
+"""A connection with a delay for each synapse, on a target that has products for it (``targets/late_product.py``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+from snncompile.ir.connection import Connection
+from snncompile.ir.delay import Reading, read
+from snncompile.ir.density import event_driven
+from snncompile.targets.late_product import Lags, LateTarget, apply_late
+from snncompile.targets.torch.delays import steps_of, synapse_terms
+
+
+def by_synapse(op: Connection) -> bool:
+    """Whether ``op`` has a delay for each synapse."""
+    return op.kind == "DelayedLinear" and op.attrs["steps"] == "given"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the delays of a connection read.
+
+    Attributes:
+        reading: it.
+        lags: how many steps ago, of each term.
+    """
+
+    reading: Reading
+    lags: Lags
+
+    @cached_property
+    def different(self) -> int:
+        """How many different numbers of steps ago are read."""
+        return int((torch.bincount(self.lags.index.flatten()) > 0).sum())
+
+
+def seen_by(op: Connection, params: Mapping[str, Tensor]) -> Seen:
+    """What the delays of ``op`` read; kept for as long as they are the same, unless they are being trained."""
+    steps = params["steps"]
+    if steps.requires_grad and torch.is_grad_enabled():
+        return _seen(op, params)
+    known = _known.get(op)
+    if known is None or known[0].device != steps.device or not torch.equal(known[0], steps):
+        with torch.inference_mode(False), torch.no_grad():  # kept for a run that trains, too
+            known = _known[op] = steps.detach().clone(), _seen(op, params)
+    return known[1]
+
+
+def _seen(op: Connection, params: Mapping[str, Tensor]) -> Seen:
+    reading = read(steps_of(op, params, params["steps"].device), op.rule)
+    found = [index for index in (reading.index, reading.other) if index is not None]
+    return Seen(reading, Lags(torch.stack(found, -1).int(), op.depth))
+
+
+_known: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+def run_late_linear(
+    op: Connection, params: Mapping[str, Tensor], x: Tensor, past: Tensor, target: LateTarget
+) -> Tensor | None:
+    """The connection on ``x (T, B, in)``: ``(T, B, out)``; None where a product for each different delay is quicker,
+    or the target cannot.
+
+    Args:
+        op: the connection.
+        params: role -> value.
+        x: its input.
+        past: what came before it, ``(depth, B, in)``.
+        target: computes it.
+    """
+    seen, sparse = seen_by(op, params), event_driven(op)
+    if not target.fits(seen.lags, len(x)) or (not sparse and _apart(op, seen, target)):
+        return None
+    terms, bias = synapse_terms(op, params, seen.reading)
+    values = terms[0][1].unsqueeze(-1) if len(terms) == 1 else torch.stack([each for _, each in terms], -1)
+    return apply_late(target.sparse if sparse else target, seen.lags, x, past, values, bias)
+
+
+def _apart(op: Connection, seen: Seen, target: LateTarget) -> bool:
+    """Whether a product for each delay that there is takes less time. Trained delays may become any number."""
+    return not op.rule.trained and seen.different <= target.worth * seen.lags.taps
