@@ -1,6 +1,6 @@
 """How long a step of a layer that learns takes on target ``c``, by how often its neurons fire, against the plain loop.
 
-    python -m benchmarks.plastic_rates [--threads 2] [--runs 10]
+    python benchmarks/plastic_rates.py [--threads 2] [--runs 10]
 
 The layer is that of workload W5 (784 inputs at 5 %, 100 neurons, additive STDP, one sequence), its weights multiplied
 by a gain. An output's spike costs a row of the weight, an input's a column; where most weights are reached, all are.
@@ -9,11 +9,15 @@ by a gain. An output's spike costs a row of the weight, an input's a column; whe
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
+from timing import interleaved
 
-from benchmarks.timing import interleaved
 from benchmarks.workloads.ours import compiled
 from benchmarks.workloads.plastic import loop
 from benchmarks.workloads.shapes import WORKLOADS, make_data
