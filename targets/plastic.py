@@ -122,7 +122,7 @@ class _OrderedPast(Past):
         """The output of one step."""
         assert steps == 1
         if not self._by_synapse:
-            return current(self.op, self._params, self._seen(record, 1)[0], False).unsqueeze(0)
+            return current(self.op, self._params, self.seen(record, 1)[0], False).unsqueeze(0)
         lags = range(self.op.late, self.depth + 1) if self.op.rule.trained else self._lags
         y = record.new_zeros(record.shape[1], self.op.output.size)
         for i, k in enumerate(lags):
