@@ -7,7 +7,8 @@ the same bits.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +17,12 @@ from torch import Tensor
 from snncompile.ir.connection import Connection
 from snncompile.ir.errors import InputError
 from snncompile.ir.graph import Ref, Region
-from snncompile.ir.ordered import not_zero, ordered_product, summed_over_batch
-from snncompile.ir.plasticity import FACTORS, Plasticity
+from snncompile.ir.ordered import not_zero, ordered_positions, ordered_product, ordered_taps, summed_over_batch
+from snncompile.ir.plasticity import FACTORS, PLASTIC, Plasticity
 from snncompile.targets.evaluation import Evaluation
 from snncompile.targets.recurrent import Loop
 from snncompile.targets.torch.delays import Past
-from snncompile.targets.torch.products import apply_connection, folded
+from snncompile.targets.torch.products import folded
 
 
 def run_plastic(ev: Evaluation, region: Region) -> None:
@@ -77,7 +78,7 @@ class PlasticLoop(Loop):
         elif isinstance(op, Connection) and (op.plastic or op.kind == "Linear"):
             x, *weight = (values[0] for values in self.arriving(name, steps))
             params = {**self.params[name], "weight": weight[0]} if weight else self.params[name]
-            self.now[Ref(name)] = current(op, params, x, self.ev.r.training).unsqueeze(0)
+            self.now[Ref(name)] = current(op, params, x).unsqueeze(0)
         else:
             super().step(name, steps, kept)
 
@@ -122,7 +123,7 @@ class _OrderedPast(Past):
         """The output of one step."""
         assert steps == 1
         if not self._by_synapse:
-            return current(self.op, self._params, self.seen(record, 1)[0], False).unsqueeze(0)
+            return current(self.op, self._params, self.seen(record, 1)[0]).unsqueeze(0)
         lags = range(self.op.late, self.depth + 1) if self.op.rule.trained else self._lags
         y = record.new_zeros(record.shape[1], self.op.output.size)
         for i, k in enumerate(lags):
@@ -131,11 +132,16 @@ class _OrderedPast(Past):
         return (y if self._bias is None else y + self._bias.float()).unsqueeze(0)
 
 
-def current(op: Connection, params: Mapping[str, Tensor], x: Tensor, training: bool) -> Tensor:
-    """What a connection of a plastic region gives at one step, ``(B, *features)``; a dense one sums in order."""
-    if op.kind not in ("Linear", "DelayedLinear"):
-        return apply_connection(op, params, x.unsqueeze(0), training)[0]
+def current(op: Connection, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """What a connection of a plastic region gives at one step, ``(B, *features)``.
+
+    A dense one, and a convolution that learns, sum in order.
+    """
     weight, bias = folded(op, params)
+    if op.kind == "Conv2d":
+        fields = unfolded(op.attrs, weight.shape, x.float())
+        y = ordered_taps(weight.float().flatten(1), fields).unflatten(2, op.output.shape[1:])
+        return y if bias is None else y + bias.float().reshape(-1, 1, 1)
     y = ordered_product(weight.float(), x.float())
     return y if bias is None else y + bias.float()
 
@@ -150,16 +156,24 @@ def outer(op: Plasticity, after: Tensor, before: Tensor) -> Tensor:
     """
     if op.connection == "Linear":
         return after.unsqueeze(2) * before.unsqueeze(1)
-    shape = op.weight.shape
-    s = op.settings
-    fields = F.unfold(before, shape[2:], dilation=s["dilation"], padding=s["padding"], stride=s["stride"])
-    product = torch.einsum("bik,bjk->bij", after.flatten(2), fields)
-    return product.reshape(-1, *shape)
+    fields = unfolded(op.settings, op.weight.shape, before)
+    return ordered_positions(after.flatten(2), fields).reshape(-1, *op.weight.shape)
+
+
+def unfolded(settings: Mapping[str, Any], shape: Sequence[int], x: Tensor) -> Tensor:
+    """What each tap of a convolution meets at each position: ``(B, taps, positions)``, 0 where ``x`` is padded.
+
+    Args:
+        settings: stride, padding and dilation.
+        shape: of the weight.
+        x: ``(B, channels, height, width)``.
+    """
+    return F.unfold(x, shape[2:], **{name: settings[name] for name in PLASTIC["Conv2d"]})
 
 
 def summed_outer(op: Plasticity, after: Tensor, before: Tensor) -> Tensor:
     """:func:`outer`, summed over the batch: ``weight``-shaped. Sequences whose output has no factor add nothing."""
-    busy = not_zero(after) if op.connection == "Linear" else None  # torch's einsum: its bits may hang on the batch
+    busy = not_zero(after)
     if busy is None or not before.isfinite().all():  # 0 times infinity is not 0
         return summed_over_batch(outer(op, after, before))
     return summed_over_batch(outer(op, after[busy], before[busy]))

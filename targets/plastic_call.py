@@ -1,13 +1,15 @@
 """The contract between the executor and a target that runs plastic layers with kernels of its own.
 
-A plastic layer is a dense connection that learns, the neurons it feeds, and its rule. At every step ``t``
+A plastic layer is a connection that learns, the neurons it feeds, and its rule. At every step ``t``
 
 1. the scan's input ``port`` is the product of the layer's input with the weights before the step's update, in the order
-   of :func:`snncompile.ir.ordered.ordered_product`, then the bias added;
+   of :func:`snncompile.ir.ordered.ordered_product`, of a convolution
+   :func:`~snncompile.ir.ordered.ordered_taps`, then the bias added;
 2. the scan's step gives the neurons' new states and results;
 3. the rule learns from the layer's input (``pre``) and the scan's result ``source`` (``post``), as
-   :class:`~snncompile.ir.plasticity.Plasticity` says: traces and factors of either side, their products summed over the
-   batch from the first sequence to the last, starting from +0, and the update of the weights.
+   :class:`~snncompile.ir.plasticity.Plasticity` says: traces and factors of either side, their products (of a
+   convolution summed over positions by :func:`~snncompile.ir.ordered.ordered_positions`) summed over the batch from the
+   first sequence to the last, starting from +0, and the update of the weights.
 
 Results must equal those of the loop in ``targets/plastic.py`` bit for bit.
 """
@@ -28,11 +30,15 @@ from snncompile.targets.scan import Scan
 class PlasticForwardCall:
     """Everything a plastic forward reads. N outputs, M inputs.
 
+    Of a convolution N are its output channels times their positions, M its input's pixels, both in memory order; what
+    is said to be ``(N, M)`` is ``(channels, taps)`` there, with taps in the order of channel, row and column
+    (``targets/plastic_fields.py``).
+
     Attributes:
         port: the scan's input that is the product.
         source: the scan's result that the rule watches.
         weight: ``(N, M)`` float32 contiguous: before the first step. Not to be written to.
-        bias: ``(N,)`` contiguous, or None.
+        bias: ``(N,)`` contiguous, of a convolution ``(channels,)``, or None.
         x: ``(T, B, M)`` float32, any strides: what the connection multiplies and the rule watches; any numbers.
         inputs: one tensor per input of the scan, ``(T, B, N)`` float32, any strides; None for ``port``. What neurons
             draw at random is among them (:func:`snncompile.targets.drawn.reading`).
@@ -88,13 +94,13 @@ class PlasticForwardResult:
 class PlasticTarget(Protocol):
     """Runs plastic layers."""
 
-    def why_not(self, scan: Scan, rule: PlasticRule, shape: tuple[int, int], batch: int | None = None) -> str:
+    def why_not(self, scan: Scan, rule: PlasticRule, shape: tuple[int, ...], batch: int | None = None) -> str:
         """Why this layer runs step by step instead (a rule it has no kernel for, too many weights), or "".
 
         Args:
             scan: the neurons.
             rule: the rule.
-            shape: N, M.
+            shape: of the weight: N, M, or that of a convolution's.
             batch: B where it is known; None asks for any.
         """
         ...

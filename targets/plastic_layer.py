@@ -1,4 +1,4 @@
-"""A plastic layer as one operation: a dense connection that learns, and the neurons it feeds.
+"""A plastic layer as one operation: a connection that learns, and the neurons it feeds.
 
 A target that offers ``plastic`` runs such a region with its own kernels; any other goes step by step
 (``targets/plastic.py``).
@@ -6,6 +6,7 @@ A target that offers ``plastic`` runs such a region with its own kernels; any ot
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from snncompile.ir.connection import Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Edge, Graph, Ref, Region
-from snncompile.ir.plasticity import Plasticity
+from snncompile.ir.plasticity import Plasticity, Trace
 from snncompile.targets.drawn import reading
 from snncompile.targets.evaluation import Evaluation
 from snncompile.targets.plastic import refuse_gradient
@@ -30,7 +31,7 @@ class PlasticLayer:
     """A plastic region of the simple form.
 
     Attributes:
-        connection: the dense connection's name.
+        connection: the connection's name.
         neurons: the elementwise node's name.
         rule: the plasticity node's name.
         port: the neurons' input that the connection feeds.
@@ -52,8 +53,6 @@ def match(graph: Graph, region: Region) -> PlasticLayer | str:
         return f"{len(region.nodes)} nodes learn or run together, not one connection, one population and one rule"
     (connection,), (neurons,), (rule,) = by_kind
     op = graph.op(connection)
-    if op.kind != "Linear":
-        return f"{connection} is a {op.kind}, not a Linear"
     if "mask" in op.params or "sign" in op.params:
         return f"the weights of {connection} have a mask or signs"
     inside = set(region.nodes)
@@ -110,7 +109,8 @@ def run_plastic_layer(ev: Evaluation, layer: PlasticLayer, region: Region, targe
 def _run(ev: Evaluation, layer: PlasticLayer, target: PlasticTarget) -> None:
     op: Elementwise = ev.graph.op(layer.neurons)
     rule: Plasticity = ev.graph.op(layer.rule)
-    outs, ins = rule.weight.shape
+    weight = ev.r.state[rule.weight.name]
+    ins = math.prod(rule.pre)
     steps, batch = ev.r.steps, ev.r.batch
     bound, taught = ev.bind(layer.neurons), ev.bind_rule(layer.rule)
     store, sums = ev.wanted(layer.neurons)
@@ -126,16 +126,16 @@ def _run(ev: Evaluation, layer: PlasticLayer, target: PlasticTarget) -> None:
     call = PlasticForwardCall(
         port=layer.port,
         source=layer.source,
-        weight=ev.r.state[rule.weight.name].float().contiguous(),
+        weight=weight.float().flatten(1).contiguous(),
         bias=None if bias is None else bias.float().contiguous(),
-        x=ev.course(edges["pre"]).float(),
+        x=_flat(ev, edges["pre"], (steps, batch, ins)),
         inputs=tuple([*inputs, *drawn(ev, bound, shape)]),
         coefs=bound.coefs,
         states=tuple(ev.r.state[s.name].reshape(batch, op.size).float().contiguous() for s in op.states),
-        traces={t.local: ev.r.state[t.name].float().contiguous() for t in rule.traces},
+        traces={t.local: _rows(ev.r.state[t.name], t) for t in rule.traces},
         signals={port: ev.course(edges[port]).float().reshape(steps, batch) for port in rule.signals},
         rule_coefs=taught.coefs,
-        shape=(steps, batch, outs, ins),
+        shape=(steps, batch, op.size, ins),
         store=tuple(dict.fromkeys((*store, *sums))),
         store_traces=tuple(
             t.local
@@ -147,11 +147,18 @@ def _run(ev: Evaluation, layer: PlasticLayer, target: PlasticTarget) -> None:
     made = target.forward(reading(bound.prepared.scan), taught.prepared.rule, call)
     ev.keep(layer.neurons, made.stored, {}, made.finals)
     for local, course in made.stored_traces.items():
-        ev.courses[Ref(layer.rule, local)] = course
+        side = next(t.side for t in rule.traces if t.local == local)
+        ev.courses[Ref(layer.rule, local)] = course.reshape(steps, batch, *rule.shape_of(side))
     if made.product is not None:
-        ev.courses[product] = made.product
-    ev.state.update({t.name: made.traces[t.local] for t in rule.traces})
-    ev.state[rule.weight.name] = made.weight
+        ev.courses[product] = made.product.reshape(steps, batch, *op.shape)
+    ev.state.update({t.name: made.traces[t.local].reshape(batch, *rule.shape_of(t.side)) for t in rule.traces})
+    ev.state[rule.weight.name] = made.weight.reshape(weight.shape)
+
+
+def _rows(value: Tensor, trace: Trace) -> Tensor:
+    """A trace as a call has it: ``(B, M)``, ``(B, N)``, or ``(B, *weight)`` with the taps of an output in one row."""
+    flat = value.flatten(2) if trace.side == "synapse" else value.flatten(1)
+    return flat.float().contiguous()
 
 
 def _flat(ev: Evaluation, edge: Edge, shape: tuple[int, int, int]) -> Tensor:

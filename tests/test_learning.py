@@ -417,7 +417,7 @@ def test_explained() -> None:
     assert "plastic: linear_1, add_exp_syn_exc" in text or "plastic: linear," in text
     assert "a loop over the steps (the reference), weights updated at each" in text
     assert "linear.weight learns at every step, a cycle through inhibition" in text
-    assert "conv2d is a Conv2d, not a Linear" in explain_text(explain(images.build(), "c"))
+    assert "one kernel for all steps (C), weights updated at each" in explain_text(explain(images.build(), "c"))
     one = "one function for all steps, weights updated at each"
     assert f"runs as   {one}" in explain_text(explain(digits.build(), "c"))
     text = explain_text(explain(digits.build(), "auto"))

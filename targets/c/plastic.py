@@ -1,7 +1,8 @@
 """Plastic layers with one generated function for the whole sequence: product, neurons and learning in one loop.
 
 Products and updates leave out what is zero, in the order of ``targets/c/plastic_product.py`` and as exactly as
-``targets/c/plastic_source.py`` says: results equal those of the loop in ``targets/plastic.py`` bit for bit.
+``targets/c/plastic_source.py`` says, those of a convolution as ``targets/c/plastic_conv_source.py`` says: results equal
+those of the loop in ``targets/plastic.py`` bit for bit.
 """
 
 from __future__ import annotations
@@ -17,14 +18,18 @@ from snncompile.ir.plasticity import FACTORS
 from snncompile.targets.c.calling import Caller, PerScan, check_all, scratch, zeros
 from snncompile.targets.c.compiler import function
 from snncompile.targets.c.courses import add_course, unit
-from snncompile.targets.c.plastic_kernel import PlasticSource, PlasticVariant, print_plastic
+from snncompile.targets.c.plastic_conv_source import CHANNEL_PAD, room_of
+from snncompile.targets.c.plastic_kernel import print_plastic
+from snncompile.targets.c.plastic_printing import PlasticSource, PlasticVariant
 from snncompile.targets.c.plastic_product import PAD
 from snncompile.targets.plastic_call import PlasticForwardCall, PlasticForwardResult
+from snncompile.targets.plastic_fields import Fields, fields_of
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan
 from snncompile.targets.variant import Layout
 
-#: Time steps * sequences * weights that a thread must have to be worth waking, and outputs it must have.
+#: Time steps * sequences * weights (of a convolution: at every position) that a thread must have to be worth waking,
+#: and outputs it must have.
 _WORTH, _LEAST = 2**20, 2 * PAD
 
 
@@ -40,7 +45,7 @@ class PlasticLayers(Caller):
         super().__init__(threads, empty)
         self._kernels: PerScan[tuple[PlasticSource, Callable[..., Any]]] = PerScan()
 
-    def why_not(self, scan: Scan, rule: PlasticRule, shape: tuple[int, int], batch: int | None = None) -> str:
+    def why_not(self, scan: Scan, rule: PlasticRule, shape: tuple[int, ...], batch: int | None = None) -> str:
         """It runs every layer."""
         return ""
 
@@ -51,7 +56,8 @@ class PlasticLayers(Caller):
         source, run = self._kernel(scan, rule, call)
         kernel = source.kernel
         sides = {t.local: t.side for t in rule.node.traces}
-        blocks = self._blocks(call.shape)
+        fields = fields_of(rule.node)
+        blocks = self._blocks(call.shape) if fields is None else self._conv_blocks(call.shape, fields)
         made = PlasticForwardResult(
             {r: self._make((steps, batch, outs)) for r in call.store},
             {t: self._make((steps, *call.traces[t].shape)) for t in call.store_traces},
@@ -60,14 +66,17 @@ class PlasticLayers(Caller):
             call.weight.clone(),
             self._make((steps, batch, outs)) if call.store_product else None,
         )
-        wide = -(-outs // PAD) * PAD
         running = {t: _running(value, sides[t], blocks) for t, value in call.traces.items()}
         if steps:
             x = call.x if unit(call.x, (steps, batch, ins)) else call.x.contiguous()
             product = self._make((batch, outs)) if made.product is None else made.product
             held = [*_side(running, sides, "pre"), *_side(running, sides, "post"), *_side(running, sides, "synapse")]
             courses = [*_side(made.stored_traces, sides, "pre"), *_side(made.stored_traces, sides, "post")]
-            room = _scratch(blocks, batch, wide, ins)
+            if fields is None:
+                wide = -(-outs // PAD) * PAD
+                room, divided = _scratch(blocks, batch, wide, ins), [wide]
+            else:
+                room, divided = _conv_scratch(blocks, call.shape, fields)
             args = [made.weight.data_ptr(), *([] if call.bias is None else [call.bias.data_ptr()])]
             args += [x.data_ptr(), *x.stride()[:2]]
             for i in kernel.inputs:
@@ -80,7 +89,7 @@ class PlasticLayers(Caller):
                 args += [call.signals[name].data_ptr(), *call.signals[name].stride()]
             args += [call.rule_coefs[part][c].data_ptr() for part, c in source.rule_coefs]
             args += [t.data_ptr() for t in room]
-            run(*args, steps, batch, outs, ins, wide, blocks, blocks)
+            run(*args, steps, batch, outs, ins, *divided, blocks, blocks)
         for name, value in running.items():
             made.traces[name] = value[0].clone() if sides[name] == "pre" else value
         return made
@@ -112,6 +121,12 @@ class PlasticLayers(Caller):
         most = -(-outs // PAD) if self._threads else outs // _LEAST
         return max(1, min(self._team(steps * batch * outs * ins, most, _WORTH), most))
 
+    def _conv_blocks(self, shape: tuple[int, int, int, int], fields: Fields) -> int:
+        """How many blocks of output channels, one a thread; what comes out does not depend on it."""
+        steps, batch, outs, _ = shape
+        most = -(-fields.outs // CHANNEL_PAD)
+        return max(1, min(self._team(steps * batch * outs * fields.taps, most, _WORTH), most))
+
 
 def _running(value: Tensor, side: str, blocks: int) -> Tensor:
     """A trace as the function reads and writes it: each block has inputs' traces of its own."""
@@ -132,6 +147,16 @@ def _scratch(blocks: int, batch: int, wide: int, ins: int) -> list[Tensor]:
         scratch(blocks, ins + 2 * max(wide, ins) + wide + 1),
         scratch(blocks, 6 * ins + 2 * wide + 3, dtype=torch.int32),
     ]
+
+
+def _conv_scratch(blocks: int, shape: tuple[int, int, int, int], fields: Fields) -> tuple[list[Tensor], list[int]]:
+    """Factors of outputs and inputs, and room for each block; how much that is, and for how many channels."""
+    _, batch, outs, ins = shape
+    groups = -(-fields.outs // CHANNEL_PAD)
+    wide = -(-groups // blocks) * CHANNEL_PAD
+    room = room_of(fields, wide)
+    post, pre = ([scratch(n, batch, size) for _ in FACTORS] for n, size in ((1, outs), (blocks, ins)))
+    return [*post, *pre, scratch(blocks, room)], [room, wide]
 
 
 def _check(call: PlasticForwardCall) -> None:

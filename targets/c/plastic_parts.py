@@ -22,7 +22,7 @@ def print_inputs(name: str, program: Function, traces: Sequence[str], coefs: Seq
         traces: the traces that it updates.
         coefs: the coefficients that it takes, in the order of its arguments.
     """
-    held, given = _numbered("trace", traces), _numbered("coef", coefs)
+    held, given = numbered("trace", traces), numbered("coef", coefs)
     head = [
         "const float *restrict z", *(f"float *restrict {p}" for p in held.values()), "float *restrict potentiate",
         "float *restrict depress", "int64_t M", *(f"float {c}" for c in given.values()),
@@ -30,14 +30,14 @@ def print_inputs(name: str, program: Function, traces: Sequence[str], coefs: Seq
     values = {"z": "z[k]", **{t: f"{p}[k]" for t, p in held.items()}, **given}
     targets = {t: f"{p}[k]" for t, p in held.items()}
     targets.update(zip(FACTORS, ("potentiate[k]", "depress[k]"), strict=True))
-    new = _numbered("new", program.results)
+    new = numbered("new", program.results)
     lines = [
         "/* The input's side of one step of one sequence. */",
         *call_lines(f"static void {name}", head),
         "{",
         "#pragma omp simd",
         "    for (int64_t k = 0; k < M; k++) {",
-        *_call(program, values, new, 2),
+        *inner_call(program, values, new, 2),
         *(f"        {targets[r]} = {new[r]};" for r in program.results),
         "    }",
         "}",
@@ -54,7 +54,7 @@ def print_learning(name: str, update: Function, coefs: Sequence[str], bounded: b
         coefs: the coefficients that it takes, in the order of its arguments.
         bounded: whether no weight can become infinite.
     """
-    given = _numbered("coef", coefs)
+    given = numbered("coef", coefs)
     values = {"w": "weight[k]", "potentiation": "p", "depression": "d", **given}
     return LEARN.format(
         name=name,
@@ -86,8 +86,8 @@ def print_synapses(
         coefs: the coefficients of either program, in the order of the arguments.
         fixed: what the update takes besides that has a value for each weight.
     """
-    held, told = _numbered("trace", traces), _numbered("signal", signals)
-    own, last = _numbered("coef", coefs[0]), _numbered("last", coefs[1])
+    held, told = numbered("trace", traces), numbered("signal", signals)
+    own, last = numbered("coef", coefs[0]), numbered("last", coefs[1])
     head = [
         "float *restrict weight", "int64_t M", "int64_t N", "int64_t W", "int64_t B", "int m",
         *(f"const float *restrict {f}" for f in ("pre_p", "pre_d", "post_p", "post_d")),
@@ -99,7 +99,7 @@ def print_synapses(
         "w": "row[k]", "potentiation": "from_p[k] * more", "depression": "from_d[k] * less",
         **{t: f"{p}_row[k]" for t, p in held.items()}, **{s: f"{n}[b * {n}_b]" for s, n in told.items()}, **own,
     }  # fmt: skip
-    new = _numbered("new", synapse.results)
+    new = numbered("new", synapse.results)
     lines = [
         "/* The update of one step for m outputs: every synapse of every sequence, then the weights. */",
         *call_lines(f"static void {name}", head),
@@ -115,7 +115,7 @@ def print_synapses(
         "            (void)more, (void)less, (void)from_p, (void)from_d;",
         "#pragma omp simd",
         "            for (int64_t k = 0; k < M; k++) {",
-        *_call(synapse, values, new, 4),
+        *inner_call(synapse, values, new, 4),
         *(f"                {held[r]}_row[k] = {new[r]};" for r in synapse.results if r in held),
         f"                change[k] = change[k] + {new['change']};",
         "            }",
@@ -139,7 +139,7 @@ def print_every(name: str, update: Function, coefs: Sequence[str], fixed: Sequen
         coefs: the coefficients that it takes, in the order of its arguments.
         fixed: what it takes besides that has a value for each weight.
     """
-    given = _numbered("coef", coefs)
+    given = numbered("coef", coefs)
     values = {"w": "row[k]", "potentiation": "p", "depression": "d", **_rows(fixed), **given}
     return EVERY.format(
         name=name,
@@ -158,11 +158,13 @@ def bare_call(function: Function, values: dict[str, str]) -> str:
     return f"{function.name}({', '.join(values[a] for a in function.args)})"
 
 
-def _numbered(kind: str, names: Sequence[str]) -> dict[str, str]:
+def numbered(kind: str, names: Sequence[str]) -> dict[str, str]:
+    """Names of the file's own for names of the model."""
     return {name: f"{kind}_{n}" for n, name in enumerate(names)}
 
 
-def _call(function: Function, values: dict[str, str], new: dict[str, str], depth: int) -> list[str]:
+def inner_call(function: Function, values: dict[str, str], new: dict[str, str], depth: int) -> list[str]:
+    """A call of a function whose results go to new variables."""
     items = [*(values[a] for a in function.args), *(f"&{new[r]}" for r in function.results)]
     declared = f"{'    ' * depth}float {', '.join(new.values())};"
     return [declared, *call_lines(function.name, items, depth, ";")]

@@ -19,7 +19,8 @@ from snncompile.targets.c.events_source import (
 )
 from snncompile.targets.c.forward import print_forward
 from snncompile.targets.c.kernel import KernelSource
-from snncompile.targets.c.plastic_kernel import PlasticVariant, print_plastic
+from snncompile.targets.c.plastic_kernel import print_plastic
+from snncompile.targets.c.plastic_printing import PlasticVariant
 from snncompile.targets.c.recurrent_kernel import (
     LayerBackward,
     LayerForward,

@@ -53,8 +53,10 @@ class PlasticSequences:
         self._kernels: weakref.WeakKeyDictionary[Scan, dict[Any, tuple[PlasticSource, Any]]]
         self._kernels = weakref.WeakKeyDictionary()
 
-    def why_not(self, scan: Scan, rule: PlasticRule, shape: tuple[int, int], batch: int | None = None) -> str:
+    def why_not(self, scan: Scan, rule: PlasticRule, shape: tuple[int, ...], batch: int | None = None) -> str:
         """Why this layer runs step by step instead, or ""."""
+        if rule.node.connection != "Linear":
+            return f"it is a {rule.node.connection}, not a Linear"
         outs, ins = shape
         if max(outs, ins) * max(batch or 1, 1) >= _LIMIT:
             return f"{batch or 1} sequences of {max(outs, ins)} values are more than 2**31 elements"
@@ -68,8 +70,10 @@ class PlasticSequences:
             )
         return ""
 
-    def plan(self, scan: Scan, rule: PlasticRule, shape: tuple[int, int], batch: int = 1) -> str:
+    def plan(self, scan: Scan, rule: PlasticRule, shape: tuple[int, ...], batch: int = 1) -> str:
         """How such a layer runs, in words."""
+        if rule.node.connection != "Linear":
+            return ""
         return self._choose(rule, shape, batch).text(shape[0])
 
     def forward(self, scan: Scan, rule: PlasticRule, call: PlasticForwardCall) -> PlasticForwardResult:

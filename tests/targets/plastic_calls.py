@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import snncompile as snn
 from snncompile import ms
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.interp import Interpreter
-from snncompile.ir.ordered import ordered_product, summed_over_batch
+from snncompile.ir.ordered import ordered_positions, ordered_product, ordered_taps, summed_over_batch
 from snncompile.ir.plasticity import FACTORS, Plasticity
 from snncompile.passes.pipeline import Request, compile_graph
 from snncompile.targets.plastic_call import PlasticForwardCall, PlasticForwardResult
+from snncompile.targets.plastic_fields import fields_of
 from snncompile.targets.plastic_layer import PlasticLayer, match
 from snncompile.targets.plastic_rule import PlasticRule, PreparedRule
 from snncompile.targets.scan import Scan, make_scan
@@ -64,6 +67,16 @@ class Case:
     call: PlasticForwardCall
 
 
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution in place of a dense connection; each entry of a pair is for rows, then for columns."""
+
+    image: tuple[int, int, int] = (2, 6, 5)
+    outs: int = 3
+    kernel: tuple[int, int] = (3, 2)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
 def plastic_case(
     name: str,
     steps: int = 9,
@@ -76,15 +89,26 @@ def plastic_case(
     seed: int = 0,
     strided: bool = False,
     store: bool = True,
+    conv: Convolution | None = None,
 ) -> Case:
     """A random call for the rule ``name`` of :data:`RULES`; the neurons also get a current from outside."""
     rule = RULES[name]
     draw = torch.Generator().manual_seed(seed)
-    weight = torch.rand(outs, ins, generator=draw)
+    given: tuple[int, ...] = (ins,) if conv is None else conv.image
+    rows, columns = (outs, ins) if conv is None else (conv.outs, conv.image[0] * math.prod(conv.kernel))
+    weight = torch.rand(rows, columns, generator=draw)
+    if conv is None:
+        connection = snn.Linear(outs, bias=bias, init=weight)
+        features: tuple[int, ...] = (outs,)
+    else:
+        full = weight.reshape(rows, conv.image[0], *conv.kernel)
+        connection = snn.Conv2d(conv.outs, conv.kernel, bias=bias, init=full, **conv.options)
+        plain = torch.nn.Conv2d(conv.image[0], conv.outs, conv.kernel, **conv.options)
+        features = tuple(plain(torch.zeros(conv.image)).shape)
+    outs, ins = math.prod(features), math.prod(given)
 
     @snn.model(dt=1 * ms)
-    def layer(x=snn.Spikes(ins), more=snn.Current(outs), reward=snn.Current(1)):
-        connection = snn.Linear(outs, bias=bias, init=weight)
+    def layer(x=snn.Spikes(given), more=snn.Current(features), reward=snn.Current(1)):
         h = (x >> connection) + more >> snn.ExpSyn(tau=3 * ms) >> snn.LIF(threshold=2.5)
         snn.learn(connection, rule, **({"reward": reward} if rule.signals else {}))
         return h
@@ -97,7 +121,7 @@ def plastic_case(
     taught: Plasticity = graph.op(found.rule)
     scan = make_scan(found.neurons, neurons)
     prepared = PreparedRule(found.rule, taught)
-    params = {role: _first(p, draw) for role, p in neurons.params.items()}
+    params = {role: _first(p, features, draw) for role, p in neurons.params.items()}
     table = {**params, **Interpreter(scan.derived, host=True).named(params, torch.device("cpu"))}
     own = {p.name: torch.tensor(p.init.args[0]) for p in taught.own.values()}
     bound = prepared.bind(own, own, torch.device("cpu"), False)
@@ -105,13 +129,13 @@ def plastic_case(
     other = torch.rand(steps, batch, outs, generator=draw)
     if strided:
         x, other = x.transpose(0, 1).contiguous().transpose(0, 1), other.repeat(1, 1, 2)[..., ::2]
-    shapes = {"pre": (batch, ins), "post": (batch, outs), "synapse": (batch, outs, ins)}
+    shapes = {"pre": (batch, ins), "post": (batch, outs), "synapse": (batch, rows, columns)}
     (outside,) = [p for p in scan.inputs if p != found.port]
     call = PlasticForwardCall(
         port=found.port,
         source=found.source,
         weight=weight,
-        bias=torch.rand(outs, generator=draw) if bias else None,
+        bias=torch.rand(rows, generator=draw) if bias else None,
         x=x,
         inputs=tuple(other if p == outside else None for p in scan.inputs),
         coefs=tuple(table[c] for c in scan.coefs),
@@ -127,9 +151,11 @@ def plastic_case(
     return Case(scan, prepared.rule, call)
 
 
-def _first(p: Any, draw: torch.Generator) -> Tensor:
+def _first(p: Any, features: tuple[int, ...], draw: torch.Generator) -> Tensor:
     value = torch.full(p.shape, p.init.args[0])
-    return value * (1 + 0.1 * torch.rand(p.shape, generator=draw)) if p.shape else value
+    if not p.shape:
+        return value
+    return (value * (1 + 0.1 * torch.rand(p.shape, generator=draw))).expand(features).flatten().contiguous()
 
 
 class PlainPlastic:
@@ -143,14 +169,13 @@ class PlainPlastic:
         """Run from the first step to the last."""
         step = Interpreter(scan.forward)
         learn = {part: Interpreter(program) for part, program in rule.programs.items()}
-        steps, batch, outs, ins = call.shape
+        steps, batch, outs, _ = call.shape
         states, traces, w = list(call.states), dict(call.traces), call.weight
         stored: dict[str, list[Tensor]] = {name: [] for name in call.store}
         stored_traces: dict[str, list[Tensor]] = {name: [] for name in call.store_traces}
         products = []
         for t in range(steps):
-            product = ordered_product(w, call.x[t])
-            product = product if call.bias is None else product + call.bias
+            product = _product(rule, w, call.x[t], call.bias)
             products.append(product)
             values = dict(zip(scan.states, states, strict=True))
             values.update({p: product if x is None else x[t] for p, x in zip(scan.inputs, call.inputs, strict=True)})
@@ -163,16 +188,16 @@ class PlainPlastic:
                 new = learn[part].named({"z": z, **held, **call.rule_coefs[part]}, w.device)
                 factors[side] = {f: new.pop(f).expand(z.shape) for f in FACTORS}
                 traces.update({n: v.expand(z.shape) for n, v in new.items()})
-            outer = {f: factors["post"][f].unsqueeze(2) * factors["pre"][f].unsqueeze(1) for f in FACTORS}
+            outer = {f: _outer(rule, factors["post"][f], factors["pre"][f]) for f in FACTORS}
             if "synapse" in learn:
                 heard = {s: course[t].reshape(batch, 1, 1) for s, course in call.signals.items()}
                 held = {trace.local: traces[trace.local] for trace in rule.node.of_side("synapse")}
                 new = learn["synapse"].named({"w": w, **outer, **held, **heard, **call.rule_coefs["synapse"]}, w.device)
-                given = {"change": summed_over_batch(new.pop("change").expand(batch, outs, ins))}
-                traces.update({n: v.expand(batch, outs, ins) for n, v in new.items()})
+                given = {"change": summed_over_batch(new.pop("change").expand(batch, *w.shape))}
+                traces.update({n: v.expand(batch, *w.shape) for n, v in new.items()})
             else:
                 given = {f: summed_over_batch(product) for f, product in outer.items()}
-            w = learn["update"].named({"w": w, **given, **call.rule_coefs["update"]}, w.device)["w"].expand(outs, ins)
+            w = learn["update"].named({"w": w, **given, **call.rule_coefs["update"]}, w.device)["w"].expand(w.shape)
             for name, course in stored.items():
                 course.append(made[name])
             for name, course in stored_traces.items():
@@ -185,6 +210,26 @@ class PlainPlastic:
             w,
             _stacked(products, (batch, outs)) if call.store_product else None,
         )
+
+
+def _fields(rule: PlasticRule, x: Tensor) -> Tensor:
+    found = fields_of(rule.node)
+    image = x.reshape(-1, found.channels, *found.image)
+    return F.unfold(image, found.kernel, found.dilation, found.padding, found.stride)
+
+
+def _product(rule: PlasticRule, w: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
+    if fields_of(rule.node) is None:
+        product = ordered_product(w, x)
+        return product if bias is None else product + bias
+    product = ordered_taps(w, _fields(rule, x))
+    return (product if bias is None else product + bias.unsqueeze(1)).flatten(1)
+
+
+def _outer(rule: PlasticRule, post: Tensor, pre: Tensor) -> Tensor:
+    if fields_of(rule.node) is None:
+        return post.unsqueeze(2) * pre.unsqueeze(1)
+    return ordered_positions(post.unflatten(1, (rule.node.post[0], -1)), _fields(rule, pre))
 
 
 def _stacked(course: list[Tensor], shape: Any) -> Tensor:

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 import snncompile as snn
 from snncompile import ms
-from snncompile.ir.ordered import LANES, not_zero, ordered_product, summed_over_batch
+from snncompile.ir.ordered import (
+    LANES,
+    POSITION_LANES,
+    not_zero,
+    ordered_positions,
+    ordered_product,
+    ordered_taps,
+    summed_over_batch,
+)
 from snncompile.passes.pipeline import Request, compile_graph
 from snncompile.targets.executor import Executor
 from snncompile.targets.plastic_layer import PlasticLayer, match
@@ -20,11 +28,11 @@ from snncompile.targets.torch.loop import LoopTarget
 from .plastic_calls import RULES, PlainPlastic, assert_same, plastic_case
 
 
-def by_hand(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def by_hand(weight: torch.Tensor, x: torch.Tensor, wide: int = LANES) -> torch.Tensor:
     """One output of one sequence, number by number."""
-    lanes = [torch.zeros(()) for _ in range(LANES)]
+    lanes = [torch.zeros(()) for _ in range(wide)]
     for j in range(len(weight)):
-        lanes[j % LANES] = lanes[j % LANES] + weight[j] * x[j]
+        lanes[j % wide] = lanes[j % wide] + weight[j] * x[j]
     while len(lanes) > 1:
         lanes = [a + b for a, b in zip(lanes[::2], lanes[1::2], strict=True)]
     return lanes[0]
@@ -40,6 +48,32 @@ def test_the_order_of_a_product(size: int, seed: int) -> None:
         for i in range(2):
             assert torch.equal(y[b, i], by_hand(weight[i], x[b]))
     assert torch.allclose(y, x @ weight.T, rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 300), st.sampled_from([0.0, 0.05, 1.0]), st.integers(0, 99))
+def test_the_orders_of_a_convolution(taps: int, places: int, rate: float, seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    weight, after = torch.randn(2, taps, generator=draw), torch.randn(2, 2, places, generator=draw)
+    fields = torch.randn(2, taps, places, generator=draw) * (torch.rand(2, taps, places, generator=draw) < rate)
+    with torch.no_grad():  # what is zero is left out
+        product, change, other = ordered_taps(weight, fields), ordered_positions(after, fields), fields.clone()
+        assert torch.equal(ordered_positions(fields, after), change.transpose(1, 2))
+    assert torch.equal(product, ordered_taps(weight, other)) and torch.equal(change, ordered_positions(after, other))
+    for b in range(2):
+        for i in range(2):
+            assert torch.equal(product[b, i, -1], by_hand(weight[i], fields[b, :, -1], 1))
+            assert torch.equal(change[b, i, 0], by_hand(after[b, i], fields[b, 0], POSITION_LANES))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_nothing_of_a_convolution_is_left_out_where_a_value_is_no_number(value: float) -> None:
+    weight, fields, after = torch.randn(3, 400), torch.zeros(1, 400, 400), torch.zeros(1, 3, 400)
+    weight[1, 2], fields[0, 5, 5] = value, value
+    with torch.no_grad():
+        product, change = ordered_taps(weight, fields), ordered_positions(after, fields)
+    assert product[0, 1].isnan().all() and product[0, ::2].isnan().sum() in (0, 2)
+    assert change[0, :, 5].isnan().all() and change.isnan().sum() == 3
 
 
 def test_a_batch_is_so_many_products_and_zeros_change_nothing() -> None:
@@ -215,7 +249,7 @@ def test_what_is_no_layer_says_why() -> None:
         snn.learn(c, snn.STDP())
         return h
 
-    assert region_of(convolution) == "conv2d is a Conv2d, not a Linear"
+    assert region_of(convolution) == PlasticLayer("conv2d", "lif", "stdp", "x", "spikes")
     assert region_of(masked) == "the weights of linear have a mask or signs"
     assert "comes from the layer itself" in str(region_of(recurrent))
     assert region_of(taught) == "2 nodes learn or run together, not one connection, one population and one rule"

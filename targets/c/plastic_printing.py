@@ -1,0 +1,277 @@
+"""What the functions of all plastic layers print alike: arguments, the step of the neurons, the file around them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from snncompile.targets.c.kernel import PREAMBLE, Argument, KernelSource, Writer, listed
+from snncompile.targets.c.plastic_parts import print_inputs
+from snncompile.targets.c.printer import Function, call_lines, print_called, print_function, safe
+from snncompile.targets.plastic_rule import PlasticRule
+from snncompile.targets.scan import Scan
+from snncompile.targets.variant import Layout
+
+_SIDES = {"before": "the input's side", "after": "the output's side", "synapse": "a synapse of one sequence"}
+
+
+class PlasticVariant(NamedTuple):
+    """A forward function of a plastic layer.
+
+    Attributes:
+        port: the input that is the product.
+        source: the result that the rule watches.
+        layout: of inputs (the port's entry is ignored) and coefficients.
+        bias: whether the product has a bias.
+        store: results whose course is stored.
+        store_traces: traces whose course is stored.
+        store_product: whether the product's course is.
+    """
+
+    port: str
+    source: str
+    layout: Layout
+    bias: bool
+    store: tuple[str, ...]
+    store_traces: tuple[str, ...]
+    store_product: bool
+
+
+class PlasticSource(NamedTuple):
+    """What is printed, and what it reads.
+
+    Attributes:
+        kernel: the file.
+        rule_coefs: program and coefficient, in the order of the arguments.
+        signals: signals that it reads.
+    """
+
+    kernel: KernelSource
+    rule_coefs: tuple[tuple[str, str], ...]
+    signals: tuple[str, ...]
+
+
+class PlasticPrinter(ABC):
+    """The function of a plastic layer being printed. What :meth:`take` adds is named by attributes.
+
+    Args:
+        scan: the neurons.
+        rule: the rule.
+        variant: the function wanted.
+        locals: names that mean something in the file.
+    """
+
+    def __init__(self, scan: Scan, rule: PlasticRule, variant: PlasticVariant, locals: str) -> None:
+        self.scan, self.rule, self.variant = scan, rule, variant
+        self.w = w = Writer(locals)
+        self.name, self.row = w.name(f"{scan.name}_{rule.name}"), w.name(f"{scan.name}_row")
+        self.inputs, self.learn = w.name(f"{rule.name}_inputs"), w.name(f"{rule.name}_learn")
+        for part in ("some", "rest", "many", "sum"):
+            w.name(f"{self.learn}_{part}")
+        results = {*scan.states, *variant.store, variant.source}
+        self.step = print_function(w.name(f"{scan.name}_step"), scan.forward.select(results), "One step of a neuron.")
+        self.parts: dict[str, Function] = {
+            part: print_function(w.name(f"{rule.name}_{part}"), rule.programs[part], f"One step of {what}.")
+            for part, what in _SIDES.items()
+            if part in rule.programs
+        }
+        self.update = print_function(
+            w.name(f"{rule.name}_update"), rule.programs["update"], "A new weight.", bare=True,
+            bounds=rule.coefs["update"],
+        )  # fmt: skip
+        self.sides = {s: [t.local for t in rule.node.of_side(s)] for s in ("pre", "post", "synapse")}
+        heard = self.parts["synapse"].args if "synapse" in self.parts else ()
+        self.signals = tuple(s for s in rule.node.signals if s in heard)
+        #: (program, coefficient) -> the argument that is its address, for those that blocks are not handed
+        self.coefs: dict[tuple[str, str], str] = {}
+
+    @abstractmethod
+    def print(self) -> PlasticSource:
+        """The file."""
+
+    # -- arguments -----------------------------------------------------------------------------------------------------
+
+    def take(self, weights: str, bias: str) -> None:
+        """Take the arguments that every layer has.
+
+        Args:
+            weights: shape of the weight.
+            bias: shape of the bias.
+        """
+        scan, variant, w = self.scan, self.variant, self.w
+        scalar = dict(zip(scan.coefs, variant.layout.coefs, strict=True))
+        unit = dict(zip(scan.inputs, variant.layout.inputs, strict=True))
+        self.read_inputs = [x for x in scan.inputs if x in self.step.args and x != variant.port]
+        self.read_coefs = [c for c in scan.coefs if c in self.step.args]
+        self.weight = w.whole("weight", f"weight, {weights}, read and written", "float")
+        self.bias = w.whole("bias_of_product", f"bias of the product, {bias}") if variant.bias else ""
+        self.x = x = w.whole("input", "what the connection takes, (T, B, M)")
+        self.x_t, self.x_b = (w.whole(f"{x}_{axis}", f"stride of {x}", number=True) for axis in "tb")
+        self.courses = {n: w.course(n, unit[n], "input of the neurons") for n in self.read_inputs}
+        self.values = {c: w.coefficient(c, scalar[c], "coefficient") for c in self.read_coefs}
+        self.states = {s: w.cells(f"{s}_running", "state, (B, N), read and written", True) for s in scan.states}
+        self.stores = {r: w.cells(r, "result, (T, B, N)", True) for r in variant.store}
+        rows = "(T, B, N)" if variant.store_product else "of one step, (B, N)"
+        self.product = w.whole("product", f"the product, {rows}", "float")
+        about = "(blocks, B, M), read and written"
+        self.pre = {t: w.whole(f"{t}_trace", about, "float") for t in self.sides["pre"]}
+        self.post = {t: w.cells(f"{t}_trace", "(B, N), read and written", True) for t in self.sides["post"]}
+        about = f"(B, {weights[1:]}, read and written"
+        self.held = {t: w.whole(f"{t}_trace", about, "float") for t in self.sides["synapse"]}
+        kept = {s: [t for t in self.sides[s] if t in variant.store_traces] for s in ("pre", "post")}
+        self.pre_courses = {t: w.whole(f"{t}_course", "trace, (T, B, M)", "float") for t in kept["pre"]}
+        self.post_courses = {t: w.cells(f"{t}_course", "trace, (T, B, N)", True) for t in kept["post"]}
+        self.heard = {s: self._signal(s) for s in self.signals}
+        for part in ("before", "synapse", "update"):
+            for c in self.rule.coefs.get(part, ()):
+                self.coefs[part, c] = w.whole(f"{part}_{c}", f"coefficient of {part}, one number")
+        of_after = self.rule.coefs["after"]
+        self.after = {c: w.coefficient(f"after_{c}", True, "coefficient of after") for c in of_after}
+
+    def _signal(self, signal: str) -> tuple[str, str, str]:
+        """Add a signal: its pointer, and its strides over time and batch."""
+        pointer = self.w.whole(f"{signal}_signal", "(T, B)")
+        time, row = (self.w.whole(f"{pointer}_{axis}", f"stride of {pointer}", number=True) for axis in "tb")
+        return pointer, time, row
+
+    def factor(self, wanted: str, part: str, about: str) -> str:
+        """Add factors of the outputs; ``part`` says where a block's are in them."""
+        name = self.w.name(wanted)
+        pointer = f"float *restrict {name}"
+        self.w.arguments.append(Argument(f"float *{name}", f"{name} + {part}", pointer, "p", about))
+        return name
+
+    # -- a step --------------------------------------------------------------------------------------------------------
+
+    def print_row(self, factors: dict[str, str]) -> None:
+        """The body of the function of one step of m neurons: their step, and the output's side of the rule.
+
+        Args:
+            factors: pointers of the outputs' factors.
+        """
+        w = self.w
+        now = {n: w.name(f"{n}_now") for n in self.courses}
+        for n, course in self.courses.items():
+            w.line(1, f"const float *restrict {now[n]} = {course.pointer} + t * {course.step};")
+        targets = {**self.stores, **{f"trace {t}": p for t, p in self.post_courses.items()}}
+        ends = {key: w.name(f"{pointer}_row") for key, pointer in targets.items()}
+        for key, pointer in targets.items():
+            w.line(1, f"float *restrict {ends[key]} = {pointer} + t * cells;")
+        w.lanes(1)
+        read = {**self.values, **{s: f"{p}[j]" for s, p in self.states.items()}, self.variant.port: "current[j]"}
+        read.update({n: f"{now[n]}[{course.at('j')}]" for n, course in self.courses.items()})
+        made = {r: w.name(f"{r}_new") for r in self.step.results}
+        w.call(2, self.step, read, made)
+        for s, pointer in self.states.items():
+            w.line(2, f"{pointer}[j] = {made[s]};")
+        for r in self.stores:
+            w.line(2, f"{ends[r]}[j] = {made[r]};")
+        part = self.parts["after"]
+        taught = {r: w.name(f"{r}_after") for r in part.results}
+        held = {t: f"{p}[j]" for t, p in self.post.items()}
+        w.call(2, part, {"z": made[self.variant.source], **held, **self.after}, taught)
+        for r, pointer in (*self.post.items(), *factors.items()):
+            w.line(2, f"{pointer}[j] = {taught[r]};")
+        for t in self.post_courses:
+            w.line(2, f"{ends[f'trace {t}']}[j] = {taught[t]};")
+        w.line(1, "}")
+
+    def call_row(self, depth: int) -> list[str]:
+        """The call of that function."""
+        return call_lines(
+            self.row, [*(a.part for a in self.w.arguments if a.part), "current", "cells", "t", "m"], depth, ";"
+        )
+
+    def call_inputs(self, depth: int) -> list[str]:
+        """The input's side of the rule for sequence ``b``, and its traces' courses."""
+        traces = [f"{p} + own + b * M" for p in self.pre.values()]
+        items = ["x_now", *traces, "own_p + b * M", "own_d + b * M", "M", *self.passed("before", self.parts["before"])]
+        lines = call_lines(self.inputs, items, depth, ";")
+        pad = "    " * depth
+        for t, course in self.pre_courses.items():
+            lines += [
+                f"{pad}for (i = 0; block == 0 && i < M; i++)",
+                f"{pad}    {course}[(t * B + b) * M + i] = {self.pre[t]}[own + b * M + i];",
+            ]
+        return lines
+
+    @property
+    def current(self) -> str:
+        """Where a block's part of the product of a step is."""
+        return f"{self.product} + {'t * cells + at' if self.variant.store_product else 'at'}"
+
+    @property
+    def told(self) -> list[str]:
+        """What the synapses are handed of the signals."""
+        return [
+            *(f"{pointer} + t * {time}" for pointer, time, _ in self.heard.values()),
+            *(row for _, _, row in self.heard.values()),
+        ]
+
+    def taken(self, part: str, function: Function) -> list[str]:
+        """The coefficients of a program that its function takes."""
+        return [c for c in self.rule.coefs.get(part, ()) if c in function.args]
+
+    def passed(self, part: str, function: Function) -> list[str]:
+        """Their values."""
+        return [f"*{self.coefs[part, c]}" for c in self.taken(part, function)]
+
+    # -- the whole -----------------------------------------------------------------------------------------------------
+
+    def source(self, loop: list[str], sizes: Sequence[str], about: str, helpers: Sequence[str]) -> PlasticSource:
+        """The finished file.
+
+        Args:
+            loop: the body of the exported function.
+            sizes: its last arguments, all but the last of 64 bits.
+            about: how a step goes, for the header.
+            helpers: source of the functions that are called besides the printed ones; the last is the learning.
+        """
+        w, scan = self.w, self.scan
+        kernel = KernelSource(
+            self.name,
+            self._file(loop, sizes, about, helpers),
+            "".join(a.type for a in w.arguments) + "q" * (len(sizes) - 1) + "i",
+            inputs=tuple(scan.inputs.index(n) for n in self.read_inputs),
+            coefs=tuple(scan.coefs.index(c) for c in self.read_coefs),
+            states=tuple(range(len(scan.states))),
+            by_chunk=False,
+        )
+        return PlasticSource(kernel, (*self.coefs, *(("after", c) for c in self.after)), self.signals)
+
+    def _file(self, loop: list[str], sizes: Sequence[str], about: str, helpers: Sequence[str]) -> str:
+        w, scan = self.w, self.scan
+        header = f"""/* {safe(scan.name)} and {safe(self.rule.name)}: a layer that learns. Generated by snncompile.
+ *
+ * Nodes: {safe(", ".join((*scan.members, *self.rule.node.members)))}.
+{about} *
+{listed(w)}
+ */
+"""
+        inner = [a.part_declaration for a in w.arguments if a.part]
+        row = [*inner, "const float *restrict current", "int64_t cells", "int64_t t", "int m"]
+        lines = [
+            "/* One step of one sequence: m neurons, and the output's side of the rule. */",
+            *call_lines(f"static void {self.row}", row),
+            "{",
+            *w.lines,
+            "}",
+            "",
+            *call_lines(f"void {self.name}", [*(a.declaration for a in w.arguments), *sizes]),
+            "{",
+            "    const int64_t cells = B * N;",
+            "    (void)threads;",
+            *loop,
+            "}",
+        ]
+        before = self.parts["before"]
+        *first, learning = helpers
+        parts = [
+            header, PREAMBLE, *first,
+            print_called([self.step, *self.parts.values(), self.update]), self.step.text,
+            *(f.text for f in self.parts.values()), self.update.text,
+            print_inputs(self.inputs, before, self.sides["pre"], self.taken("before", before)), learning,
+            "\n".join(lines) + "\n",
+        ]  # fmt: skip
+        return "\n".join(p for p in parts if p)
