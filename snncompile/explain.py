@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from math import inf, prod
+from math import prod
 from textwrap import wrap
 from typing import Any
 
@@ -13,7 +13,6 @@ from snncompile.ir.cost import Work, network_cost, region_costs
 from snncompile.ir.density import event_driven, why
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph, Input, Region
-from snncompile.ir.regions import lateness
 from snncompile.passes.pipeline import Request, compile_graph
 from snncompile.targets.pooled_scan import pooled_scans
 from snncompile.targets.pooling import tiles
@@ -274,26 +273,9 @@ def _runs_as(graph: Graph, region: Region, target: str) -> str:
         if target != "triton":
             backend = "Triton on a GPU, else C"
         return f"{said}; what comes back is a ring of {layer.late} steps in the kernel ({backend})"
-    return _cycle(graph, region, target, backend, layer)
+    from snncompile.cycle_report import cycle_report
 
-
-def _cycle(graph: Graph, region: Region, target: str, backend: str, why_no_layer: str) -> str:
-    """What runs a cycle that is no layer."""
-    from snncompile.targets.cycle_plan import CyclePlan
-    from snncompile.targets.cycle_planner import plan_cycle
-
-    plan = plan_cycle(graph, region, {}) if target in ("c", "auto") else ""
-    kernels = sum(isinstance(graph.op(n), Elementwise) for n in region.nodes)
-    steps = min(lateness(graph, region.nodes).values())
-    each = "each step" if steps == 1 else f"every {steps} steps"
-    parts = f"{kernels} kernels and {len(region.nodes) - kernels} products"
-    if isinstance(plan, CyclePlan) and plan.blocks_up_to() == inf:
-        plan = f"its dense products are quicker for {steps} steps at once"
-    if target == "c" and isinstance(plan, CyclePlan):
-        few = f"; of fewer than {plan.blocks_up_to()} sequences {parts} for {each}" if plan.blocks_up_to() else ""
-        return f"one function for the cycle, over all steps: {parts} inside ({backend}){few}"
-    on_cpu = "; on a CPU one function for the cycle, over all steps" if isinstance(plan, CyclePlan) else ""
-    return f"{parts} for {each} ({backend}), since {plan if target == 'c' else why_no_layer}{on_cpu}"
+    return cycle_report(graph, region, target)
 
 
 def _kernels(graph: Graph, region: Region, target: str, precision: str, archs: Sequence[str]) -> tuple[str, ...]:

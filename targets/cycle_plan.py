@@ -10,17 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from math import inf
 from typing import NamedTuple
 
 from snncompile.ir.graph import Edge, Ref
 from snncompile.targets.printing import used_inputs
 from snncompile.targets.scan import Scan
-
-#: Cycles that are late by at least so many steps, with at least so many weights: their products are quicker for all of
-#: these steps at once, node by node. Dense ones of what is no spikes, and sparse ones of fewer sequences than that.
-DENSE_LATE, DENSE_WEIGHTS = 32, 2**18
-SPARSE_LATE, SPARSE_WEIGHTS, SPARSE_BATCH = 8, 2**20, 4
 
 
 class Read(NamedTuple):
@@ -105,6 +99,7 @@ class CyclePlan:
         late: by how many steps the cycle is late, at the least.
         dense: weights of dense products of what is no spikes.
         sparse: synapses of sparse products.
+        weights: weights that the products of a step read, of all kinds.
     """
 
     name: str
@@ -119,17 +114,7 @@ class CyclePlan:
     late: int
     dense: int
     sparse: int
-
-    def suits(self, batch: int, training: bool) -> bool:
-        """Whether one function is right, and the quicker way, for so many sequences in the module's mode."""
-        return batch >= self.blocks_up_to() and not (training and self.sequence_only)
-
-    def blocks_up_to(self) -> float:
-        """For batches of fewer sequences than this, going node by node, so many steps at a time as the cycle is late,
-        is quicker than one function."""
-        if self.late >= DENSE_LATE and self.dense >= DENSE_WEIGHTS:
-            return inf
-        return SPARSE_BATCH if self.late >= SPARSE_LATE and self.sparse >= SPARSE_WEIGHTS else 0
+    weights: int
 
     @cached_property
     def neurons(self) -> tuple[Neurons, ...]:

@@ -217,6 +217,7 @@ class Planner:
                 "late": min(lateness(self.graph, self.nodes).values()),
                 "dense": sum(self._weights(n, "Linear", "DelayedLinear") for n in self.nodes),
                 "sparse": sum(self._weights(n, "Sparse") for n in self.nodes),
+                "weights": sum(self._read(step) for step in steps if isinstance(step, Product)),
             },
         )
 
@@ -232,6 +233,15 @@ class Planner:
     def _whole(self, steps: list[Any], rest: Mapping[str, Any]) -> CyclePlan:
         """The plan of these steps."""
         return CyclePlan(name=f"cycle_{self.nodes[0]}", steps=tuple(steps), **rest)
+
+    def _read(self, product: Product) -> int:
+        """Weights that a product reads at a step."""
+        op = self.graph.op(product.name)
+        if product.part == "seen":
+            return op.output.size if op.kind == "Delay" else op.input.size
+        if product.part == "synapses" and not product.sparse:
+            return (op.depth + 1 - op.late) * op.input.size * op.output.size
+        return prod(op.params["weight"].shape) if product.sparse else op.input.size * op.output.size
 
     def _weights(self, name: str, *kinds: str) -> int:
         """Weights of a connection of these kinds; of dense ones those that meet something else than spikes."""

@@ -41,7 +41,7 @@ def run_cycle(ev: Evaluation, plan: CyclePlan, target: CycleTarget, events: Even
         shape,
         store,
         sums,
-        tuple(weights_of(p, ev.graph.op(p.name), ev.params(p.name)) for p in plan.products),
+        tuple(weights_of(p, ev.graph.op(p.name), ev.params(p.name), ev.r.device) for p in plan.products),
         tuple(events if event_driven(ev.graph.op(p.name)) else None for p in plan.products),
         ev.random() if any(scan.draws for scan in plan.scans.values()) else None,
     )

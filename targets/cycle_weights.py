@@ -58,14 +58,13 @@ class Weights:
     synapses: Synapses | None = None
 
 
-def weights_of(product: Product, op: Connection, params: Mapping[str, Tensor]) -> Weights:
-    """What ``product`` multiplies with."""
-    device = torch.device("cpu")
+def weights_of(product: Product, op: Connection, params: Mapping[str, Tensor], device: torch.device) -> Weights:
+    """What ``product`` multiplies with, on ``device``, where the parameters are."""
     if product.part == "seen":
-        found = _seen(op, params)
+        found = _seen(op, params, device)
         return Weights(found.lags, found.values(None), found.bias(), found.synapses)
     if product.part == "synapses" and product.sparse:
-        found = _seen(op, params)
+        found = _seen(op, params, device)
         own = params.get("bias")
         more = found.bias(effective_weight(params))
         bias = own if more is None else more if own is None else own + more
@@ -78,8 +77,8 @@ def weights_of(product: Product, op: Connection, params: Mapping[str, Tensor]) -
     if product.sparse:
         pattern = pattern_of(op, params)
         starts, targets = pattern.packed
-        sources = torch.arange(pattern.inputs, dtype=torch.int32, device="cpu")
-        synapses = Synapses(torch.tensor([0, pattern.inputs], device="cpu"), sources, starts, targets)
+        sources = torch.arange(pattern.inputs, dtype=torch.int32, device=device)
+        synapses = Synapses(torch.tensor([0, pattern.inputs], device=device), sources, starts, targets)
         return Weights((0,), params["weight"].float(), _float(params.get("bias")), synapses)
     weight, bias = folded(op, params)
     return Weights((0,), weight.float().unsqueeze(0), _float(bias))
@@ -92,9 +91,9 @@ def _float(value: Tensor | None) -> Tensor | None:
 class _Seen:
     """What delays show, as synapses: of each value of the output, or of each weight."""
 
-    def __init__(self, op: Connection, params: Mapping[str, Tensor]) -> None:
-        self.op = op
-        steps = steps_of(op, params, torch.device("cpu"))
+    def __init__(self, op: Connection, params: Mapping[str, Tensor], device: torch.device) -> None:
+        self.op, self.device = op, device
+        steps = steps_of(op, params, device)
         self.reading = read(steps, op.rule)
         by_weight = op.kind == "DelayedLinear" and op.attrs["steps"] == "given"
         self.shape = (op.output.size, op.input.size) if by_weight else None
@@ -102,16 +101,16 @@ class _Seen:
             self._order(by_weight)
 
     def _order(self, by_weight: bool) -> None:
-        op, r = self.op, self.reading
+        op, r, device = self.op, self.reading, self.device
         if by_weight:
             out, ins = op.output.size, op.input.size
-            targets = torch.arange(out, device="cpu").repeat_interleave(ins)
-            sources = torch.arange(ins, device="cpu").repeat(out)
+            targets = torch.arange(out, device=device).repeat_interleave(ins)
+            sources = torch.arange(ins, device=device).repeat(out)
             self.features: tuple[int, ...] = (out, ins)
         else:
             taps = op.kind == "Delay" and len(op.output.shape) > len(op.input.shape)
             self.features = op.output.shape if op.kind == "Delay" else op.input.shape
-            targets = torch.arange(op.output.size if op.kind == "Delay" else op.input.size, device="cpu")
+            targets = torch.arange(op.output.size if op.kind == "Delay" else op.input.size, device=device)
             sources = targets // op.output.shape[-1] if taps else targets
         self.valid = None if r.valid is None else r.valid.expand(self.features).reshape(-1)
         indices = [i.expand(self.features).reshape(-1) for i in (r.index, r.other) if i is not None]
@@ -128,7 +127,7 @@ class _Seen:
         group = lags[self.order] * height + sources[self.order % n]
         groups, counts = torch.unique_consecutive(group, return_counts=True)
         used, per_lag = torch.unique_consecutive(groups // height, return_counts=True)
-        zero = torch.zeros(1, dtype=torch.int64, device="cpu")
+        zero = torch.zeros(1, dtype=torch.int64, device=device)
         self.lags = tuple(used.tolist())
         self.synapses = Synapses(
             torch.cat([zero, per_lag.cumsum(0)]),
@@ -143,7 +142,7 @@ class _Seen:
         for index, gain in ((r.index, r.gain), (r.other, r.other_gain)):
             if index is None:
                 continue
-            gain = torch.ones((), device="cpu") if gain is None else gain
+            gain = torch.ones((), device=self.device) if gain is None else gain
             parts.append((gain if weight is None else weight * gain).expand(self.features).reshape(-1))
         return torch.cat(parts)[self.order].float()
 
@@ -160,13 +159,13 @@ class _Seen:
 _known: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
-def _seen(op: Connection, params: Mapping[str, Tensor]) -> _Seen:
+def _seen(op: Connection, params: Mapping[str, Tensor], device: torch.device) -> _Seen:
     """The synapses of delays, kept for as long as their times are the same."""
     steps = params.get("steps")
     if steps is not None and steps.requires_grad:
-        return _Seen(op, params)
+        return _Seen(op, params, device)
     known = _known.get(op)
-    if known is None or (steps is not None and not torch.equal(known[0], steps)):
+    if known is None or known[1].device != device or (steps is not None and not torch.equal(known[0], steps)):
         with torch.inference_mode(False):  # kept for a run that trains, too
-            known = _known[op] = None if steps is None else steps.detach().clone(), _Seen(op, params)
+            known = _known[op] = None if steps is None else steps.detach().clone(), _Seen(op, params, device)
     return known[1]

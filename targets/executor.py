@@ -14,6 +14,7 @@ from snncompile.ir.graph import Graph, Ref, Region
 from snncompile.ir.regions import choose_regions
 from snncompile.targets.conv_scan import by_chunks, conv_pairs, run_conv_scan
 from snncompile.targets.cycle_call import CycleTarget
+from snncompile.targets.cycle_limits import Way, way_of
 from snncompile.targets.cycle_plan import CyclePlan
 from snncompile.targets.cycle_planner import plan_cycle
 from snncompile.targets.cycle_run import run_cycle
@@ -78,6 +79,8 @@ class Executor:
         if self._cycle_target is not None:
             scans = {name: prepared.scan for name, prepared in self._prepared.scans.items()}
             self._cycles = {r: plan_cycle(graph, r, scans) for r in self._layers}
+        plans = ((r, plan) for r, plan in self._cycles.items() if isinstance(plan, CyclePlan))
+        self._ways: dict[Region, Way] = {r: way_of(plan, target.name) for r, plan in plans}
 
     def run(self, run: Run) -> RunResult:
         """Evolve the network over ``run.steps`` steps.
@@ -141,7 +144,11 @@ class Executor:
             run_layer(ev, layer, self._recurrent, self._events)
             return
         plan, target = self._cycles.get(region), self._cycle_target
-        if target is not None and isinstance(plan, CyclePlan) and plan.suits(ev.r.batch, ev.r.training):
+        if (
+            target is not None
+            and isinstance(plan, CyclePlan)
+            and self._ways[region].suits(plan, ev.r.batch, ev.r.training)
+        ):
             run_cycle(ev, plan, target, self._events)
         elif not run_quickly(ev, region, self._target):
             run_recurrent(ev, region)
@@ -153,7 +160,11 @@ class Executor:
             run_plastic(ev, region)
         elif target is not None and not isinstance(layer, str) and not why_not(ev, layer, target):
             run_plastic_layer(ev, layer, region, target)
-        elif regions is not None and isinstance(plan, PlasticPlan) and plan.suits(ev.r.batch, ev.r.training):
+        elif (
+            regions is not None
+            and isinstance(plan, PlasticPlan)
+            and way_of(plan, self._target.name).suits(plan, ev.r.batch, ev.r.training)
+        ):
             run_plastic_region(ev, plan, region, regions)
         else:
             run_plastic(ev, region)

@@ -36,7 +36,7 @@ def _run(ev: Evaluation, plan: PlasticPlan, target: PlasticRegionTarget) -> None
         tuple(ev.course(e).reshape(*shape, n).float() for e, n in zip(plan.outside, plan.sizes, strict=True)),
         {i: start(ev, late, line) for i, line in enumerate(plan.lines) if line.depth},
         {n: ev.bind(n).coefs for n in plan.scans},
-        tuple(weights_of(p, ev.graph.op(p.name), ev.params(p.name)) for p in plan.products),
+        tuple(weights_of(p, ev.graph.op(p.name), ev.params(p.name), ev.r.device) for p in plan.products),
         tuple(dict.fromkeys(plan.ports[ref] for ref in refs)),
         tuple(dict.fromkeys(plan.ports[ref] for ref in summed)),
         random=ev.random() if any(scan.draws for scan in plan.scans.values()) else None,

@@ -68,12 +68,12 @@ class Pattern:
     @cached_property
     def by_target(self) -> Tensor:
         """The k-th synapse of each target, ``(most, out)``; the number of synapses where it has fewer."""
-        return _table(self.targets, self.outputs)
+        return by_owner(self.targets, self.outputs)
 
     @cached_property
     def by_source(self) -> Tensor:
         """The k-th synapse of each source, ``(most, in)``, likewise."""
-        return _table(self.sources, self.inputs)
+        return by_owner(self.sources, self.inputs)
 
     @cached_property
     def packed(self) -> tuple[Tensor, Tensor]:
@@ -101,12 +101,13 @@ def _reading(table: Tensor, read: Tensor) -> tuple[Tensor, Tensor]:
     return table.int().contiguous(), reads.int().contiguous()
 
 
-def _table(owner: Tensor, size: int) -> Tensor:
+def by_owner(owner: Tensor, size: int) -> Tensor:
+    """``(most, size)``: the k-th of those whose owner is the same, for each owner; their number where it has fewer."""
     order = torch.argsort(owner, stable=True)
     counts = torch.bincount(owner, minlength=size)
     first = counts.cumsum(0) - counts
     slot = torch.arange(len(owner), device=owner.device) - first[owner[order]]
-    table = owner.new_full((int(counts.max()), size), len(owner))
+    table = owner.new_full((int(counts.max()) if size else 0, size), len(owner))
     table[slot, owner[order]] = order
     return table
 

@@ -147,9 +147,14 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     from snncompile.targets.pooled_scan import pooled_scans
     from snncompile.targets.scan import make_scan, one_number
 
+    layers, plastic = _layers(compiled, ring=False), _plastic_layers(compiled)
+    plans, learning = cycle_plans(compiled, layers), plastic_plans(compiled, plastic)
+    inside = {name for plan in (*plans, *learning) for name in plan.nodes}
     for name, op in compiled.of_type(Connection):
         if op.kind == "Sparse":  # one function serves every connection
             yield Printed(name, "sparse", sparse_source(), suffix=C_SOURCE)
+        if by_synapse(op) and name in inside:
+            continue
         if by_synapse(op):  # two functions serve every connection
             for role, source in late_sources(event_driven(op)).items():
                 yield Printed(name, role, source, suffix=C_SOURCE)
@@ -159,16 +164,12 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
         elif event_driven(op):  # one pair of functions serves every connection
             for role, source in event_sources().items():
                 yield Printed(name, role, source, suffix=C_SOURCE)
-    layers, plastic = _layers(compiled, ring=False), _plastic_layers(compiled)
     pooled = pooled_scans(compiled, compiled.regions, CTarget)
-    plans = cycle_plans(compiled, layers)
     for plan in plans:
         for owner, stem, printed in cycle_kernels(compiled, plan):
             yield Printed(owner, stem, printed, suffix=C_SOURCE)
-    learning = plastic_plans(compiled, plastic)
     for region in learning:
         yield Printed(*plastic_region_kernel(compiled, region), suffix=C_SOURCE)
-    inside = {name for plan in (*plans, *learning) for name in plan.nodes}
     for name, op in compiled.of_type(Elementwise):
         if name in inside:
             continue

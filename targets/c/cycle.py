@@ -27,6 +27,7 @@ from snncompile.targets.cycle_call import (
     CycleForwardCall,
     CycleForwardResult,
 )
+from snncompile.targets.cycle_lines import backward_result, forward_lines, gradient_lines, nothing_ran
 from snncompile.targets.cycle_plan import CyclePlan, Product
 from snncompile.targets.cycle_weights import Synapses, Weights
 
@@ -51,13 +52,7 @@ class Cycles(Caller):
         """Run from the first step to the last."""
         steps, batch = call.shape
         live = plan.live((*call.store, *call.sums), call.keep)
-        whole = {read.line for read in call.store} | call.keep
-        lines: list[Tensor | None] = [None] * len(plan.lines)
-        for i in live:
-            it = plan.lines[i]
-            lines[i] = line = self._make((it.depth + (steps if i in whole or not steps else 1), batch, it.size))
-            if it.depth:
-                line[: it.depth] = call.starts[i]
+        lines = forward_lines(plan, call, live, self._make)
         sums = tuple(zeros(batch, plan.lines[read.line].size) for read in call.sums)
         if steps * batch:
             scalar = tuple(tuple([not c.dim() for c in call.coefs[n.name]]) for n in plan.neurons)
@@ -95,9 +90,10 @@ class Cycles(Caller):
             if n.name in call.need_accumulators
         }
         if not steps * batch:
-            return _nothing_ran(plan, call, inputs, sums)
+            return nothing_ran(plan, call, inputs, sums, self._make)
         kernel = self._kernel(plan, variant, print_cycle_backward)
-        grads = self._gradient_lines(plan, call, kernel.source)
+        graded = [i for i in range(len(plan.lines)) if ("grad", i) in kernel.source.given]
+        grads = gradient_lines(plan, call, graded, self._make)
         given = Given(plan, call.inputs)
         given.lines("line", call.lines)
         given.lines("grad", grads)
@@ -112,33 +108,7 @@ class Cycles(Caller):
             for a, total in totals.items():
                 given.take(("accumulator", name, a), total)
         self._run(kernel, given, plan, call.shape)
-        starts = {}
-        for i, it in enumerate(plan.lines):
-            if it.depth:
-                line = grads[i]
-                starts[i] = zeros(it.depth, batch, it.size) if line is None else line[: it.depth]
-        products = tuple(
-            _course(plan, grads[p.line], p.line) if need else None
-            for p, need in zip(plan.products, call.need_products, strict=True)
-        )
-        return CycleBackwardResult(tuple(inputs.get(i) for i in range(len(call.inputs))), starts, products, sums)
-
-    def _gradient_lines(
-        self, plan: CyclePlan, call: CycleBackwardCall, source: CycleSource
-    ) -> list[Tensor | None]:
-        """Room for the gradients of lines; those of the values after the last step are in it."""
-        steps, batch = call.shape
-        whole = {p.line for p, need in zip(plan.products, call.need_products, strict=True) if need}
-        found: list[Tensor | None] = [None] * len(plan.lines)
-        for i, it in enumerate(plan.lines):
-            if ("grad", i) not in source.given:
-                continue
-            found[i] = line = self._make((it.depth + (steps if i in whole else 1), batch, it.size))
-            end = call.finals.get(i)
-            for k in range(it.depth):
-                row = line[(steps + k) % len(line)]
-                row.zero_() if end is None else row.copy_(end[k])
-        return found
+        return backward_result(plan, call, grads, inputs, sums, self._make)
 
     def synapse_gradient(self, synapses: Synapses, grad: Tensor, courses: Sequence[Tensor]) -> Tensor:
         """The gradient ``(synapses,)`` of a sparse product's weights."""
@@ -241,24 +211,3 @@ class Given:
         """Seed and number of the first step."""
         if random is not None:
             self.take(("random",), random.contiguous())
-
-
-def _course(plan: CyclePlan, grad: Tensor | None, line: int) -> Tensor:
-    """The gradient of a product at every step."""
-    assert grad is not None
-    return grad[plan.lines[line].depth :]
-
-
-def _nothing_ran(
-    plan: CyclePlan, call: CycleBackwardCall, inputs: Mapping[int, Tensor], sums: Mapping[str, Mapping[str, Tensor]]
-) -> CycleBackwardResult:
-    """Without a step or a sequence, what the last values' gradients are those of the first."""
-    _, batch = call.shape
-    starts = {}
-    for i, it in enumerate(plan.lines):
-        if it.depth:
-            end = call.finals.get(i)
-            starts[i] = zeros(it.depth, batch, it.size) if end is None else end
-    wanted = zip(plan.products, call.need_products, strict=True)
-    products = tuple(zeros(*call.shape, plan.lines[p.line].size) if need else None for p, need in wanted)
-    return CycleBackwardResult(tuple(inputs.get(i) for i in range(len(call.inputs))), starts, products, sums)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from snncompile.targets.printing import DRAWN, Lines, PrintedScan, comment
@@ -305,13 +306,17 @@ Nodes: {comment(", ".join(scan.members)) or "one node"}.
 import triton
 import triton.language as tl
 '''
-    numbers = ", ".join(f'"{p.name}"' for p in writer.params if not p.aligned)
-    signature = _fill([*(p.name for p in writer.params), *(f"{c}: tl.constexpr" for c in constexprs)])
-    listed = _fill(numbers.split(", "))
-    head = f"@triton.jit(do_not_specialize=[{listed}])\ndef {name}({signature}):"
+    head = jit_head(name, writer.params, constexprs)
     called = print_called(functions)
     parts = [header, called, *(f.text for f in functions), *helpers, "\n".join([head, *writer.lines]) + "\n"]
     return "\n\n".join(p for p in parts if p)
+
+
+def jit_head(name: str, params: Sequence[Param], constexprs: Sequence[str]) -> str:
+    """The first lines of the kernel ``name``: its decorator and its arguments, the compile-time ones last."""
+    listed = _fill([f'"{p.name}"' for p in params if not p.aligned])
+    signature = _fill([*(p.name for p in params), *(f"{c}: tl.constexpr" for c in constexprs)])
+    return f"@triton.jit(do_not_specialize=[{listed}])\ndef {name}({signature}):"
 
 
 def comment_block(text: str) -> str:

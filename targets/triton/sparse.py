@@ -37,16 +37,20 @@ class SparseKernels:
 
     def weight_gradient(self, pattern: Pattern, grad: Tensor, x: Tensor) -> Tensor:
         """``(synapses,)`` of ``grad (rows, out)`` and ``x (rows, in)``."""
-        rows, made = len(x), self._make((pattern.synapses,), x, pattern.synapses)
-        targets, sources = pattern.packed[1], pattern.packed_sources
+        made = self._make((pattern.synapses,), x, pattern.synapses)
+        self.write_weight_gradient(grad, x, pattern.packed[1], pattern.packed_sources, made)
+        return made
+
+    def write_weight_gradient(self, grad: Tensor, x: Tensor, targets: Tensor, sources: Tensor, made: Tensor) -> None:
+        """Write to ``made`` the gradient of the weight of each synapse, of ``grad (..., out)`` and ``x (..., in)``."""
+        inputs, outputs, synapses = x.shape[-1], grad.shape[-1], len(targets)
         constants = WEIGHT_SETTINGS.constants
-        kernel = load(WEIGHT, interpreting())[(-(-pattern.synapses // constants["BLOCK"]),)]
+        kernel = load(WEIGHT, interpreting())[(-(-synapses // constants["BLOCK"]),)]
         with on_device(x.device):
             kernel(
-                grad.contiguous(), x.contiguous(), targets, sources, made, pattern.inputs, pattern.outputs, rows,
-                pattern.synapses, *constants.values(), num_warps=WEIGHT_SETTINGS.warps, enable_fp_fusion=False,
+                grad.contiguous(), x.contiguous(), targets, sources, made, inputs, outputs, x[..., 0].numel(),
+                synapses, *constants.values(), num_warps=WEIGHT_SETTINGS.warps, enable_fp_fusion=False,
             )  # fmt: skip
-        return made
 
     def _gather(self, weight: Tensor, x: Tensor, ids: Tensor, reads: Tensor, owners: int, synapses: int) -> Tensor:
         rows, width = x.shape

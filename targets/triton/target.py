@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from snncompile.ir.errors import UnsupportedError
+from snncompile.targets.cycle_call import CycleTarget
 from snncompile.targets.plastic_call import PlasticTarget
 from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.scan import (
@@ -96,6 +97,13 @@ class TritonTarget:
         from snncompile.targets.triton.recurrent import RecurrentLayers
 
         return RecurrentLayers(self._empty, self._precision)
+
+    @cached_property
+    def cycles(self) -> CycleTarget:
+        """Runs cycles of any form."""
+        from snncompile.targets.triton.cycle import Cycles
+
+        return Cycles(self._empty)
 
     @cached_property
     def plastic(self) -> PlasticTarget:

@@ -101,7 +101,4 @@ def test_a_late_cycle_runs_several_steps_at_a_time() -> None:
         return h
 
     (said,) = [r.runs_as for r in explain(two.build(), "triton").regions if r.kind == "recurrent"]
-    assert said == (
-        "2 kernels and 1 products for every 4 steps (Triton), since the cycle has 3 nodes, not one connection and one"
-        " population"
-    )
+    assert said == "one kernel for the cycle, over all steps: 2 kernels and 1 products inside (Triton)"

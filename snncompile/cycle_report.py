@@ -1,0 +1,46 @@
+"""What runs a cycle that is no layer of one connection and one population, in words."""
+
+from __future__ import annotations
+
+from math import inf
+
+from snncompile.ir.elementwise import Elementwise
+from snncompile.ir.graph import Graph, Region
+from snncompile.ir.regions import lateness
+
+_WHERE = {"triton": "Triton", "c": "C"}
+_ONE = {"triton": "one kernel", "c": "one function"}
+
+
+def cycle_report(graph: Graph, region: Region, target: str) -> str:
+    """How ``target`` (``"triton"``, ``"c"`` or ``"auto"``) runs a cycle, and why.
+
+    Args:
+        graph: the network after the passes.
+        region: the cycle.
+        target: where.
+    """
+    if target in _WHERE:
+        return _on(graph, region, target, _WHERE[target])
+    gpu, cpu = (_on(graph, region, name, where) for name, where in (("triton", "on a GPU"), ("c", "on a CPU")))
+    return f"{gpu}; {cpu}"
+
+
+def _on(graph: Graph, region: Region, target: str, where: str) -> str:
+    from snncompile.targets.cycle_limits import way_of
+    from snncompile.targets.cycle_plan import CyclePlan
+    from snncompile.targets.cycle_planner import plan_cycle
+
+    kernels = sum(isinstance(graph.op(n), Elementwise) for n in region.nodes)
+    steps = min(lateness(graph, region.nodes).values())
+    each = "each step" if steps == 1 else f"every {steps} steps"
+    parts = f"{kernels} kernels and {len(region.nodes) - kernels} products"
+    plan = plan_cycle(graph, region, {})
+    if not isinstance(plan, CyclePlan):
+        return f"{parts} for {each} ({where}), since {plan}"
+    way = way_of(plan, target)
+    if way.blocks_up_to == inf:
+        return f"{parts} for {each} ({where}), since {way.why}"
+    few = f"; of fewer than {way.blocks_up_to} sequences {parts} for {each}" if way.blocks_up_to else ""
+    training = f"; in training {parts} for {each}" if plan.sequence_only else ""
+    return f"{_ONE[target]} for the cycle, over all steps: {parts} inside ({where}){few}{training}"

@@ -1,0 +1,65 @@
+"""Which cycles a target runs as one function, and which go node by node: where that is quicker, or the only way.
+
+The figures of ``c`` were measured. Those of ``triton`` are reasoned, since nobody has timed it on a GPU: a program
+reads all weights at every step, at what one processor gets of the L2 cache, some 100 bytes a nanosecond; a node of its
+own costs the host some tens of microseconds, once for all the steps by which the cycle is late.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+from snncompile.targets.cycle_plan import Copy, CyclePlan, Neurons, Product
+
+#: C: cycles that are late by at least so many steps, with at least so many weights: their products are quicker for all
+#: of these steps at once, node by node. Dense ones of what is no spikes, and sparse ones of fewer sequences than that.
+DENSE_LATE, DENSE_WEIGHTS = 32, 2**18
+SPARSE_LATE, SPARSE_WEIGHTS, SPARSE_BATCH = 8, 2**20, 4
+
+#: Triton: weights that a program reads in the time in which a node is run on its own, doubled: rather one kernel.
+NODE_WEIGHTS = 2**21
+
+#: Triton: what its kernels do at a step.
+TRITON_STEPS: tuple[type, ...] = (Neurons, Product, Copy)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a target runs a cycle.
+
+    Attributes:
+        blocks_up_to: batches of fewer sequences go node by node, so many steps at a time as the cycle is late.
+        why: why, for a person.
+    """
+
+    blocks_up_to: float = 0
+    why: str = ""
+
+    def suits(self, plan: CyclePlan, batch: int, training: bool) -> bool:
+        """Whether one function runs ``plan`` for so many sequences in the module's mode."""
+        return batch >= self.blocks_up_to and not (training and plan.sequence_only)
+
+
+def way_of(plan: CyclePlan, target: str) -> Way:
+    """How ``target`` (``"c"`` or ``"triton"``) runs ``plan``."""
+    return _triton(plan) if target == "triton" else _c(plan)
+
+
+def _c(plan: CyclePlan) -> Way:
+    at_once = f"products are quicker for {plan.late} steps at once"
+    if plan.late >= DENSE_LATE and plan.dense >= DENSE_WEIGHTS:
+        return Way(inf, f"its dense {at_once}")
+    if plan.late >= SPARSE_LATE and plan.sparse >= SPARSE_WEIGHTS:
+        return Way(SPARSE_BATCH, f"its sparse {at_once}")
+    return Way()
+
+
+def _triton(plan: CyclePlan) -> Way:
+    for step in plan.steps:
+        if not isinstance(step, TRITON_STEPS):
+            return Way(inf, f"its kernels have no {type(step).__name__} inside a cycle")
+    if plan.weights * plan.late > NODE_WEIGHTS * len(plan.nodes):
+        times = f" for {plan.late} steps at once" if plan.late > 1 else ""
+        return Way(inf, f"its {plan.weights:,} weights are read quicker by many programs{times}")
+    return Way()

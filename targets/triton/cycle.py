@@ -1,0 +1,244 @@
+"""Cycles of any form with one generated kernel for the whole sequence, forward and backward.
+
+A program takes some sequences through all steps, so programs wait for nobody. Of a line that nobody wants, as many
+steps are kept as something reads.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snncompile.ir.errors import UnsupportedError
+from snncompile.targets.cycle_call import (
+    CycleBackwardCall,
+    CycleBackwardResult,
+    CycleForwardCall,
+    CycleForwardResult,
+)
+from snncompile.targets.cycle_lines import Make, backward_result, forward_lines, gradient_lines, nothing_ran
+from snncompile.targets.cycle_plan import CyclePlan
+from snncompile.targets.cycle_weights import Synapses, Weights
+from snncompile.targets.triton.availability import check_runnable, interpreting
+from snncompile.targets.triton.courses import on_device
+from snncompile.targets.triton.cycle_backward import CycleBackward, print_cycle_backward
+from snncompile.targets.triton.cycle_design import CycleSettings, choose_settings
+from snncompile.targets.triton.cycle_forward import CycleForward, print_cycle_forward
+from snncompile.targets.triton.cycle_tables import group_table, neuron_table, pairs, step_offsets
+from snncompile.targets.triton.cycle_writer import CycleKernel, Key
+from snncompile.targets.triton.load import load
+from snncompile.targets.triton.sparse import SparseKernels
+
+_LIMIT = 2**31
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    source: CycleKernel
+    function: Any
+
+
+class Cycles:
+    """Runs cycles with generated kernels.
+
+    Args:
+        empty: allocates outputs; tests hand in one that fills them with NaN.
+        settings: launch settings to use for every kernel, instead of those chosen by size.
+    """
+
+    def __init__(self, empty: Callable[..., Tensor] = torch.empty, settings: CycleSettings | None = None) -> None:
+        self._empty = empty
+        self._settings = settings
+        self._kernels: weakref.WeakKeyDictionary[CyclePlan, dict[Hashable, _Kernel]] = weakref.WeakKeyDictionary()
+
+    def forward(self, plan: CyclePlan, call: CycleForwardCall) -> CycleForwardResult:
+        """Run from the first step to the last."""
+        device = _device(*call.inputs, *call.starts.values())
+        _check_size(plan, call.shape[1])
+        make = self._make(device)
+        steps, batch = call.shape
+        live = plan.live((*call.store, *call.sums), call.keep)
+        lines = forward_lines(plan, call, live, make)
+        sums = tuple(make((batch, plan.lines[read.line].size)).zero_() for read in call.sums)
+        if steps * batch:
+            bias = tuple(w.bias is not None for w in call.weights)
+            variant = CycleForward(_scalar(plan, call.coefs), bias, live, call.sums)
+            kernel = self._kernel(plan, variant, print_cycle_forward)
+            given = _Given(plan, kernel.source, call.shape, device)
+            given.inputs(call.inputs)
+            given.lines("line", lines)
+            given.coefs("coefficient", {n: scan.coefs for n, scan in plan.scans.items()}, call.coefs)
+            given.weights(call.weights, back=False)
+            given.values[("random",)] = call.random
+            given.values |= {("sum", i): total for i, total in enumerate(sums)}
+            self._run(kernel, given)
+        return CycleForwardResult(tuple(lines), sums)
+
+    def backward(self, plan: CyclePlan, call: CycleBackwardCall) -> CycleBackwardResult:
+        """Run the gradient from the last step to the first."""
+        kept = (line for line in call.lines if line is not None)
+        device = _device(*call.inputs, *kept, *(g for _, g in call.grads), *call.finals.values())
+        make = self._make(device)
+        steps, batch = call.shape
+        variant = CycleBackward(
+            _scalar(plan, call.coefs),
+            tuple(read for read, _ in call.grads),
+            tuple(i for i in sorted(call.finals) if plan.lines[i].is_state),
+            tuple(i for i, need in enumerate(call.need_inputs) if need),
+            call.need_accumulators,
+        )
+        inputs = {i: make((steps, batch, plan.sizes[i])) for i in variant.need_inputs}
+        sums = {
+            n.name: {a: make((batch, plan.size_of(n))).zero_() for a in plan.scans[n.name].accumulators}
+            for n in plan.neurons
+            if n.name in call.need_accumulators
+        }
+        if not steps * batch:
+            return nothing_ran(plan, call, inputs, sums, make)
+        kernel = self._kernel(plan, variant, print_cycle_backward)
+        graded = [i for i in range(len(plan.lines)) if ("grad", i) in kernel.source.given]
+        grads = gradient_lines(plan, call, graded, make)
+        given = _Given(plan, kernel.source, call.shape, device)
+        given.inputs(call.inputs)
+        given.lines("line", call.lines)
+        given.lines("grad", grads)
+        given.coefs("reverse coefficient", {n: scan.reverse_coefs for n, scan in plan.scans.items()}, call.coefs)
+        given.weights(call.weights, back=True)
+        given.values[("random",)] = call.random
+        for i, (_, grad) in enumerate(call.grads):
+            given.values[("given", i)] = grad
+            for what, stride in zip(("time", "batch", "neurons"), grad.stride(), strict=True):
+                given.values[(f"given {what}", i)] = stride
+        given.values |= {("grad input", i): grad for i, grad in inputs.items()}
+        given.values |= {("accumulator", n, a): total for n, each in sums.items() for a, total in each.items()}
+        self._run(kernel, given)
+        return backward_result(plan, call, grads, inputs, sums, make)
+
+    def synapse_gradient(self, synapses: Synapses, grad: Tensor, courses: Sequence[Tensor]) -> Tensor:
+        """The gradient ``(synapses,)`` of a sparse product's weights."""
+        sources, bounds = pairs(synapses)
+        made = self._make(grad.device)((len(synapses.targets),))
+        write = SparseKernels(self._empty).write_weight_gradient
+        for course, first, end in zip(courses, bounds[:-1], bounds[1:], strict=True):
+            if first < end:
+                write(grad, course, synapses.targets[first:end], sources[first:end], made[first:end])
+        return made
+
+    def _make(self, device: torch.device) -> Make:
+        return partial(self._empty, dtype=torch.float32, device=device)
+
+    def _kernel(self, plan: CyclePlan, variant: Any, printer: Callable[[CyclePlan, Any], CycleKernel]) -> _Kernel:
+        made = self._kernels.get(plan)
+        if made is None:
+            made = self._kernels[plan] = {}
+        interpret = interpreting()
+        found = made.get((variant, interpret))
+        if found is None:
+            source = printer(plan, variant)
+            found = made[variant, interpret] = _Kernel(source, load(source, interpret))
+        return found
+
+    def _run(self, kernel: _Kernel, given: _Given) -> None:
+        _, batch = given.shape
+        settings = self._settings or choose_settings(given.plan, batch, 64 if torch.version.hip else 32)
+        args = [given.values[key] for key in kernel.source.given]
+        with on_device(given.device):
+            kernel.function[(-(-batch // settings.rows),)](
+                *args, *settings.constants.values(),
+                num_warps=settings.warps, num_stages=settings.stages, enable_fp_fusion=False,
+            )  # fmt: skip
+
+
+class _Given:
+    """What a kernel may take, by key."""
+
+    def __init__(self, plan: CyclePlan, source: CycleKernel, shape: tuple[int, int], device: torch.device) -> None:
+        self.plan, self.shape, self.device = plan, shape, device
+        self._wanted = set(source.given)
+        self.values: dict[Key, Any] = {("T",): shape[0], ("B",): shape[1]}
+        for key in source.given:
+            if key[0] == "offset":
+                _, line, lag = key
+                self.values[key] = plan.lines[int(line)].depth - int(lag)
+
+    def inputs(self, inputs: Sequence[Tensor]) -> None:
+        """What comes from outside, and its strides."""
+        for i, x in enumerate(inputs):
+            if ("input", i) in self._wanted:
+                flat = x if x.stride(2) == 1 or x.shape[2] == 1 else x.contiguous()
+                self.values[("input", i)] = flat
+                self.values[("input step", i)], self.values[("input row", i)], _ = flat.stride()
+
+    def lines(self, what: str, lines: Sequence[Tensor | None]) -> None:
+        """Lines, and how many rows they have."""
+        for i, line in enumerate(lines):
+            if line is not None:
+                self.values[(what, i)] = line
+                self.values[(f"{what} rows", i)] = len(line)
+
+    def coefs(
+        self, what: str, names: Mapping[str, Sequence[str]], coefs: Mapping[str, Sequence[Tensor]]
+    ) -> None:
+        """Coefficients of every node."""
+        for node, values in coefs.items():
+            self.values |= {(what, node, c): value for c, value in zip(names[node], values, strict=True)}
+
+    def weights(self, weights: Sequence[Weights], back: bool) -> None:
+        """The weights of all products, as the forward or the backward kernel takes them."""
+        for product, w in zip(self.plan.products, weights, strict=True):
+            key = (product.name, product.part)
+            before = self.plan.lines[product.read.line].depth - product.read.lag
+            offsets = tuple(before - lag for lag in w.lags)
+            values = w.values.detach()
+            if not back:
+                self.values[("bias", *key)] = None if w.bias is None else w.bias.detach().contiguous()
+            if w.synapses is None:
+                self.values[("lag offsets", *key)] = step_offsets(offsets, self.device)
+                self.values[("lags", *key)] = len(offsets)
+                if back:
+                    self.values[("weight back", *key)] = values.contiguous()
+                else:
+                    self.values[("weight", *key)] = values.transpose(1, 2).contiguous()
+                continue
+            if back:
+                groups = group_table(w.synapses, offsets)
+                self.values |= {
+                    ("most back", *key): len(groups.ids),
+                    ("groups", *key): groups.ids.shape[1],
+                    ("weights back", *key): groups.weights(values),
+                    ("targets", *key): groups.reads,
+                    ("group sources", *key): w.synapses.sources,
+                    ("group offsets", *key): groups.offsets,
+                }
+            else:
+                table = neuron_table(w.synapses, self.plan.lines[product.line].size, offsets)
+                self.values |= {
+                    ("most", *key): len(table.ids),
+                    ("weights", *key): table.weights(values),
+                    ("sources", *key): table.reads,
+                    ("offsets", *key): table.offsets,
+                }
+
+
+def _scalar(plan: CyclePlan, coefs: Mapping[str, tuple[Tensor, ...]]) -> tuple[tuple[bool, ...], ...]:
+    return tuple(tuple([not c.dim() for c in coefs[n.name]]) for n in plan.neurons)
+
+
+def _check_size(plan: CyclePlan, batch: int) -> None:
+    largest = max(plan.lines, key=lambda line: line.size)
+    if batch * largest.size >= _LIMIT:
+        raise UnsupportedError(
+            f"{largest.key}: {batch} sequences of {largest.size} values are more than 2**31 elements. Split the batch"
+        )
+
+
+def _device(*tensors: Tensor) -> torch.device:
+    """Where a cycle runs."""
+    check_runnable(tensors[0])  # a cycle has a late edge or a delay, whose start is a tensor
+    return tensors[0].device
