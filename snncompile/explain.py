@@ -213,7 +213,7 @@ def _product(op: Connection, target: str) -> str:
     dense = "one call of torch over all steps"
     if target in ("c", "auto") and tiles(op):
         return f"one function over all steps (C{'' if target == 'c' else ' on a CPU'}): windows that lie side by side"
-    if op.kind == "DelayedLinear" and op.attrs["steps"] == "given" and op.depth and target in ("c", "auto"):
+    if op.kind == "DelayedLinear" and op.attrs["steps"] == "given" and op.depth and target != "torch":
         return _late_product(op, target)
     if target not in ("c", "auto") or op.kind not in PRODUCTS:
         return dense
@@ -223,11 +223,20 @@ def _product(op: Connection, target: str) -> str:
 
 
 def _late_product(op: Connection, target: str) -> str:
-    """How a product with a delay for each synapse runs in C."""
-    how = "event-driven" if event_driven(op) else "dense"
-    few = "" if event_driven(op) or op.rule.trained else "; where no more than two delays differ, a product for each"
-    said = f"one function over all steps (C{'' if target == 'c' else ' on a CPU'}): each synapse reads its input at an"
-    return f"{said} offset, no buffer; {how}: {why(op)}{few}"
+    """How a product with a delay for each synapse runs on a target that reads at offsets."""
+    from snncompile.targets.c.late import WORTH as ON_C
+    from snncompile.targets.triton.late import WORTH as ON_TRITON
+
+    sparse = target != "triton" and event_driven(op)
+    few = (ON_TRITON if target == "triton" else ON_C) * (2 if op.attrs["interpolation"] == "linear" else 1)
+    if op.rule.trained and op.depth < few and not sparse:
+        return f"a product for each of {op.depth + 1} numbers of steps: of so few that is quicker than one at offsets"
+    what, where = ("function", "C") if target == "c" else ("kernel", "Triton")
+    where = "Triton on a GPU, else C" if target == "auto" else where
+    said = f"one {what} over all steps ({where}): each synapse reads its input at an offset,"
+    how = "" if target == "triton" else f"; {'event-driven' if sparse else 'dense'}: {why(op)}"
+    apart = "" if sparse or op.rule.trained else f"; of up to {few} different delays, a product for each"
+    return f"{said} no buffer{how}{apart}"
 
 
 def _pooled(graph: Graph, region: Region, target: str) -> str:

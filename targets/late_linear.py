@@ -13,6 +13,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from snncompile.ir.connection import Connection
 from snncompile.ir.delay import Reading, read
 from snncompile.ir.density import event_driven
+from snncompile.ir.graph import Graph
 from snncompile.targets.late_product import Lags, LateTarget, apply_late
 from snncompile.targets.torch.delays import steps_of, synapse_terms
 
@@ -20,6 +21,12 @@ from snncompile.targets.torch.delays import steps_of, synapse_terms
 def by_synapse(op: Connection) -> bool:
     """Whether ``op`` has a delay for each synapse."""
     return op.kind == "DelayedLinear" and op.attrs["steps"] == "given"
+
+
+def late_products(graph: Graph) -> list[str]:
+    """The connections of ``graph`` that targets with such products run by them, where they are worth it."""
+    runs = [region.nodes[0] for region in graph.regions if region.kind == "product"]
+    return [n for n in runs if isinstance(op := graph.op(n), Connection) and by_synapse(op) and op.depth]
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ def run_late_linear(
         target: computes it.
     """
     seen, sparse = seen_by(op, params), event_driven(op)
-    if not target.fits(seen.lags, len(x)) or (not sparse and _apart(op, seen, target)):
+    if not target.fits(seen.lags, *x.shape[:2]) or (not sparse and _apart(op, seen, target)):
         return None
     terms, bias = synapse_terms(op, params, seen.reading)
     values = terms[0][1].unsqueeze(-1) if len(terms) == 1 else torch.stack([each for _, each in terms], -1)
@@ -83,5 +90,5 @@ def run_late_linear(
 
 
 def _apart(op: Connection, seen: Seen, target: LateTarget) -> bool:
-    """Whether a product for each delay that there is takes less time. Trained delays may become any number."""
-    return not op.rule.trained and seen.different <= target.worth * seen.lags.taps
+    """Whether a product for each number of steps ago takes less time. Trained delays may become any of them."""
+    return (op.depth + 1 if op.rule.trained else seen.different) <= target.worth * seen.lags.taps

@@ -42,6 +42,16 @@ class Lags:
         return self.index.shape[2]
 
     @cached_property
+    def by_event(self) -> Tensor:
+        """``(in, taps, out)`` int32."""
+        return self.index.permute(1, 2, 0).contiguous()
+
+    @cached_property
+    def by_output(self) -> Tensor:
+        """``(out, taps, in)`` int32."""
+        return self.index.transpose(1, 2).contiguous()
+
+    @cached_property
     def by_input(self) -> Tensor:
         """``(in, out, taps)`` int32."""
         return self.index.transpose(0, 1).contiguous()
@@ -51,7 +61,7 @@ class Lags:
         out)`` int32, steps times ``width`` and the output."""
         if width not in self._places:
             outputs = torch.arange(self.outputs, dtype=torch.int32, device=self.index.device)
-            self._places[width] = (self.index.permute(1, 2, 0) * width + outputs).contiguous()
+            self._places[width] = self.by_event * width + outputs
         return self._places[width]
 
 
@@ -71,12 +81,12 @@ class LateTarget(Protocol):
         """See the class."""
         ...
 
-    def fits(self, lags: Lags, steps: int) -> bool:
-        """Whether a product over so many steps is not too large."""
+    def fits(self, lags: Lags, steps: int, batch: int) -> bool:
+        """Whether a product over so many steps of so many sequences is not too large."""
         ...
 
     def forward(self, lags: Lags, x: Tensor, past: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
-        """The product ``(T, B, out)``, in the memory order of ``x``.
+        """The product ``(T, B, out)``, in any memory order.
 
         Args:
             lags: what its terms read.

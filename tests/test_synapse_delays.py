@@ -11,6 +11,7 @@ from snncompile import ms
 from snncompile.explain import explain
 from snncompile.targets.c.late import LateEvents, LateProducts
 from snncompile.targets.late_linear import seen_by
+from snncompile.targets.triton.late import LateKernels
 
 RNG = np.random.default_rng(1)
 WHOLE = RNG.integers(0, 10, (6, 5)) * ms
@@ -30,7 +31,7 @@ WAYS = {
     "masked": (WHOLE, {"mask": RNG.integers(0, 2, (6, 5)), "bias": False}),
 }  # fmt: skip
 BACK = RNG.integers(1, 6, (40, 40)) * ms
-TARGETS = ["c"]
+TARGETS = ["c", "triton"]
 
 
 def pair(way: str, target: str, density: float | None = None) -> tuple[snn.Network, snn.Network]:
@@ -50,11 +51,22 @@ def pair(way: str, target: str, density: float | None = None) -> tuple[snn.Netwo
     return net, plain
 
 
+def called(monkeypatch, *classes):
+    seen = []
+    for cls in classes:
+        plain = cls.forward
+        monkeypatch.setattr(cls, "forward", lambda self, *a, f=plain, n=cls.__name__: seen.append(n) or f(self, *a))
+    return seen
+
+
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("shape", [(2, 0), (1, 1), (3, 4), (2, 31)])
 def test_every_rule(target, way, shape, monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
+    for cls in (LateProducts, LateKernels):
+        monkeypatch.setattr(cls, "worth", 0)
+    calls = called(monkeypatch, LateProducts, LateKernels)
     net, plain = pair(way, target)
     found, g = [], torch.Generator().manual_seed(3)
     data = torch.randint(-3, 4, (*shape, 5), generator=g) / 4.0
@@ -67,6 +79,7 @@ def test_every_rule(target, way, shape, monkeypatch):
         grads = torch.autograd.grad((y * up).sum() + state["linear.history"].square().sum(), leaves, allow_unused=True)
         grads = [torch.zeros_like(leaf) if d is None else d for d, leaf in zip(grads, leaves, strict=True)]
         found.append((y.detach(), state["linear.history"].detach(), *grads))
+    assert len(calls) == 1
     for a, b in zip(*found, strict=True):  # an exponential is not exact in any order
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-5) if way == "expdecay" else torch.equal(a, b)
 
@@ -84,14 +97,6 @@ def test_a_sequence_in_pieces_and_strided(target, density, monkeypatch):
         pieces.append(y)
     assert torch.equal(torch.cat(pieces, 1), want) and torch.equal(state["linear.history"], last["linear.history"])
     assert torch.equal(net(x.transpose(0, 1).contiguous().transpose(0, 1)), want)
-
-
-def called(monkeypatch, *classes):
-    seen = []
-    for cls in classes:
-        plain = cls.forward
-        monkeypatch.setattr(cls, "forward", lambda self, *a, f=plain, n=cls.__name__: seen.append(n) or f(self, *a))
-    return seen
 
 
 def many(delay, density=None, **options):
@@ -162,12 +167,21 @@ def test_explanations():
         assert explain(graph, "torch").regions[0].runs_as == "one call of torch over all steps"
     said = "one function over all steps (C): each synapse reads its input at an offset, no buffer; "
     unknown = "dense: nothing says how many of its inputs are zero (density=, or build --calibrate)"
-    assert why[None, False] == f"{said}{unknown}; where no more than two delays differ, a product for each"
+    assert why[None, False] == f"{said}{unknown}; of up to 2 different delays, a product for each"
     assert why[None, True] == f"{said}{unknown}"
     assert why[0.05, False] == f"{said}event-driven: 0.05 of its inputs are not zero, at most 0.07"
+    graph = many(delays).graph
+    said = "one kernel over all steps (Triton): each synapse reads its input at an offset, no buffer"
+    assert explain(graph, "triton").regions[0].runs_as == f"{said}; of up to 6 different delays, a product for each"
+    (product,) = explain(many(delays / 5, **{**options, "max_delay": 3 * ms}).graph, "c").regions
+    assert product.runs_as == "a product for each of 4 numbers of steps: of so few that is quicker than one at offsets"
 
 
 def test_artifacts_hold_the_functions(tmp_path):
+    from snncompile.artifact.printed import printed_kernels
+
+    names = {p.stem for p in printed_kernels(many(np.arange(33 * 40).reshape(33, 40) % 12 * ms).graph, False)}
+    assert names == {"snn_late_sums_1", "snn_late_values_1"}
     delays = np.arange(33 * 40).reshape(33, 40) % 12 * ms
     for density, names in ((None, {"late_product", "late_weight"}),
                            (0.05, {"late_product", "late_events", "late_events_weight"})):  # fmt: skip

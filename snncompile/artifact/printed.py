@@ -89,10 +89,13 @@ def printed_kernels(
 
 def _of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     from snncompile.targets.drawn import reading
+    from snncompile.targets.late_linear import late_products
     from snncompile.targets.late_scan import late_reader
     from snncompile.targets.scan import make_scan
     from snncompile.targets.triton.aot import scan_kernels
 
+    for name in late_products(compiled):
+        yield from _late_kernels(compiled, name, options)
     layers, plastic = _layers(compiled, ring=True), _plastic_layers(compiled)
     plastic = {n: layer for n, layer in plastic.items() if compiled.op(layer.connection).kind == "Linear"}
     for name, op in compiled.of_type(Elementwise):
@@ -141,7 +144,7 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     )
     from snncompile.targets.c.target import CTarget
     from snncompile.targets.drawn import reading
-    from snncompile.targets.late_linear import by_synapse
+    from snncompile.targets.late_linear import by_synapse, late_products
     from snncompile.targets.late_scan import late_reader
     from snncompile.targets.plastic_rule import make_rule
     from snncompile.targets.pooled_scan import pooled_scans
@@ -150,14 +153,15 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     layers, plastic = _layers(compiled, ring=False), _plastic_layers(compiled)
     plans, learning = cycle_plans(compiled, layers), plastic_plans(compiled, plastic)
     inside = {name for plan in (*plans, *learning) for name in plan.nodes}
+    late_names = late_products(compiled)
     for name, op in compiled.of_type(Connection):
         if op.kind == "Sparse":  # one function serves every connection
             yield Printed(name, "sparse", sparse_source(), suffix=C_SOURCE)
-        if by_synapse(op) and name in inside:
-            continue
-        if by_synapse(op):  # two functions serve every connection
+        if name in late_names:  # the same functions serve every connection
             for role, source in late_sources(event_driven(op)).items():
                 yield Printed(name, role, source, suffix=C_SOURCE)
+        elif by_synapse(op):  # on a cycle, or without delays
+            continue
         elif event_driven(op) and op.kind not in ("Linear", "DelayedLinear"):
             for role, source in event_conv_sources(op).items():
                 yield Printed(name, f"{name}_{role}", source, suffix=C_SOURCE)
@@ -211,6 +215,16 @@ def _layer_kernels(
     chips = [parse_arch(name) for name in options.archs or ("sm_90",)]
     for kernel in layer_kernels(scan, shape, read, per_neuron, options.precision, chips):
         yield Printed(layer.neurons, f"{layer.neurons}_{kernel.role}", kernel.source, kernel.settings)
+
+
+def _late_kernels(graph: Graph, name: str, options: _Options) -> Iterator[Printed]:
+    """Those of a product with a delay for each synapse; the same serve every connection."""
+    from snncompile.targets.triton.late_kernel import SUMS, VALUES, sums_settings, values_settings
+
+    taps = 2 if graph.op(name).attrs["interpolation"] == "linear" else 1
+    chips = options.archs or ("sm_90",)
+    for source, settings in ((SUMS, sums_settings), (VALUES, values_settings)):
+        yield Printed(name, f"{source.name}_{taps}", source, dict.fromkeys(chips, settings(taps)))
 
 
 def _plastic_kernel(

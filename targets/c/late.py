@@ -31,8 +31,8 @@ class LateProducts(Caller):
         return LateEvents(self._threads, self._empty)
 
     @staticmethod
-    def fits(lags: Lags, steps: int) -> bool:
-        """Whether what threads work in can be numbered in 32 bits."""
+    def fits(lags: Lags, steps: int, batch: int) -> bool:
+        """Whether what a thread turns can be numbered in 32 bits."""
         rows = 2 * lags.depth + steps + LEAST_LANES + WHOLE
         return max(lags.inputs, lags.outputs, events.TILE) * rows < 2**31
 

@@ -11,8 +11,9 @@ from snncompile.targets.triton.availability import check_installed
 from snncompile.targets.triton.kernel import CODEGEN, KernelSource
 from snncompile.targets.triton.store import digest, directory, ensure, triton_version
 
-#: Name of the device function by which generated kernels reduce to the largest.
-LARGER = "snn_larger"
+#: Device functions by which generated kernels reduce, and Triton's own that do the same: the interpreter hands those to
+#: NumPy, and takes element by element what it does not know.
+REDUCING = {"snn_larger": "_elementwise_max", "snn_sum": "_sum_combine"}
 
 _loaded: dict[tuple[str, bool], ModuleType] = {}
 
@@ -48,13 +49,14 @@ def _load(source: KernelSource, key: str, interpret: bool) -> ModuleType:
     with knobs.runtime.scope():
         knobs.runtime.interpret = interpret
         exec(compile(source.text, str(path), "exec"), module.__dict__)
-    if interpret and hasattr(module, LARGER):
+    if interpret:
         _reduce_fast(module)
     return module
 
 
 def _reduce_fast(module: ModuleType) -> None:
-    """Have the interpreter reduce with NumPy: it does so for Triton's own maximum, and else element by element."""
     from triton.language import standard
 
-    setattr(module, LARGER, standard._elementwise_max)
+    for name, own in REDUCING.items():
+        if hasattr(module, name):
+            setattr(module, name, getattr(standard, own))

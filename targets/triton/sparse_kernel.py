@@ -83,14 +83,15 @@ class SparseSettings:
     stages: int = 1
 
 
-def _source(name: str, text: str, pointers: dict[str, str], numbers: str) -> KernelSource:
+def fixed_source(name: str, text: str, pointers: dict[str, str], numbers: str) -> KernelSource:
+    """A kernel whose text is the same for every network: its pointers with their types, and its numbers."""
     params = [Param(p, kind, p) for p, kind in pointers.items()] + [Param(n, "i32", n) for n in numbers.split()]
     return KernelSource(
         name, text, tuple(params), inputs=(), coefs=(), states=(), by_chunk=False, by_neuron=False, streams=0, work=0
     )
 
 
-GATHER = _source(
+GATHER = fixed_source(
     "snn_sparse_gather",
     _GATHER,
     {"weight_ptr": "*fp32", "x_ptr": "*fp32", "ids_ptr": "*i32", "reads_ptr": "*i32", "made_ptr": "*fp32"},
@@ -98,7 +99,7 @@ GATHER = _source(
 )
 GATHER_SETTINGS = SparseSettings({"ROWS": 4, "BLOCK": 128})
 
-WEIGHT = _source(
+WEIGHT = fixed_source(
     "snn_sparse_weight",
     _WEIGHT,
     {"grad_ptr": "*fp32", "x_ptr": "*fp32", "targets_ptr": "*i32", "sources_ptr": "*i32", "made_ptr": "*fp32"},

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from snncompile.ir.errors import UnsupportedError
 from snncompile.targets.cycle_call import CycleTarget
+from snncompile.targets.late_product import LateTarget
 from snncompile.targets.plastic_call import PlasticTarget
 from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.scan import (
@@ -90,6 +91,13 @@ class TritonTarget:
         from snncompile.targets.triton.sparse import SparseKernels
 
         return SparseKernels(self._empty)
+
+    @cached_property
+    def late(self) -> LateTarget:
+        """Computes products whose synapses have delays."""
+        from snncompile.targets.triton.late import LateKernels
+
+        return LateKernels(self._empty)
 
     @cached_property
     def recurrent(self) -> RecurrentTarget:

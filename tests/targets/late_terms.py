@@ -17,6 +17,8 @@ SHAPES = [
     (1, 1, 30, 70, 12, 2),
     (270, 2, 20, 66, 25, 1),
 ]
+#: Likewise, for an interpreter.
+FEW_SHAPES = [*SHAPES[:3], (3, 20, 7, 6, 6, 2), (100, 3, 3, 5, 9, 2)]
 
 
 def poisoned(shape, **options):
