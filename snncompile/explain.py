@@ -8,12 +8,13 @@ from math import prod
 from textwrap import wrap
 from typing import Any
 
-from snncompile.ir.connection import PRODUCTS, Connection
+from snncompile.ir.connection import PRODUCTS
 from snncompile.ir.cost import Work, network_cost, region_costs
 from snncompile.ir.density import event_driven, why
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph, Input, Region
 from snncompile.passes.pipeline import Request, compile_graph
+from snncompile.targets.conv_scan import LEAST_SEQUENCES, conv_pairs
 from snncompile.targets.pooled_scan import pooled_scans
 from snncompile.targets.pooling import tiles
 
@@ -209,7 +210,8 @@ def _state_size(graph: Graph, name: str) -> int:
     return op.size * len(op.states) if isinstance(op, Elementwise) else 0
 
 
-def _product(op: Connection, target: str) -> str:
+def _product(graph: Graph, name: str, target: str) -> str:
+    op = graph.op(name)
     dense = "one call of torch over all steps"
     if target in ("c", "auto") and tiles(op):
         return f"one function over all steps (C{'' if target == 'c' else ' on a CPU'}): windows that lie side by side"
@@ -219,7 +221,10 @@ def _product(op: Connection, target: str) -> str:
         return dense
     if not event_driven(op):
         return f"{dense}, dense: {why(op)}"
-    return f"one event-driven product over all steps (C{'' if target == 'c' else ' on a CPU'}): {why(op)}"
+    backend = "C" if target == "c" else "C on a CPU"
+    neurons = next((n for n, pair in conv_pairs(graph, graph.regions).items() if pair.connection == name), None)
+    many = f"; of {LEAST_SEQUENCES} sequences or more, one function with {neurons}" if neurons else ""
+    return f"one event-driven product over all steps ({backend}): {why(op)}{many}"
 
 
 def _late_product(op: Connection, target: str) -> str:
@@ -259,7 +264,7 @@ def _runs_as(graph: Graph, region: Region, target: str) -> str:
     if region.kind == "product" and getattr(graph.op(region.nodes[0]), "attrs", {}).get("offset") and target != "torch":
         return "nothing of its own: the kernels that read it read what it delays, earlier"
     if region.kind == "product":
-        return _pooled(graph, region, target) or _product(graph.op(region.nodes[0]), target)
+        return _pooled(graph, region, target) or _product(graph, region.nodes[0], target)
     if target == "torch":
         return "a loop over the steps (the reference)"
     backend = {"triton": "Triton", "c": "C"}.get(target, "Triton on a GPU, else C, else the reference")

@@ -9,7 +9,7 @@ applies the rest of the chain rule, once.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, NamedTuple
@@ -21,7 +21,16 @@ from torch.autograd.function import once_differentiable
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.interp import Interpreter
 from snncompile.targets.pooling import Windows
-from snncompile.targets.scan import BackwardCall, ForwardCall, ForwardResult, Late, ScanTarget, make_scan
+from snncompile.targets.scan import (
+    BackwardCall,
+    BackwardResult,
+    ForwardCall,
+    ForwardResult,
+    Late,
+    Scan,
+    ScanTarget,
+    make_scan,
+)
 from snncompile.targets.transfer import move
 
 _CPU = torch.device("cpu")
@@ -225,7 +234,7 @@ def keep(
 
 
 class Kept(NamedTuple):
-    """What :func:`flow` reads of a context, for a part of a batch."""
+    """What :func:`flow` reads of a context, where a scan is part of something else."""
 
     bound: BoundScan
     call: tuple[Any, ...]
@@ -234,7 +243,11 @@ class Kept(NamedTuple):
 
 
 def flow(
-    ctx: Any, saved: tuple[Tensor, ...], needs: tuple[bool, ...], grads: tuple[Tensor | None, ...]
+    ctx: Any,
+    saved: tuple[Tensor, ...],
+    needs: tuple[bool, ...],
+    grads: tuple[Tensor | None, ...],
+    run: Callable[[Scan, BackwardCall], BackwardResult] | None = None,
 ) -> tuple[Tensor | None, ...]:
     """The gradients of tokens, inputs, states and pasts, from those of what :func:`keep` gave.
 
@@ -243,6 +256,7 @@ def flow(
         saved: its saved tensors, without ``more``.
         needs: of which of these a gradient is wanted.
         grads: the gradients of its outputs.
+        run: computes the scan's gradient, where that is not the target's own.
     """
     bound = ctx.bound
     scan, target = bound.prepared.scan, bound.prepared.target
@@ -260,7 +274,7 @@ def flow(
     wanted = list(needs[n_tokens : n_tokens + n_inputs])
     for i, one in enumerate(late):  # its past's gradient comes with its own
         wanted[i] = (one is not None and next(past_needs)) or wanted[i]
-    result = target.backward(
+    result = (run or target.backward)(
         scan,
         BackwardCall(
             saved[:n_inputs],

@@ -1,40 +1,73 @@
-"""An event-driven convolution, the neurons that it alone feeds and their pooling, by chunks of sequences where large.
+"""An event-driven convolution and the neurons that it alone feeds as one operation, on a target that offers it.
 
-The current between the two is the largest course of a convolutional network, often larger than the cache. A few
-sequences at a time it stays there: the scan reads it where the convolution has just left it, and backward the
-convolution reads the current's gradient where the scan has, in memory that the next chunk then takes over.
-Nothing depends on the number of threads: a chunk is a number of sequences that follows from the layer's size, and
-gradients of weights are added up chunk by chunk. Only pooled neurons run so: what chunks give must be put together,
-and to copy a whole course costs more than the cache saves.
+The current between the two is the largest course of a convolutional network, often larger than the cache. Sequence by
+sequence it stays there: the scan reads it where the convolution has just left it, and the next sequence's takes its
+place. Backward it is made again where that is little work, and the convolution's weight reads the current's gradient
+where the scan has just left that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from math import prod
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 
 from snncompile.ir.connection import Connection
-from snncompile.ir.density import event_driven
+from snncompile.ir.density import density, event_driven
 from snncompile.ir.graph import Graph, Region
 from snncompile.targets.autograd import BoundScan, Kept, flow, keep, named
 from snncompile.targets.evaluation import Evaluation
-from snncompile.targets.event_conv import EventConvTarget, Window, conv_gradients, window_of
+from snncompile.targets.event_conv import ImageCourse, input_gradient, window_of
 from snncompile.targets.event_linear import LEAST_ROWS
 from snncompile.targets.linear_scan import LinearScan, candidates, hidden
-from snncompile.targets.pooled_scan import PooledScan
 from snncompile.targets.pooling import Windows
-from snncompile.targets.scan import ForwardCall, ForwardResult
+from snncompile.targets.scan import BackwardCall, BackwardResult, ForwardCall, ForwardResult, Scan
 
-#: Bytes of the current of a chunk, at most, unless one sequence has more.
-CHUNK = 2**22
-#: Currents of more bytes run by chunks, without gradients and with them. With them the current stays anyway, and chunks
-#: gain nothing until it is so large that target c asks the system for its memory every time.
-FROM, TRAINED_FROM = 3 * 2**22, 2**26
+#: A thread takes whole sequences: of fewer, convolution and scan run apart, where threads can share one.
+LEAST_SEQUENCES = 8
+#: Currents of more bytes run sequence by sequence however few there are.
+FROM = 3 * 2**22
+#: Weights of more numbers take too much room to add up their gradients in many parts.
+MOST_WEIGHTS = 2**17
+#: Products of an output, on average, up to which the current is made again backward instead of kept.
+AGAIN = 3.0
+
+
+class ConvScanTarget(Protocol):
+    """Runs a scan whose one input is a convolution of mostly zero images. All tensors are float32."""
+
+    def forward(
+        self, scan: Scan, call: ForwardCall, conv: ImageCourse, keep: bool
+    ) -> tuple[ForwardResult, Tensor | None]:
+        """What the scan gives for a call without its input; and the current ``(T, B, N)``, where it is to be kept."""
+        ...
+
+    def expect_backward(self, scan: Scan, call: BackwardCall, conv: ImageCourse) -> None:
+        """A call of :meth:`backward` is to follow: a target may get ready."""
+        ...
+
+    def backward(
+        self, scan: Scan, call: BackwardCall, conv: ImageCourse, current: Tensor | None, whole: bool, weighted: bool
+    ) -> tuple[BackwardResult, tuple[Tensor, Tensor] | None]:
+        """The gradients, from a call without the scan's input.
+
+        Args:
+            scan: the scan.
+            call: its call; ``need_inputs`` says whether anything of the convolution is wanted.
+            conv: the convolution.
+            current: its result, or None where it was not kept.
+            whole: whether the gradient of its result is wanted, in the memory order of ``conv.x``.
+            weighted: whether the gradients of its weight and bias are.
+
+        Returns:
+            What the scan's gradient gives, and the gradients of weight and bias where they are wanted.
+        """
+        ...
 
 
 def conv_pairs(graph: Graph, regions: Sequence[Region]) -> dict[str, LinearScan]:
@@ -44,176 +77,141 @@ def conv_pairs(graph: Graph, regions: Sequence[Region]) -> dict[str, LinearScan]
     for neurons, pair in candidates(graph, ("Conv2d",)):
         if kinds.get((pair.connection,)) != "product" or kinds.get((neurons,)) != "scan":
             continue
-        if event_driven(pair.op) and len(graph.inputs_of(neurons)) == 1:
+        small = prod(pair.op.params["weight"].shape) <= MOST_WEIGHTS
+        if small and event_driven(pair.op) and len(graph.inputs_of(neurons)) == 1:
             found[neurons] = pair
     return found
 
 
-def sequences(steps: int, batch: int, size: int) -> int:
-    """Sequences of a chunk, for a current ``(T, B, N)``; chunks are about equally large."""
-    most = max(CHUNK // max(4 * steps * size, 1), 1)
-    return -(-batch // -(-batch // most)) if batch else 1
-
-
-def by_chunks(ev: Evaluation, pair: LinearScan, pooled: PooledScan | None) -> bool:
-    """Whether a pair runs by chunks here: the layer is large, its input batch first, its current hidden."""
+def by_sequence(ev: Evaluation, pair: LinearScan) -> bool:
+    """Whether a pair runs as one here: there are many sequences, or much of a current, and that is nobody else's."""
     steps, batch = ev.r.steps, ev.r.batch
-    if pooled is None or ev.wanted(pooled.scan)[0] != [pooled.windows.result] or not hidden(ev, pair):
-        return False
-    if steps * batch < LEAST_ROWS or ev.prepared.scans[pooled.scan].scan.draws:
-        return False
-    if 4 * steps * batch * pair.op.output.size <= (TRAINED_FROM if torch.is_grad_enabled() else FROM):
-        return False
-    return sequences(steps, batch, pair.op.output.size) < batch and ev.course(pair.edge).transpose(0, 1).is_contiguous()
+    many = batch >= LEAST_SEQUENCES or (batch > 1 and 4 * steps * batch * pair.op.output.size > FROM)
+    return steps * batch >= LEAST_ROWS and many and hidden(ev, pair)
+
+
+def made_again(op: Connection) -> bool:
+    """Whether backward the current is made again: few of an output's taps meet anything but zeros."""
+    taps = prod(op.params["weight"].shape[1:])
+    return taps * (density(op) or 0.0) <= AGAIN
 
 
 @dataclass(frozen=True)
-class _Pass:
+class _Pair:
     """What both directions know.
 
     Attributes:
         bound: the neurons.
-        call: of the whole batch, without the current.
-        target: computes convolutions.
-        window: how the kernel goes over an image.
-        image: the shape of the convolution's output for one image.
+        call: theirs, without the current.
+        target: runs both.
+        op: the convolution.
     """
 
     bound: BoundScan
     call: ForwardCall
-    target: EventConvTarget
-    window: Window
-    image: tuple[int, ...]
+    target: ConvScanTarget
+    op: Connection
 
-    def chunks(self) -> Iterator[slice]:
-        """The sequences of each chunk."""
-        _, batch, _ = self.call.shape
-        size = sequences(*self.call.shape)
-        for first in range(0, batch, size):
-            yield slice(first, min(first + size, batch))
+    def conv(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> ImageCourse:
+        """The convolution of ``x (T, B, C, H, W)``."""
+        return ImageCourse(x, weight, bias, window_of(self.op))
 
-    def shape(self, part: slice) -> tuple[int, int, int]:
-        """T, B, N of a chunk."""
-        return self.call.shape[0], part.stop - part.start, self.call.shape[2]
+    def expected(self, x: Tensor, wanted: bool) -> BackwardCall:
+        """What a call of the gradient will most likely look like; ``wanted`` if anything of the convolution is."""
+        call, bound, scan = self.call, self.bound, self.bound.prepared.scan
+        return BackwardCall(
+            inputs=(),
+            coefs=bound.reverse_coefs,
+            forward_coefs=bound.coefs,
+            saved=(),
+            shape=call.shape,
+            checkpoint=call.checkpoint,
+            grads=dict.fromkeys((*call.store, *call.sums), x),
+            grad_finals=(None,) * len(scan.states),
+            need_inputs=(wanted,),
+            need_accumulators=bool(bound.tokens),
+            random=call.random,
+            windows=call.windows,
+        )
 
-    def images(self, x: Tensor, part: slice) -> Tensor:
-        """The inputs ``(images, C, H, W)`` of a chunk."""
-        return x.transpose(0, 1)[part].flatten(0, 1)
-
-    def forward(
-        self, x: Tensor, weight: Tensor, bias: Tensor | None, use: Callable[[Tensor, ForwardResult], None]
-    ) -> ForwardResult:
-        """The result for the whole batch, but for saved states; ``use`` gets the current and result of every chunk."""
-        call, scan = self.call, self.bound.prepared.scan
-        made: ForwardResult | None = None
-        for part in self.chunks():
-            current = self.target.conv(self.images(x, part), weight, bias, self.window)
-            steps, batch, size = shape = self.shape(part)
-            current = current.view(batch, steps, size).transpose(0, 1)
-            states = tuple([s[part] for s in call.states])
-            result = self.bound.prepared.target.forward(
-                scan, replace(call, inputs=(current,), states=states, shape=shape)
-            )
-            use(current, result)
-            del current  # the next chunk's takes its memory where nobody keeps it
-            made = made or _room(result, call.shape[1])
-            for name, course in result.stored.items():
-                made.stored[name][:, part] = course
-            for name, total in result.sums.items():
-                made.sums[name][part] = total
-            for final, own in zip(made.finals, result.finals, strict=True):
-                final[part] = own
-        assert made is not None
-        return made
+    def forward(self, conv: ImageCourse, keep: bool) -> tuple[ForwardResult, Tensor | None]:
+        """What the neurons give, and the current where it is to be kept."""
+        return self.target.forward(self.bound.prepared.scan, self.call, conv, keep)
 
 
 def run_conv_scan(
     bound: BoundScan,
-    target: EventConvTarget,
+    target: ConvScanTarget,
     op: Connection,
     product: tuple[Tensor, Tensor, Tensor | None],
     rest: tuple[Any, ...],
-    windows: Windows,
+    windows: Windows | None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Tensor]]:
     """What :meth:`BoundScan.run` gives for neurons whose one input is a convolution.
 
     Args:
         bound: the neurons.
-        target: computes convolutions.
+        target: runs both.
         op: the convolution.
-        product: its input ``(T, B, *features)``, batch first in memory, its weight and its bias, all float32.
+        product: its input ``(T, B, *features)``, its weight and its bias, all float32.
         rest: what :meth:`BoundScan.call` takes from the states on, but for what makes inputs late.
-        windows: pooling of the only result whose course is wanted.
+        windows: pooling of a result.
     """
-    leaves = [t for t in product if t is not None]
-    call, wants_grad = bound.call((), *rest, (), *leaves)
-    work = _Pass(bound, replace(call, windows=windows), target, window_of(op), op.output.shape)
+    x, weight, bias = product
+    x = x if x[0, 0].is_contiguous() else x.contiguous()
+    call, wants_grad = bound.call((), *rest, (), *[t for t in (x, weight, bias) if t is not None])
+    pair = _Pair(bound, replace(call, windows=windows), target, op)
     if wants_grad:
-        return named(call, _ConvScan.apply(work, *product, *bound.tokens, *call.states))
+        return named(call, _ConvScan.apply(pair, x, weight, bias, *bound.tokens, *call.states))
     with torch.no_grad():
-        made = work.forward(*product, lambda *_: None)
+        made, _ = pair.forward(pair.conv(x, weight, bias), False)
     return made.stored, made.sums, list(made.finals)
 
 
 class _ConvScan(Function):
-    """The convolution and the scan, and the gradients of both, chunk by chunk."""
+    """The convolution and the scan, and the gradients of both."""
 
     @staticmethod
     def forward(
-        ctx: Any, work: _Pass, x: Tensor, weight: Tensor, bias: Tensor | None, *tensors: Tensor
+        ctx: Any, pair: _Pair, x: Tensor, weight: Tensor, bias: Tensor | None, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
-        ctx.work = work
-        if ctx.needs_input_grad[2]:
-            work.target.expect_conv_gradients(weight, work.window)
-        kept: list[Tensor] = []
-        result = work.forward(x, weight, bias, lambda current, made: kept.extend((current, *made.saved)))
-        return keep(ctx, work.bound, work.call, result, (x, weight, *kept))
+        conv = pair.conv(x, weight, bias)
+        current_too = any(ctx.needs_input_grad[1:4])
+        pair.target.expect_backward(pair.bound.prepared.scan, pair.expected(x, current_too), conv)
+        result, current = pair.forward(conv, not made_again(pair.op))
+        ctx.pair = pair
+        return keep(ctx, pair.bound, pair.call, result, (x, weight, bias, current))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
-        work: _Pass = ctx.work
-        x, weight, *saved = ctx.saved_tensors
-        _, *own = ctx.needs_input_grad[:4]
-        tokens, states = ctx.counts[0], len(work.call.states)
-        needs = ctx.needs_input_grad[4:]
-        needs = (*needs[:tokens], any(own), *needs[tokens:])
-        courses, each = len(work.call.store), len(saved) // len(list(work.chunks()))
-        d_x: list[Tensor] = []
-        totals: list[Tensor | None] = [None] * (2 + tokens)  # of weight, bias and tokens
-        starts: list[list[Tensor]] = []
-        for i, part in enumerate(work.chunks()):
-            shape = work.shape(part)
-            piece = Kept(work.bound, (shape, *ctx.call[1:]), [None], (tokens, 1, 0))
-            given = [None if g is None else g[:, part] if k < courses else g[part] for k, g in enumerate(grads)]
-            found = flow(piece, tuple(saved[i * each : (i + 1) * each]), needs, tuple(given))
-            sums, current, first = found[:tokens], found[tokens], found[tokens + 1 :]
-            made: tuple[Tensor | None, ...] = (None, None, None)
-            grad: Tensor | None = None
-            if current is not None:
-                grad = current.transpose(0, 1).reshape(-1, *work.image)
-                made = conv_gradients(work.target, grad, work.images(x, part), weight, work.window, own)
-            if made[0] is not None:
-                d_x.append(made[0])
-            for k, more in enumerate((*made[1:], *sums)):
-                so_far = totals[k]
-                totals[k] = more if so_far is None or more is None else so_far.add_(more)
-            starts.append([s for s in first if s is not None])
-            del found, current, grad  # the next chunk's takes its memory
-        d_weight, d_bias, *d_tokens = totals
-        whole = torch.cat(d_x).view(x.transpose(0, 1).shape).transpose(0, 1) if d_x else None
-        begun = [torch.cat(parts) for parts in zip(*starts, strict=True)] if states else []
-        return None, whole, d_weight, d_bias, *d_tokens, *begun
+        pair: _Pair = ctx.pair
+        x, weight, bias, current, *saved = ctx.saved_tensors
+        _, need_x, need_weight, need_bias, *needs = ctx.needs_input_grad
+        tokens, any_of_it = ctx.counts[0], need_x or need_weight or need_bias
+        conv = pair.conv(x, weight, bias)
+        weights: list[Tensor] = []
+
+        def run(scan: Scan, call: BackwardCall) -> BackwardResult:
+            result, found = pair.target.backward(scan, call, conv, current, need_x, need_weight or need_bias)
+            weights.extend(found or ())
+            return result
+
+        piece = Kept(pair.bound, ctx.call, [], (tokens, 1, 0))
+        wanted = (*needs[:tokens], any_of_it, *needs[tokens:])
+        found = flow(piece, (x, *saved), wanted, grads, run)
+        grad, d_x = found[tokens], None
+        if need_x and grad is not None:
+            d_x = _input_gradient(grad.unflatten(2, pair.op.output.shape), conv)
+        d_weight, d_bias = weights or (None, None)
+        own = (d_weight if need_weight else None, d_bias if need_bias else None)
+        return None, d_x, *own, *found[:tokens], *found[tokens + 1 :]
 
 
-def _room(part: ForwardResult, batch: int) -> ForwardResult:
-    """Room for the results of the whole batch, after those of a chunk."""
-
-    def make(like: Tensor, axis: int) -> Tensor:
-        shape = list(like.shape)
-        shape[axis] = batch
-        return like.new_empty(shape)
-
-    stored = {r: make(t, 1) for r, t in part.stored.items()}
-    sums = {r: make(t, 0) for r, t in part.sums.items()}
-    return ForwardResult(stored, sums, tuple([make(t, 0) for t in part.finals]), ())
+def _input_gradient(grad: Tensor, conv: ImageCourse) -> Tensor:
+    """The gradient of the images, from that of what the convolution makes of them, ``(T, B, O, h, w)``."""
+    x, swapped = conv.x, not grad.is_contiguous()
+    if swapped:
+        x, grad = x.transpose(0, 1), grad.transpose(0, 1)
+    found = input_gradient(grad.flatten(0, 1), x.flatten(0, 1), conv.weight, conv.window).view(x.shape)
+    return found.transpose(0, 1) if swapped else found

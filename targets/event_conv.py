@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -29,6 +30,23 @@ class Window(NamedTuple):
             for n, k, s, p, d in zip(size, kernel, self.stride, self.padding, self.dilation, strict=True)
         )
         return height, width
+
+
+@dataclass(frozen=True)
+class ImageCourse:
+    """A convolution of images over time.
+
+    Attributes:
+        x: the images, ``(T, B, C, H, W)`` float32, each of them contiguous.
+        weight: ``(O, C / groups, kh, kw)``.
+        bias: ``(O,)``, or None.
+        window: how the kernel goes over an image.
+    """
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    window: Window
 
 
 class EventConvTarget(Protocol):
@@ -103,14 +121,15 @@ def conv_gradients(
     """Gradients of a convolution's input, weight and bias, as ``needs`` says, from ``grad (images, O, h, w)``."""
     need_x, need_weight, need_bias = needs
     kernel: Size = tuple(weight.shape[2:])
-    d_x = _input_gradient(grad, x, weight, window) if need_x else None
+    d_x = input_gradient(grad, x, weight, window) if need_x else None
     if need_weight:
         d_weight, d_bias = target.conv_gradients(grad, x, kernel, window)
         return d_x, d_weight, d_bias if need_bias else None
     return d_x, None, grad.sum((0, 2, 3)) if need_bias else None
 
 
-def _input_gradient(grad: Tensor, x: Tensor, weight: Tensor, window: Window) -> Tensor:
+def input_gradient(grad: Tensor, x: Tensor, weight: Tensor, window: Window) -> Tensor:
+    """The gradient of a convolution's input ``x`` from ``grad``, dense."""
     if not grad.numel():
         return torch.zeros_like(x)
     ways = (window.stride, window.padding, window.dilation, False, (0, 0), window.groups)

@@ -12,7 +12,7 @@ from snncompile.ir.density import event_driven
 from snncompile.ir.errors import InputError, ModelError
 from snncompile.ir.graph import Graph, Ref, Region
 from snncompile.ir.regions import choose_regions
-from snncompile.targets.conv_scan import by_chunks, conv_pairs, run_conv_scan
+from snncompile.targets.conv_scan import ConvScanTarget, by_sequence, conv_pairs, run_conv_scan
 from snncompile.targets.cycle_call import CycleTarget
 from snncompile.targets.cycle_limits import Way, way_of
 from snncompile.targets.cycle_plan import CyclePlan
@@ -70,8 +70,9 @@ class Executor:
         ring: bool = getattr(self._recurrent, "ring", False)
         self._pairs = {} if self._events is None else matches(graph, self.regions)
         self._paired = {pair.connection: pair for pair in self._pairs.values()}
-        self._convs = {} if self._events is None else conv_pairs(graph, self.regions)
-        self._by_chunks = {pair.connection: (neurons, pair) for neurons, pair in self._convs.items()}
+        self._conv_scans: ConvScanTarget | None = getattr(target, "conv_scans", None)
+        self._convs = {} if self._conv_scans is None else conv_pairs(graph, self.regions)
+        self._conv_paired = {pair.connection: pair for pair in self._convs.values()}
         self._pooled = pooled_scans(graph, self.regions, target)
         self._layers = {r: match(graph, r, ring) for r in self.regions if r.kind == "recurrent"}
         self._cycle_target: CycleTarget | None = getattr(target, "cycles", None)
@@ -102,8 +103,8 @@ class Executor:
             elif region.kind == "product":
                 if Ref(region.nodes[0]) in ev.courses:  # its scan pooled
                     continue
-                pair, conv = self._paired.get(region.nodes[0]), self._by_chunks.get(region.nodes[0])
-                if conv is not None and by_chunks(ev, conv[1], self._pooling(ev, conv[0])):
+                pair, conv = self._paired.get(region.nodes[0]), self._conv_paired.get(region.nodes[0])
+                if conv is not None and by_sequence(ev, conv):
                     continue
                 if pair is None or not together(ev, pair):
                     run_product(ev, region.nodes[0], self._events, self._pools)
@@ -120,9 +121,9 @@ class Executor:
             run_scan(ev, name, pooled)
             return
         product = ev.course(pair.edge).float(), *folded(pair.op, ev.params(pair.connection))
-        if name in self._convs and self._events is not None and pooled is not None:
-            rest = scan_call(ev, name, pair.place)[1][:-1]
-            made = run_conv_scan(ev.bind(name), self._events, pair.op, product, rest, pooled.windows)
+        if name in self._convs and self._conv_scans is not None:
+            rest, windows = scan_call(ev, name, pair.place)[1][:-1], pooled and pooled.windows
+            made = run_conv_scan(ev.bind(name), self._conv_scans, pair.op, product, rest, windows)
             keep_scan(ev, name, pooled, *made)
             return
         sparse = event_driven(pair.op) and ev.r.steps * ev.r.batch >= LEAST_ROWS

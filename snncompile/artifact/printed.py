@@ -143,6 +143,7 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
         sparse_source,
     )
     from snncompile.targets.c.target import CTarget
+    from snncompile.targets.conv_scan import conv_pairs
     from snncompile.targets.drawn import reading
     from snncompile.targets.late_linear import by_synapse, late_products
     from snncompile.targets.late_scan import late_reader
@@ -169,6 +170,7 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
             for role, source in event_sources().items():
                 yield Printed(name, role, source, suffix=C_SOURCE)
     pooled = pooled_scans(compiled, compiled.regions, CTarget)
+    convs = conv_pairs(compiled, compiled.regions)
     for plan in plans:
         for owner, stem, printed in cycle_kernels(compiled, plan):
             yield Printed(owner, stem, printed, suffix=C_SOURCE)
@@ -200,6 +202,10 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
                 one, one_back = (one_number(scan, per_neuron, reverse) for reverse in (False, True))
             for way in ways:
                 sources |= scan_sources(scan, read, one, one_back, way, late, windows)
+                if name in convs:
+                    pair = convs[name]
+                    together = scan_sources(scan, read, one, one_back, way, late, windows, pair.op)
+                    sources |= {f"with_{pair.connection}_{role}": source for role, source in together.items()}
         for role, source in sources.items():
             yield Printed(name, f"{name}_{role}", source, suffix=C_SOURCE)
 

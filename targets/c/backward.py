@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from snncompile.targets.c.kernel import Course, KernelSource, Writer, file_text
+from snncompile.targets.c.kernel import Course, Frame, KernelSource, Writer, file_text
 from snncompile.targets.c.printer import Function, print_function
 from snncompile.targets.c.windows import SpreadCourse, block_text
 from snncompile.targets.printing import DRAWN
@@ -11,14 +11,15 @@ from snncompile.targets.scan import Scan
 from snncompile.targets.variant import BackwardVariant
 
 
-def print_backward(scan: Scan, variant: BackwardVariant) -> KernelSource:
-    """The file with the backward function of ``scan``."""
-    return _Backward(scan, variant).source()
+def print_backward(scan: Scan, variant: BackwardVariant, frame: Frame | None = None) -> KernelSource:
+    """The file with the backward function of ``scan``, in ``frame``."""
+    return _Backward(scan, variant, frame).source()
 
 
 class _Backward:
-    def __init__(self, scan: Scan, variant: BackwardVariant) -> None:
-        self.scan, self.variant, self.w = scan, variant, Writer()
+    def __init__(self, scan: Scan, variant: BackwardVariant, frame: Frame | None) -> None:
+        self.scan, self.variant, self.frame = scan, variant, frame
+        self.w = Writer(frame.locals if frame else "")
         wanted = [f"grad_{x}" for x in variant.need_inputs]
         wanted += scan.accumulators if variant.need_accumulators else ()
         pruned = prune_reverse(scan, [r for r, _ in variant.grads], variant.finals, wanted)
@@ -32,7 +33,7 @@ class _Backward:
             self.replay = print_function(replay_name, scan.forward.select(scan.states), "One time step, done again.")
 
     def source(self) -> KernelSource:
-        scan, variant, w, reverse = self.scan, self.variant, self.w, self.reverse
+        scan, variant, w, reverse, frame = self.scan, self.variant, self.w, self.reverse, self.frame
         replay_args = self.replay.args if self.replay else ()
         states = list(scan.states) if self.replay else self.read
         inputs = [x for x in scan.inputs if x in reverse.args or x in replay_args]
@@ -92,11 +93,13 @@ class _Backward:
         scratch = len(self.read) if self.replay else 0
         functions = [self.replay, reverse] if self.replay else [reverse]
         helpers = block_text(variant.windows) if variant.windows else ""
-        text = file_text(scan, "backward over a whole sequence", w, self.name, functions, scratch, helpers)
+        first, found = (next(iter(c.values()), None) for c in (self.courses, self.found))
+        around = None if frame is None else (frame, first, found)
+        text = file_text(scan, "backward over a whole sequence", w, self.name, functions, scratch, helpers, around)
         return KernelSource(
             self.name,
             text,
-            "".join(a.type for a in w.arguments) + ("p" if scratch else "") + "qqqi",
+            (frame.types if frame else "") + "".join(a.type for a in w.arguments) + ("p" if scratch else "") + "qqqi",
             inputs=tuple(scan.inputs.index(x) for x in inputs),
             coefs=tuple(scan.reverse_coefs.index(c) for c in coefs),
             forward_coefs=tuple(scan.coefs.index(c) for c in forward_coefs),

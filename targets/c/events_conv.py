@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -15,9 +15,9 @@ from snncompile.targets.c.events_conv_source import FUNCTIONS, TURNED, Taps, sou
 from snncompile.targets.event_conv import Window
 
 #: Into how many parts the images are divided for the weight's gradient, at most, and the values of all their sums.
-_PARTS, _SUMS = 16, 2**22
+_PARTS, SUMS = 16, 2**22
 #: Images whose events are listed together, at most.
-_BLOCK = 32
+BLOCK = 32
 
 
 class EventConvs(Caller):
@@ -35,7 +35,7 @@ class EventConvs(Caller):
             lists, values = scratch(team * (plane + 1), dtype=torch.int32), scratch(team * (plane + 1))
             sums = scratch(team * rows * columns * taps.outputs)
             fixed = None if bias is None else bias.contiguous()
-            held = (x.contiguous(), _turned(weight, window.groups))
+            held = (x.contiguous(), turned(weight, window.groups))
             run = _function("forward", taps)
             ends = (window.groups, weight.shape[1], *size, rows, columns, team)
             at = [t.data_ptr() for t in held] + [0 if fixed is None else fixed.data_ptr()]
@@ -57,23 +57,33 @@ class EventConvs(Caller):
         if not grad.numel() or not x.numel():
             return zeros(*shape), zeros(outputs)
         taps, plane = taps_of(shape, window), size[0] * size[1]
-        across = (window.groups, shape[1], *kernel, taps.outputs)
-        parts = max(1, min(_PARTS, images, _SUMS // (channels * kernel[0] * kernel[1] * taps.outputs)))
-        block = max(1, min(_BLOCK, -(-images // parts), TURNED // (rows * columns * taps.outputs)))
-        sums, bias = self._make((parts, *across)), self._make((parts, outputs))
+        parts = max(1, min(_PARTS, images, SUMS // (channels * kernel[0] * kernel[1] * taps.outputs)))
+        block = max(1, min(BLOCK, -(-images // parts), TURNED // (rows * columns * taps.outputs)))
+        sums, bias = self._make((parts, *turned_shape(shape, window.groups))), self._make((parts, outputs))
         team = self._team(x.numel() + grad.numel(), parts)
         lists, values = scratch(team * plane * (block + 1), dtype=torch.int32), scratch(team * plane * block)
         turned = scratch(team * block * rows * columns * taps.outputs)
         held = (x.contiguous(), grad.contiguous(), lists, values, turned, sums, bias)
         run = _function("weight", taps)
-        run(*(t.data_ptr() for t in held), images, *across[:2], *size, rows, columns, block, parts, team)
-        return sums.sum(0).flip(3).permute(0, 4, 1, 2, 3).reshape(shape), bias.sum(0)
+        run(*(t.data_ptr() for t in held), images, window.groups, shape[1], *size, rows, columns, block, parts, team)
+        return weight_of(sums, shape), bias.sum(0)
 
 
-def _turned(weight: Tensor, groups: int) -> Tensor:
+def turned(weight: Tensor, groups: int) -> Tensor:
     """``weight (O, C / groups, kh, kw)`` as ``(C, kh, kw, O / groups)``, the last column first."""
     apart = weight.unflatten(0, (groups, -1)).permute(0, 2, 3, 4, 1)
     return apart.flip(3).contiguous()
+
+
+def turned_shape(shape: Sequence[int], groups: int) -> tuple[int, ...]:
+    """The shape in which the gradient of a weight ``(O, C / groups, kh, kw)`` is added up, by groups."""
+    outputs, *inner = shape
+    return (groups, *inner, outputs // groups)
+
+
+def weight_of(sums: Tensor, shape: Sequence[int]) -> Tensor:
+    """The gradient of a weight of ``shape`` from that of its parts, as :func:`turned`."""
+    return sums.sum(0).flip(3).permute(0, 4, 1, 2, 3).reshape(tuple(shape))
 
 
 @cache

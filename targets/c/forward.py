@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from snncompile.targets.c.kernel import KernelSource, Writer, file_text
+from snncompile.targets.c.kernel import Frame, KernelSource, Writer, file_text
 from snncompile.targets.c.printer import print_function
 from snncompile.targets.c.windows import block_text
 from snncompile.targets.printing import DRAWN
@@ -10,9 +10,9 @@ from snncompile.targets.scan import Scan
 from snncompile.targets.variant import ForwardVariant
 
 
-def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
-    """The file with the forward function of ``scan``."""
-    w = Writer()
+def print_forward(scan: Scan, variant: ForwardVariant, frame: Frame | None = None) -> KernelSource:
+    """The file with the forward function of ``scan``, in ``frame``."""
+    w = Writer(frame.locals if frame else "")
     name, step_name = w.name(f"{scan.name}_forward"), w.name(f"{scan.name}_step")
     unit = dict(zip(scan.inputs, variant.layout.inputs, strict=True))
     scalar = dict(zip(scan.coefs, variant.layout.coefs, strict=True))
@@ -103,10 +103,11 @@ def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
             w.line(2, f"{pointer}[j] = {totals[r]}[j];")
         w.line(1, "}")
     helpers = block_text(windows) if windows else ""
+    around = None if frame is None else (frame, next(iter(courses.values()), None), None)
     return KernelSource(
         name,
-        file_text(scan, "forward over a whole sequence", w, name, [step], helpers=helpers),
-        "".join(a.type for a in w.arguments) + "qqqi",
+        file_text(scan, "forward over a whole sequence", w, name, [step], helpers=helpers, frame=around),
+        (frame.types if frame else "") + "".join(a.type for a in w.arguments) + "qqqi",
         inputs=tuple(i for i, x in enumerate(scan.inputs) if x in step.args),
         coefs=tuple(i for i, c in enumerate(scan.coefs) if c in step.args),
         states=tuple(range(len(scan.states))),

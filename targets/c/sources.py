@@ -8,7 +8,8 @@ from snncompile.ir.connection import Connection
 from snncompile.targets.c import late_events_source as late_events
 from snncompile.targets.c import late_source as late
 from snncompile.targets.c.backward import print_backward
-from snncompile.targets.c.events_conv_source import FUNCTIONS, source, taps_of
+from snncompile.targets.c.conv_frame import ConvFrame
+from snncompile.targets.c.events_conv_source import FUNCTIONS, Taps, source, taps_of
 from snncompile.targets.c.events_source import (
     FORWARD,
     FORWARD_NAME,
@@ -46,6 +47,7 @@ def scan_sources(
     save_some: bool,
     late: tuple[str, ...] = (),
     windows: Windows | None = None,
+    conv: Connection | None = None,
 ) -> dict[str, KernelSource]:
     """Role -> file: inference, and training forward and backward.
 
@@ -57,8 +59,10 @@ def scan_sources(
         save_some: whether training keeps the states of some steps only.
         late: per input how late it is read, as in :class:`~snncompile.targets.variant.Layout`; empty where none is.
         windows: pooling of a result.
+        conv: the event-driven convolution that runs in the same function.
     """
     store = tuple(r for r in scan.results if r in outputs)
+    frames = [None if conv is None else ConvFrame(_taps(conv), way) for way in (False, True)]
     unit, scalar = (True,) * len(scan.inputs), tuple(c in one for c in scan.coefs)
     forward = ForwardVariant(Layout(unit, scalar, late), store, (), "none", windows)
     backward = BackwardVariant(
@@ -71,11 +75,13 @@ def scan_sources(
         bool(scan.accumulators),
         windows,
     )
-    sources = {"forward": print_forward(scan, forward)}
+    sources = {"forward": print_forward(scan, forward, frames[0])}
     if scan.states:
         save = "some" if save_some else "all"
-        sources[f"forward_{'checkpoint' if save_some else 'save'}"] = print_forward(scan, forward._replace(save=save))
-    sources["backward_checkpoint" if save_some and scan.states else "backward"] = print_backward(scan, backward)
+        role = f"forward_{'checkpoint' if save_some else 'save'}"
+        sources[role] = print_forward(scan, forward._replace(save=save), frames[0])
+    role = "backward_checkpoint" if save_some and scan.states else "backward"
+    sources[role] = print_backward(scan, backward, frames[1])
     return sources
 
 
@@ -148,9 +154,12 @@ def event_sources() -> dict[str, KernelSource]:
 
 def event_conv_sources(op: Connection) -> dict[str, KernelSource]:
     """Role -> file of the event-driven convolution ``op``: forward, and the weight's gradient."""
+    return {f"events_{way}": _fixed(name, source(_taps(op), way), types) for way, (name, types) in FUNCTIONS.items()}
+
+
+def _taps(op: Connection) -> Taps:
     outputs, channels, *kernel = op.params["weight"].shape
-    taps = taps_of((outputs, channels, *[1] * (2 - len(kernel)), *kernel), window_of(op))
-    return {f"events_{way}": _fixed(name, source(taps, way), types) for way, (name, types) in FUNCTIONS.items()}
+    return taps_of((outputs, channels, *[1] * (2 - len(kernel)), *kernel), window_of(op))
 
 
 def late_sources(sparse: bool) -> dict[str, KernelSource]:

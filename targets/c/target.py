@@ -18,6 +18,7 @@ from snncompile.targets.c.courses import add_course, unit
 from snncompile.targets.c.forward import print_forward
 from snncompile.targets.c.kernel import FEW_LANES, LANES, KernelSource
 from snncompile.targets.c.stepping import MOST_PRODUCTS, make_step, packed_source
+from snncompile.targets.conv_scan import ConvScanTarget
 from snncompile.targets.cycle_call import CycleTarget
 from snncompile.targets.event_linear import EventTarget
 from snncompile.targets.late_product import LateTarget
@@ -122,6 +123,13 @@ class CTarget(Caller):
         from snncompile.targets.c.events import EventProducts
 
         return EventProducts(self._threads, self._empty)
+
+    @cached_property
+    def conv_scans(self) -> ConvScanTarget:
+        """Runs scans whose one input is a convolution of sparse images."""
+        from snncompile.targets.c.conv_scan import ConvScans
+
+        return ConvScans(self._threads, self._empty)
 
     def forward(self, scan: Scan, call: ForwardCall) -> ForwardResult:
         """Run ``scan`` from the first step to the last."""

@@ -1,4 +1,4 @@
-"""Event-driven convolutions that run with their neurons by chunks of sequences: as apart and as the reference."""
+"""Event-driven convolutions that run with their neurons as one function: as apart and as the reference."""
 
 from __future__ import annotations
 
@@ -10,26 +10,35 @@ from torch.utils.checkpoint import checkpoint
 
 import snncompile as snn
 import snncompile.targets.conv_scan as conv_scan
-import snncompile.targets.executor as executor_module
+from snncompile.explain import explain, explain_text
+from snncompile.targets.c.conv_scan import ConvScans
 from snncompile.targets.c.target import CTarget
 
 from ...compare import assert_close_gradients, assert_same_bits, outcome
 
 
 @pytest.fixture
-def chunked(monkeypatch):
-    """The chunks of every layer that ran by chunks; a sequence or two make one."""
-    plain, sizes = executor_module.run_conv_scan, []
+def fused(monkeypatch):
+    """Whether the current was kept, of every layer that ran as one function; two sequences are enough for it."""
+    ran = []
+    for way in ("forward", "backward"):
+        plain = getattr(ConvScans, way)
 
-    def noted(bound, target, op, product, rest, windows):
-        sizes.append(conv_scan.sequences(*rest[1]))
-        return plain(bound, target, op, product, rest, windows)
+        def noted(*args, plain=plain, way=way):
+            ran.append((way, args[-1] if way == "forward" else args[4] is not None))
+            return plain(*args)
 
-    monkeypatch.setattr(conv_scan, "FROM", 0)
-    monkeypatch.setattr(conv_scan, "TRAINED_FROM", 0)
-    monkeypatch.setattr(conv_scan, "CHUNK", 2 * 4 * 11 * 8 * 6 * 6)
-    monkeypatch.setattr(executor_module, "run_conv_scan", noted)
-    return sizes
+        monkeypatch.setattr(ConvScans, way, noted)
+    monkeypatch.setattr(conv_scan, "LEAST_SEQUENCES", 2)
+    monkeypatch.setattr(conv_scan, "AGAIN", 100.0)
+    return ran
+
+
+@pytest.fixture(params=[100.0, 0.0], ids=["again", "kept"])
+def kept(monkeypatch, request):
+    """Whether the current is kept for the backward pass."""
+    monkeypatch.setattr(conv_scan, "AGAIN", request.param)
+    return request.param == 0.0
 
 
 @snn.model
@@ -59,49 +68,68 @@ def same(made, want):
     assert_close_gradients(want, made)
 
 
-WAYS = [{}, {"groups": 2, "bias": False}, {"pool": (2, 3)}, {"stride": 2, "padding": 1}, {"groups": 2, "pool": (3, 6)}]
+WAYS = [
+    {},
+    {"groups": 2, "bias": False},
+    {"pool": (2, 3)},
+    {"pool": None},
+    {"stride": 2, "padding": 1},
+    {"groups": 2, "pool": (3, 6)},
+]
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("more", [{}, {"checkpoint": 4}])
-def test_as_the_reference(chunked, way, more):
+def test_as_the_reference(fused, kept, way):
     for batch, steps in ((5, 11), (2, 25), (40, 1)):
         x = data(batch, steps)
-        record = ["lif.v:sum"] if steps == 11 else []
-        made = outcome(network(**way, **more), x, record)
-        assert chunked and 1 <= chunked[-1] < batch
-        same(made, outcome(network(target="torch", **way, **more), x, record))
-    assert len(chunked) == 3
+        same(outcome(network(**way), x, []), outcome(network(target="torch", **way), x, []))
+    assert fused == [("forward", kept), ("backward", kept)] * 3
 
 
-def test_the_old_way_where_there_is_one_chunk_or_another_order(chunked):
-    for batch, steps in ((1, 25), (5, 0), (2, 11), (0, 5)):
+def test_replayed_states_and_records(fused, kept):
+    for record in (["lif.v:sum"], ["lif.spikes"]):
+        made = outcome(network(checkpoint=4), data(), record)
+        same(made, outcome(network(target="torch", checkpoint=4), data(), record))
+    assert fused == [("forward", kept), ("backward", kept)] * 2
+
+
+def test_other_orders_in_memory(fused):
+    x, whole = data(), data(5, 22, (4, 9, 10))
+    apart = whole[:, ::2, ::2]
+    for given in (x.transpose(0, 1).contiguous().transpose(0, 1), x[:1].expand(3, -1, -1, -1, -1), apart):
+        same(outcome(network(), given, []), outcome(network(target="torch"), given, []))
+        made, want = ran(network(), given, CTarget()), ran(network(), given.contiguous(), CTarget())
+        assert all(torch.equal(a, b) for a, b in zip(made, want, strict=True))
+    assert len(fused) == 3 * (2 + 2 * 3)
+
+
+def test_apart_where_there_are_few_sequences(fused, monkeypatch):
+    for batch, steps in ((1, 25), (5, 3), (5, 0), (0, 5)):
         x = data(batch, steps)
         same(outcome(network(), x, []), outcome(network(target="torch"), x, []))
-    x = data().transpose(0, 1).contiguous().transpose(0, 1)
-    same(outcome(network(), x, []), outcome(network(target="torch"), x, []))
-    same(outcome(network(pool=None), data(), []), outcome(network(target="torch", pool=None), data(), []))
-    assert not chunked
+    monkeypatch.setattr(conv_scan, "LEAST_SEQUENCES", 6)
+    same(outcome(network(), data(), []), outcome(network(target="torch"), data(), []))
+    assert not fused
+    monkeypatch.setattr(conv_scan, "FROM", 4 * 5 * 11 * 8 * 6 * 6)
+    network()(data())
+    assert not fused
+    network()(data(6, 11))
+    monkeypatch.setattr(conv_scan, "FROM", conv_scan.FROM - 1)
+    network()(data())
+    assert len(fused) == 2
 
 
-def test_small_layers_run_whole_and_smaller_ones_with_gradients(chunked, monkeypatch):
-    size = 4 * 5 * 11 * 8 * 6 * 6
-    for least, name in ((size, "TRAINED_FROM"), (size, "FROM"), (size - 1, "TRAINED_FROM")):
-        monkeypatch.setattr(conv_scan, name, least)
-        chunked.clear()
-        net = network()
-        net(data())
-        with torch.no_grad():
-            net(data())
-        assert len(chunked) == (1 if name == "TRAINED_FROM" else 0)
+def test_large_weights_run_apart(fused, monkeypatch):
+    monkeypatch.setattr(conv_scan, "MOST_WEIGHTS", 8 * 2 * 20 - 1)
+    same(outcome(network(), data(), []), outcome(network(target="torch"), data(), []))
+    assert not fused
 
 
-def test_a_chunk_is_some_megabytes_in_about_equal_parts():
-    assert conv_scan.sequences(25, 16, 16 * 24 * 24) == 4
-    assert conv_scan.sequences(25, 16, 2048) == 16
-    assert conv_scan.sequences(25, 9, 5000) == 5  # of 8, else 8 and 1
-    assert conv_scan.sequences(1000, 3, 10_000) == 1
-    assert conv_scan.sequences(0, 3, 10_000) == 3 and conv_scan.sequences(5, 0, 10_000) == 1
+def test_the_current_is_made_again_where_that_is_little_work(monkeypatch):
+    op = network().graph.op("conv")  # 40 taps, of which a hundredth
+    for most, again in ((0.39, False), (0.41, True)):
+        monkeypatch.setattr(conv_scan, "AGAIN", most)
+        assert conv_scan.made_again(op) is again
 
 
 def ran(net, x, target=None):
@@ -119,7 +147,7 @@ def ran(net, x, target=None):
 
 
 @pytest.mark.parametrize("way", [{}, {"pool": (3, 2)}])
-def test_bits_depend_neither_on_threads_nor_on_what_was_there(chunked, way):
+def test_bits_depend_neither_on_threads_nor_on_what_was_there(fused, kept, way):
     found = []
     for threads in (1, 2, 3):
         target = CTarget(threads, lambda shape, **like: torch.full(shape, float("nan"), **like))
@@ -127,18 +155,15 @@ def test_bits_depend_neither_on_threads_nor_on_what_was_there(chunked, way):
     found.append(ran(network(**way), data(), CTarget()))
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
-    assert len(chunked) == 8  # with gradients and without
+    assert len(fused) == 12  # forward and backward, and forward without gradients
 
 
-def test_gradients_of_input_and_states(chunked, monkeypatch):
+def test_gradients_of_input_and_states(fused, kept, monkeypatch):
     made = ran(network(), data(), CTarget())
-    assert chunked == [2, 2]
-    monkeypatch.setattr(conv_scan, "FROM", 0)
-    monkeypatch.setattr(conv_scan, "TRAINED_FROM", 0)
-    monkeypatch.setattr(conv_scan, "CHUNK", 2**30)
+    monkeypatch.setattr(conv_scan, "LEAST_SEQUENCES", 100)
     for a, b in zip(made, ran(network(), data(), CTarget()), strict=True):
         assert (a - b).norm() <= 1e-5 * b.norm() + 1e-12
-    assert len(chunked) == 2
+    assert len(fused) == 3
 
 
 def gradients(net, run, x):
@@ -147,7 +172,7 @@ def gradients(net, run, x):
     return {n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None}
 
 
-def test_what_autograd_can_do(chunked):
+def test_what_autograd_can_do(fused):
     net, x = network(), data()
     want = gradients(net, net, x)
     net.zero_grad(set_to_none=True)
@@ -169,10 +194,10 @@ def test_what_autograd_can_do(chunked):
     (grad,) = torch.autograd.grad(net(x).sum(), [weight], create_graph=True)
     with pytest.raises(RuntimeError, match=r"once_differentiable|does not require grad"):
         grad.sum().backward()
-    assert len(chunked) == 6
+    assert [way for way, _ in fused].count("backward") == 5
 
 
-def test_frozen_parameters(chunked):
+def test_frozen_parameters(fused):
     for frozen in ("conv.weight", "conv.bias", "conv", "lif", "last"):
         found = []
         for target in ("c", "torch"):
@@ -183,23 +208,57 @@ def test_frozen_parameters(chunked):
         assert found[0].keys() == found[1].keys()
         for name, grad in found[1].items():
             assert (found[0][name] - grad).norm() <= 1e-5 * grad.norm(), (frozen, name)
-    assert len(chunked) == 5
+    assert len(fused) == 10
 
 
-def test_what_others_see_of_the_current(chunked):
+def test_what_others_see_of_the_current(fused):
     x = data()
-    for record in (["conv.out"], ["conv.out:sum"], ["lif.v"], ["lif.spikes:sum"]):
+    for record in (["conv.out"], ["conv.out:sum"]):
         same(outcome(network(), x, record), outcome(network(target="torch"), x, record))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         network()(x).sum().backward()
-    assert not chunked
+    assert not fused
+    for record in (["lif.v"], ["lif.spikes:sum"]):
+        same(outcome(network(), x, record), outcome(network(target="torch"), x, record))
+    assert len(fused) == 4
 
 
-def test_neurons_with_noise_draw_as_ever(chunked):
+def test_neurons_with_noise_draw_as_ever(fused):
     @snn.model
     def noisy(x=snn.Spikes((2, 9, 10), max=1, density=0.01)):
         h = x >> snn.Conv2d(8, (4, 5), name="conv") >> snn.LIF(noise_std=0.1) >> snn.AvgPool2d((1, 2))
         return h >> snn.Flatten() >> snn.Linear(3, name="last")
 
     same(outcome(network(noisy), data(), []), outcome(network(noisy, "torch"), data(), []))
-    assert not chunked
+    assert len(fused) == 2
+
+
+def test_what_explain_and_artifacts_say(tmp_path):
+    net = network()
+    text = explain_text(explain(net.graph, "auto"))
+    assert "0.01 of its inputs are not zero, at most 0.14; of 8 sequences or more, one function with lif" in text
+    net.save(tmp_path / "n.snn")
+    kernels = {p.name: p.read_text() for p in (tmp_path / "n.snn" / "kernels").iterdir() if "_with_" in p.name}
+    roles = ("forward", "forward_save", "forward_checkpoint", "backward", "backward_checkpoint")
+    assert {f"lif_with_conv_{role}.c" for role in roles} == set(kernels)
+    assert all("snn_conv_image(\n" in text for name, text in kernels.items() if name != "lif_with_conv_backward.c")
+    assert all("snn_conv_weight(\n" in text for name, text in kernels.items() if "backward" in name)
+    assert all(len(line) <= 120 for text in kernels.values() for line in text.splitlines())
+
+
+@snn.neuron(states={"images": 0.0, "OUTPUTS": 0.0}, outputs={"rows": 1})
+def OUTPUTS(images, OUTPUTS, kept, *, KH=0.9, weight=0.4):
+    """A neuron whose names mean something else in the file around it."""
+    images = KH * images + kept - OUTPUTS
+    rows = snn.spike(images, weight)
+    return {"images": images - rows, "OUTPUTS": 0.5 * OUTPUTS + 0.25 * rows, "rows": rows}
+
+
+def test_names_that_mean_something_else_around_the_blocks(fused):
+    @snn.model
+    def named(x=snn.Spikes((2, 9, 10), max=1, density=0.01)):
+        h = x >> snn.Conv2d(8, (4, 5), name="conv") >> OUTPUTS(name="snn_conv_image")
+        return h >> snn.Flatten() >> snn.Linear(3)
+
+    same(outcome(network(named), data(), []), outcome(network(named, "torch"), data(), []))
+    assert len(fused) == 2
