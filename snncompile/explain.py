@@ -8,7 +8,7 @@ from math import prod
 from textwrap import wrap
 from typing import Any
 
-from snncompile.ir.connection import PRODUCTS
+from snncompile.ir.connection import PRODUCTS, Connection
 from snncompile.ir.cost import Work, network_cost, region_costs
 from snncompile.ir.density import event_driven, why
 from snncompile.ir.elementwise import Elementwise
@@ -211,7 +211,7 @@ def _state_size(graph: Graph, name: str) -> int:
 
 
 def _product(graph: Graph, name: str, target: str) -> str:
-    op = graph.op(name)
+    op: Connection = graph.op(name)
     dense = "one call of torch over all steps"
     if target in ("c", "auto") and tiles(op):
         return f"one function over all steps (C{'' if target == 'c' else ' on a CPU'}): windows that lie side by side"
