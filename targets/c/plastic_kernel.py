@@ -104,10 +104,10 @@ class _DensePrinter(PlasticPrinter):
         factors_now = ["own_p", "own_d", *(f"{factors[f]} + first" for f in FACTORS)]
         update = self.passed("update", self.update)
         if "synapse" not in self.parts:
-            items = ["own_weight", "M", "W", "B", "m", "wide", *factors_now, "own_columns", "listed"]
+            items = ["own_weight", "M", "M", "M", "W", "B", "m", "wide", *factors_now, "own_columns", "listed"]
             items += ["by_columns ? count : -1", "own_values", "own_marks", "still", "&usual", "&wild", *update]
             return call_lines(f"still = {self.learn}", items, 3, ";")
-        items = ["own_weight", "M", "N", "W", "B", "m", *factors_now, "own_values", "&wild"]
+        items = ["own_weight", "M", "M", "M", "N", "W", "B", "m", *factors_now, "own_values", "&wild"]
         items += [f"{p} + first * M" for p in self.held.values()]
         items += [*self.told, *self.passed("synapse", self.parts["synapse"]), *update]
         return call_lines(self.learn, items, 3, ";")

@@ -89,7 +89,7 @@ def print_synapses(
     held, told = numbered("trace", traces), numbered("signal", signals)
     own, last = numbered("coef", coefs[0]), numbered("last", coefs[1])
     head = [
-        "float *restrict weight", "int64_t M", "int64_t N", "int64_t W", "int64_t B", "int m",
+        "float *restrict weight", "int64_t M", "int64_t S", "int64_t P", "int64_t N", "int64_t W", "int64_t B", "int m",
         *(f"const float *restrict {f}" for f in ("pre_p", "pre_d", "post_p", "post_d")),
         "float *restrict change", "int *wild", *(f"float *restrict {p}" for p in held.values()),
         *(f"const float *restrict {s}" for s in told.values()), *(f"int64_t {s}_b" for s in told.values()),
@@ -101,17 +101,18 @@ def print_synapses(
     }  # fmt: skip
     new = numbered("new", synapse.results)
     lines = [
-        "/* The update of one step for m outputs: every synapse of every sequence, then the weights. */",
+        "/* The update of one step for m of N rows of M weights, S apart: every synapse of every sequence, then the",
+        " * weights. The sequences of either side are P and W apart. */",
         *call_lines(f"static void {name}", head),
         "{",
         "    for (int j = 0; j < m; j++) {",
-        "        float *restrict row = weight + j * M;",
+        "        float *restrict row = weight + j * S;",
         "        for (int64_t k = 0; k < M; k++)",
         "            change[k] = 0.0f;",
         "        for (int64_t b = 0; b < B; b++) {",
         "            const float more = post_p[b * W + j], less = post_d[b * W + j];",
-        "            const float *restrict from_p = pre_p + b * M, *restrict from_d = pre_d + b * M;",
-        *(f"            float *restrict {p}_row = {p} + (b * N + j) * M;" for p in held.values()),
+        "            const float *restrict from_p = pre_p + b * P, *restrict from_d = pre_d + b * P;",
+        *(f"            float *restrict {p}_row = {p} + (b * N + j) * S;" for p in held.values()),
         "            (void)more, (void)less, (void)from_p, (void)from_d;",
         "#pragma omp simd",
         "            for (int64_t k = 0; k < M; k++) {",
@@ -150,7 +151,7 @@ def print_every(name: str, update: Function, coefs: Sequence[str], fixed: Sequen
 
 
 def _rows(fixed: Sequence[str]) -> dict[str, str]:
-    return {r: f"{r}[j * M + k]" for r in fixed}
+    return {r: f"{r}[j * S + k]" for r in fixed}
 
 
 def bare_call(function: Function, values: dict[str, str]) -> str:

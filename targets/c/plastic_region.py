@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from snncompile.ir.ordered import LANES
 from snncompile.ir.plasticity import FACTORS
 from snncompile.ir.program import Program
 from snncompile.targets.c.cycle_forward import lag_names, print_neurons, print_sparse
@@ -26,6 +25,7 @@ from snncompile.targets.c.plastic_region_source import NAMES as REGION_NAMES
 from snncompile.targets.c.plastic_source import NAMES as LEARNING_NAMES
 from snncompile.targets.c.plastic_source import TAKING_PART
 from snncompile.targets.c.printer import Function, call_lines, print_called, print_function
+from snncompile.targets.c.products import EVENTS
 from snncompile.targets.cycle_plan import Copy, Neurons, Product, Read
 from snncompile.targets.plastic_plan import Learn, PlasticPlan, PlasticProduct
 from snncompile.targets.plastic_rule import PlasticRule
@@ -119,7 +119,7 @@ class _Printer:
         x, row = rows_of(w, step.read)
         bias = w.pointer(("bias", step.name), f"{step.name}_bias", f"bias of {step.name}, or nothing")
         to = w.row("line", step.line, sequence="0")
-        items = [f"&{learning.block}", x, row, "B", bias, to, str(learning.outs)]
+        items = [f"&{learning.block}", x, row, "B", str(learning.ins), bias, to, str(learning.outs), "&room"]
         w.call(3, "snn_block_product", items)
 
     def _fixed(self, step: Product) -> None:
@@ -127,37 +127,29 @@ class _Printer:
         ins, outs = plan.lines[step.read.line].size, plan.lines[step.line].size
         wide, key = padded(outs), (step.name, step.part)
         lags, count = lag_names(w, step)
-        rows = w.pointer(("weight", *key), f"{step.name}_weight", f"weight of {step.name}, (lags, out, in)")
-        about = f"the same turned, (lags, in, {wide})"
-        turned = w.pointer(("turned", *key), f"{step.name}_turned", about)
+        weight = w.pointer(("weight", *key), f"{step.name}_weight", f"weight of {step.name}, (lags, in, {wide})")
         about = f"whether a weight of {step.name} is infinite or none"
         wild = w.number(("wild", *key), f"{step.name}_wild", about)
         bias = w.pointer(("bias", *key), f"{step.name}_bias", f"bias of {step.name}, or nothing")
-        identity = w.pointer(("identity",), "identity", "0, 1, 2, ...", "const int32_t")
         out = w.row("line", step.line)
         w.each_sequence(3, "snn_fill", [out, "0.0f", str(outs)])
         w.line(3, f"for (int64_t l = 0; l < {count}; l++)")
         x = w.row("line", step.read.line, f"{lags}[l]")
-        items = [x, f"{rows} + l * {ins * outs}", f"{turned} + l * {ins * wide}", str(ins), str(outs), str(wide)]
-        items += [f"(int){wild}", "B == 1", identity, "fixed_active", "fixed_found", "fixed_lanes", "fixed_now"]
-        w.each_sequence(4, "snn_fixed_row", [*items, "l > 0", out])
+        items = [x, f"{weight} + l * {ins * wide}", str(ins), str(outs), str(wide), f"(int){wild}", "B == 1", "l > 0"]
+        w.each_sequence(4, "snn_fixed_row", [*items, "&room", out])
         w.line(3, f"if ({bias})")
         w.each_sequence(4, "snn_add", [out, bias, str(outs)])
 
     def _room(self) -> list[str]:
-        """A thread's room for products with weights that stay."""
-        if not self.fixed:
-            return []
-        w, lines = self.w, self.plan.lines
-        wide = max(padded(lines[s.line].size) for s in self.fixed)
-        ins = max(lines[s.read.line].size for s in self.fixed)
-        floats, ints = fixed_room(self.plan)
-        numbers = w.pointer(("fixed numbers",), "fixed_numbers", "scratch of products that stay", "float")
-        marks = w.pointer(("fixed marks",), "fixed_marks", "scratch of products that stay", "int32_t")
+        """A thread's room for products."""
+        w, (outs, ins) = self.w, most(self.plan)
+        numbers = w.pointer(("product numbers",), "product_numbers", "scratch of products", "float")
+        marks = w.pointer(("product marks",), "product_marks", "scratch of products", "int32_t")
+        identity = w.pointer(("identity",), "identity", "0, 1, 2, ...", "const int32_t")
+        lanes = f"{numbers} + rank * (SUMS * CHUNK + {outs + ins})"
         return [
-            f"        float *fixed_lanes = {numbers} + rank * {floats};",
-            f"        float *fixed_now = fixed_lanes + SUMS * {wide}, *fixed_found = fixed_now + {wide};",
-            f"        int32_t *fixed_active = {marks} + rank * {ints}; /* {ins} of them, and one */",
+            f"        float *lanes = {lanes}, *found = lanes + SUMS * CHUNK, *now = found + {ins};",
+            f"        const struct snn_room room = {{lanes, found, now, {marks} + rank * {ins}, {identity}}};",
         ]
 
     def _file(self) -> str:
@@ -185,30 +177,31 @@ class _Printer:
             *room,
             *blocks,
             *(f"        int64_t {name}_at = {depth} % {name}_rows;" for name, (depth, _) in w.used.items()),
-            "        (void)begin, (void)end;",
+            "        (void)begin, (void)end, (void)room;",
             "        for (int64_t t = 0; t < T; t++) {",
             *w.lines,
             *(f"            SNN_AFTER({name});" for name in w.used),
             "        }",
+            *(line for learning in self.learning for line in learning.end()),
             "    }",
             "}",
         ]
         functions = [*w.functions, *(f for learning in self.learning for f in learning.functions)]
         parts = [
-            header, PREAMBLE, LINES, PRODUCT, TAKING_PART if any(g.plain for g in self.learning) else "", SPARSE,
-            REGION, MASKED if any("mask" in g.fixed for g in self.learning) else "", FIXED if self.fixed else "",
-            print_called(functions), *(f.text for f in functions), *w.rows,
+            header, PREAMBLE, LINES, EVENTS, PRODUCT, TAKING_PART if any(g.plain for g in self.learning) else "",
+            SPARSE, REGION, MASKED if any("mask" in g.fixed for g in self.learning) else "",
+            FIXED if self.fixed else "", print_called(functions), *(f.text for f in functions), *w.rows,
             *(text for learning in self.learning for text in learning.texts), "\n".join(body) + "\n",
         ]  # fmt: skip
         return "\n".join(p for p in parts if p)
 
 
-def fixed_room(plan: PlasticPlan) -> tuple[int, int]:
-    """Floats and ints that a thread needs for products with weights that stay."""
+def most(plan: PlasticPlan) -> tuple[int, int]:
+    """The most outputs, padded, and inputs, and one, of a dense product."""
     fixed = [s for s in plan.steps if isinstance(s, Product) and not s.sparse]
-    wide = max((padded(plan.lines[s.line].size) for s in fixed), default=0)
-    ins = max((plan.lines[s.read.line].size for s in fixed), default=0)
-    return (LANES + 1) * wide + ins + PAD, ins + PAD
+    shapes = [(plan.lines[s.line].size, plan.lines[s.read.line].size) for s in fixed]
+    shapes += [rule.node.weight.shape for rule in plan.rules.values()]
+    return padded(max(outs for outs, _ in shapes)), max(ins for _, ins in shapes) + 1
 
 
 def rows_of(w: CycleWriter, read: Read | int) -> tuple[str, str]:
@@ -227,7 +220,7 @@ class _Learning:
         self.rule: PlasticRule = plan.rules[self.learn.name]
         name, node = self.learn.name, self.rule.node
         self.outs, self.ins = node.weight.shape
-        self.wide = padded(self.outs)
+        self.wide, self.deep = padded(self.outs), padded(self.ins)
         self.block, self.name = w.new(f"{name}_block"), w.new(f"{name}_learn")
         for part in ("some", "rest", "many", "sum"):
             w.new(f"{self.name}_{part}")
@@ -276,14 +269,14 @@ class _Learning:
 
     def factor(self, side: str, factor: str) -> str:
         """The factors of one side."""
-        about = f"scratch: factors of {self.learn.name}, (B, {self.ins if side == 'before' else self.wide})"
+        about = f"scratch: factors of {self.learn.name}, (B, {self.deep if side == 'before' else self.wide})"
         return self._pointer(f"{side} {factor}", about)
 
     def sides(self) -> None:
         """One step of either side: traces and factors."""
         learn = self.learn
         ends = (
-            ("before", learn.pre, learn.pre_traces, self.ins, self.ins),
+            ("before", learn.pre, learn.pre_traces, self.ins, self.deep),
             ("after", learn.post, learn.post_traces, self.outs, self.wide),
         )
         for part, read, lines, size, step in ends:
@@ -316,26 +309,62 @@ class _Learning:
 
     def begin(self) -> list[str]:
         """A thread's part of the weight."""
-        shape = f"({self.outs}, {self.ins})"
+        name, turned = self.learn.name, f"turned: blocks of ({self.ins}, outputs)"
         items = [
-            "rank", "team", str(self.outs), str(self.ins), str(self.wide),
-            self._pointer("weight", f"weight of {self.learn.name}, {shape}, read and written"),
-            self._pointer("columns", f"scratch: weights of some inputs, ({self.ins}, {self.wide})"),
-            self._pointer("lanes", f"scratch: partial sums, (SUMS, {self.wide})"),
-            self._pointer("numbers", "scratch, (threads, M + 2 max(M, W) + W + 1)"),
-            self._pointer("marks", "scratch, (threads, 6 M + 2 W + 3)", "int32_t"),
+            "rank", "team", str(self.outs), str(self.ins), str(self.wide), str(self.deep),
+            self._pointer("weight", f"weight of {name}, ({self.outs}, {self.ins}), read and written"),
+            self._pointer("turned", f"scratch: the same {turned}"),
+            self._pointer("columns", f"scratch: weights of some outputs, ({self.wide}, {self.deep})"),
+            self._pointer("numbers", f"scratch, (threads, {2 * max(self.wide, self.deep)})"),
+            self._pointer("marks", f"scratch, (threads, {3 * self.wide + 2 * self.deep + 1})", "int32_t"),
+            "&room",
         ]  # fmt: skip
         lines = call_lines(f"struct snn_block {self.block} = snn_block_of", items, 2, ";")
         for c in self.rule.coefs["update"]:
             lines.append(f"        {self.block}.wild |= snn_wild({self._coefficient('update', c)}, 1);")
+        for r in self.fixed:
+            items = [f"&{self.block}", str(self.ins), self._rows(r), "&room", self._turned(r)]
+            lines += call_lines("snn_turn", items, 2, ";")
         if "mask" in self.fixed:
             lines += self._masked(2)
+        for t in self.held:
+            items = [f"&{self.block}", str(self.ins), self._rows(f"{t} trace", True), "&room", self._of_sequence(t)]
+            lines += ["        for (int64_t b = 0; b < B; b++)", *call_lines("snn_turn", items, 3, ";")]
         return lines
 
+    def end(self) -> list[str]:
+        """What a thread does after the last step: its part goes back where it came from."""
+        own, ins = self.block, str(self.ins)
+        size = [f"{own}.m", f"{own}.wide"]
+        lines = [f"        if ({own}.m > 0) {{"]
+        items = [self._rows("weight"), ins, "room.identity", ins, *size, f"{own}.weight"]
+        lines += call_lines("snn_put_columns", items, 3, ";")
+        for t in self.held:
+            items = [self._rows(f"{t} trace", True), ins, "room.identity", ins, *size, self._of_sequence(t)]
+            lines += ["            for (int64_t b = 0; b < B; b++)", *call_lines("snn_put_columns", items, 4, ";")]
+        return [*lines, "        }"]
+
+    def _rows(self, what: str, batch: bool = False) -> str:
+        """A thread's rows of the weight or something like it, of sequence b."""
+        kind = "float" if batch or what == "weight" else "const float"
+        shape = f"({'B, ' if batch else ''}{self.outs}, {self.ins}){', read and written' if kind == 'float' else ''}"
+        pointer = self._pointer(what, f"{what} of {self.learn.name}, {shape}", kind)
+        row = f"(b * {self.outs} + {self.block}.first)" if batch else f"{self.block}.first"
+        return f"{pointer} + {row} * {self.ins}"
+
+    def _turned(self, what: str, place: str = "") -> str:
+        """Where these are turned; ``place``: the column, but for a weight of a thread's own."""
+        pointer = self._pointer(f"turned {what}", f"scratch: {what} of {self.learn.name}, turned")
+        return f"{pointer} + {place or f'{self.block}.first'} * {self.ins}"
+
+    def _of_sequence(self, trace: str) -> str:
+        """Where a sequence's trace of synapses is turned."""
+        return self._turned(trace, f"(B * {self.block}.first + b * {self.block}.wide)")
+
     def _masked(self, depth: int) -> list[str]:
-        mask = self._pointer("mask", f"mask of {self.learn.name}", "const float")
+        mask = self._turned("mask")
         seen = self._pointer("seen", "scratch: the weight times its mask")
-        return call_lines("snn_masked", [f"&{self.block}", mask, seen], depth, ";")
+        return call_lines("snn_masked", [f"&{self.block}", str(self.ins), mask, seen], depth, ";")
 
     def _coefficient(self, part: str, c: str) -> str:
         name = self.learn.name
@@ -345,31 +374,27 @@ class _Learning:
     def update(self) -> None:
         """The change of a thread's part of the weight."""
         w, own = self.w, self.block
-        pre = [self.factor("before", f) for f in FACTORS]
-        post = [f"{self.factor('after', f)} + {own}.first" for f in FACTORS]
+        # rows of the weight are the inputs', so the output's side lies along them
+        factors = [f"{self.factor('after', f)} + {own}.first" for f in FACTORS]
+        factors += [self.factor("before", f) for f in FACTORS]
         update = [f"*{self._coefficient('update', c)}" for c in self._coefs("update", self.update_function)]
-        at = f"{own}.first * {self.ins}"
-        fixed = [
-            f"{self._pointer(r, f'{r} of {self.learn.name}', 'const float')} + {at}"
-            for r in self.fixed
-            if r in self.update_function.args
-        ]
-        head = [f"{own}.weight", str(self.ins)]
+        fixed = [self._turned(r) for r in self.fixed if r in self.update_function.args]
+        head = [f"{own}.weight", f"{own}.wide", f"{own}.wide", str(self.wide)]
         w.line(3, f"if ({own}.m > 0) {{")
         if self.plain:
-            items = [*head, str(self.wide), "B", f"{own}.m", f"{own}.wide", *pre, *post, f"{own}.columns"]
-            items += [f"{own}.{n}" for n in ("listed", "held", "values", "marks", "still")]
+            items = [*head, str(self.deep), "B", str(self.ins), str(self.deep), *factors, f"{own}.columns"]
+            items += [f"{own}.marks", "-1", *(f"{own}.{n}" for n in ("values", "marks", "still"))]
             w.call(4, f"{own}.still = {self.name}", [*items, f"&{own}.usual", f"&{own}.wild", *update])
         elif "synapse" in self.parts:
-            items = [*head, str(self.outs), str(self.wide), "B", f"{own}.m", *pre, *post, f"{own}.values"]
-            held = [self._pointer(f"{t} trace", "trace of synapses, (B, N, M), read and written") for t in self.held]
+            items = [*head, str(self.ins), str(self.deep), "B", str(self.ins), *factors, f"{own}.values"]
+            held = [self._turned(t, f"B * {own}.first") for t in self.held]
             heard = [rows_of(w, read) for read in self.signals.values()]
             coefs = self._coefs("synapse", self.parts["synapse"])
-            items += [f"&{own}.wild", *(f"{p} + {at}" for p in held), *(x for x, _ in heard), *(r for _, r in heard)]
+            items += [f"&{own}.wild", *held, *(x for x, _ in heard), *(r for _, r in heard)]
             synapse = [f"*{self._coefficient('synapse', c)}" for c in coefs]
             w.call(4, self.name, [*items, *fixed, *synapse, *update])
         else:
-            items = [*head, str(self.wide), "B", f"{own}.m", *pre, *post, f"{own}.values", f"&{own}.wild"]
+            items = [*head, str(self.deep), "B", str(self.ins), *factors, f"{own}.values", f"&{own}.wild"]
             w.call(4, self.name, [*items, *fixed, *update])
         if "mask" in self.fixed:
             w.lines += self._masked(4)

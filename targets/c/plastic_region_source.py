@@ -1,111 +1,159 @@
-"""C source that every function of a plastic region shares: a thread's part of a weight, and products in order."""
+"""C source that every function of a plastic region shares: a thread's part of a weight, and products in order.
+
+Weights that change are turned, block after block of outputs, one for each thread: a row for each input, padded, so
+that a product reads whole rows, those of the inputs that are not zero. The update of a layer
+(``targets/c/plastic_source.py``) takes them as they are: what is an output's row there is an input's here.
+"""
 
 from __future__ import annotations
 
 #: Names that mean something in the printed file.
-NAMES = """snn_block snn_block_of snn_block_product snn_masked snn_fixed_row snn_alone rank team fixed_lanes fixed_found
-fixed_now fixed_active identity together own BLOCK"""
+NAMES = """snn_block snn_room snn_block_of snn_block_product snn_turn snn_masked snn_fixed_row snn_chunk snn_in_order
+rank team room lanes found now active identity own CHUNK"""
 
-REGION = """/* A thread's part of a weight that changes: some outputs, all inputs, and room to work in. */
-struct snn_block {
-    float *weight, *seen;    /* its rows; those that products read, times a mask */
-    int64_t M, W, first, held, usual; /* see the update; `held`: how many columns are brought together, or -1 */
-    int m, wide, still, wild;
-    float *columns, *lanes, *values, *now, *found;
-    int32_t *marks, *listed, *place, *active;
-};
+#: Outputs whose partial sums are made together: these stay in the nearest cache.
+CHUNK = 64
 
-/* The part of thread `rank` of `team`. */
+REGION = f"""#define CHUNK {CHUNK} /* outputs whose partial sums are made together */
+
+/* Room for a product of one sequence. */
+struct snn_room {{
+    float *lanes, *found, *now; /* SUMS of CHUNK; of each input; of each output, padded */
+    int32_t *active;            /* of each input */
+    const int32_t *identity;    /* 0, 1, 2, ... */
+}};
+
+/* A thread's part of a weight that changes: some outputs of every input. */
+struct snn_block {{
+    float *weight, *seen; /* a row of `wide` for each input; those that products read, times a mask */
+    int64_t first, usual;     /* see the update */
+    int m, wide, still, wild; /* outputs, and padded */
+    float *columns, *values;
+    int32_t *marks;
+}};
+
+/* Sums of n outputs over the given inputs, in the order that every target keeps: partial sum l takes inputs l,
+ * l + SUMS, ...; then neighbours are added. Those that no input reached are left out: they are zero. */
+SNN_INLINE void snn_chunk(
+    const float *restrict factors, const int32_t *restrict inputs, int64_t count, const float *restrict weight,
+    int64_t W, const int n, float *restrict lanes, float *restrict out)
+{{
+    float *sum[SUMS] = {{0}};
+    for (int64_t k = 0; k < count; k++) {{
+        const float *restrict row = weight + inputs[k] * W;
+        const float factor = factors[k];
+        const int lane = inputs[k] % SUMS;
+        float *restrict total = lanes + lane * CHUNK;
+        if (sum[lane])
+            for (int j = 0; j < n; j++)
+                total[j] = total[j] + row[j] * factor;
+        else
+            for (int j = 0; j < n; j++)
+                total[j] = 0.0f + row[j] * factor;
+        sum[lane] = total;
+    }}
+    for (int width = SUMS / 2; width; width /= 2)
+        for (int lane = 0; lane < width; lane++) {{
+            float *restrict even = sum[2 * lane];
+            const float *restrict odd = sum[2 * lane + 1];
+            if (even && odd)
+                for (int j = 0; j < n; j++)
+                    even[j] = even[j] + odd[j];
+            sum[lane] = even ? even : sum[2 * lane + 1];
+        }}
+    for (int j = 0; j < n; j++)
+        out[j] = sum[0] ? sum[0][j] : 0.0f;
+}}
+
+/* room->now = the product of one sequence for `wide` outputs. `wild` where a weight is infinite or none: 0 times it is
+ * not 0, unless the whole sequence is silent and not alone, as the reference has it. */
+SNN_APART void snn_in_order(
+    const float *restrict x, int64_t M, const float *restrict weight, int wide, int wild, int alone,
+    const struct snn_room *restrict room)
+{{
+    int64_t count = snn_active(x, M, room->found, room->active);
+    const float *factors = room->found;
+    const int32_t *inputs = room->active;
+    if (wild && (count || alone)) {{
+        count = M;
+        factors = x;
+        inputs = room->identity;
+    }}
+    int j = 0;
+    for (; j + CHUNK <= wide; j += CHUNK)
+        snn_chunk(factors, inputs, count, weight + j, wide, CHUNK, room->lanes, room->now + j);
+    if (j < wide)
+        snn_chunk(factors, inputs, count, weight + j, wide, wide - j, room->lanes, room->now + j);
+}}
+
+/* A thread's part of something with a row for each output, turned: a row for each input, padded with what the last
+ * output has, so that such weights move as its own do without a spike. */
+static void snn_turn(
+    const struct snn_block *own, int64_t M, const float *restrict rows, const struct snn_room *room,
+    float *restrict turned)
+{{
+    if (own->m > 0)
+        snn_columns(rows, M, room->identity, M, own->m, own->wide, turned);
+}}
+
+/* The part of thread `rank` of `team`; V is M, padded. */
 static struct snn_block snn_block_of(
-    int64_t rank, int64_t team, int64_t N, int64_t M, int64_t W, float *weight, float *columns, float *lanes,
-    float *numbers, int32_t *marks)
-{
+    int64_t rank, int64_t team, int64_t N, int64_t M, int64_t W, int64_t V, const float *weight, float *turned,
+    float *columns, float *numbers, int32_t *marks, const struct snn_room *room)
+{{
     struct snn_block own;
-    const int64_t most = M > W ? M : W;
     own.first = rank * (W / PAD) / team * PAD;
-    own.wide = (int)((rank + 1) * (W / PAD) / team * PAD - own.first); /* outputs, padded */
+    own.wide = (int)((rank + 1) * (W / PAD) / team * PAD - own.first);
     own.m = N - own.first < own.wide ? (int)(N - own.first) : own.wide;
-    own.M = M;
-    own.W = W;
-    own.held = -1;
     own.usual = 0;
     own.still = 0;
-    own.weight = own.seen = weight + own.first * M;
-    own.columns = columns + own.first * M;
-    own.lanes = lanes + SUMS * own.first;
-    own.values = numbers + rank * (M + 2 * most + W + 1);
-    own.now = own.values + 2 * most;
-    own.found = own.now + W;
-    own.marks = marks + rank * (6 * M + 2 * W + 3);
-    own.listed = own.marks + 3 * M + 2 * W + 1;
-    own.place = own.listed + M + 1;
-    own.active = own.place + M;
-    own.wild = snn_wild(own.weight, own.m * M);
+    own.weight = own.seen = turned + own.first * M;
+    own.columns = columns + own.first * V;
+    own.values = numbers + rank * 2 * (V > W ? V : W);
+    own.marks = marks + rank * (3 * W + 2 * V + 1);
+    snn_turn(&own, M, weight + own.first * M, room, own.weight);
+    own.wild = snn_wild(own.weight, M * own.wide);
     return own;
-}
+}}
 
 /* The product of one step for some outputs of every sequence, with the weights as they are. */
 SNN_APART void snn_block_product(
-    struct snn_block *restrict own, const float *restrict x, int64_t step, int64_t B, const float *restrict bias,
-    float *restrict out, int64_t N)
-{
-    const int64_t M = own->M;
-    const int64_t count = snn_busy(x, step, B, M, own->listed, own->place);
-    /* either way gives the same sums: rows have every input, columns must be brought together */
-    const int by_columns = !own->wild && 2 * count < B * (M / 8 + 40);
-    const int m = own->m;
-    float *restrict now = own->now;
-    if (by_columns)
-        snn_columns(own->seen, M, own->listed, count, m, own->wide, own->columns);
-    own->held = by_columns ? count : -1;
-    for (int64_t b = 0; b < B; b++) {
-        const float *restrict from = x + b * step;
+    const struct snn_block *restrict own, const float *restrict x, int64_t step, int64_t B, int64_t M,
+    const float *restrict bias, float *restrict out, int64_t N, const struct snn_room *restrict room)
+{{
+    for (int64_t b = 0; b < B; b++) {{
         float *restrict to = out + b * N + own->first;
-        const int64_t given = snn_listed(from, own->listed, count, own->active, own->found);
-        if (by_columns)
-            snn_ordered(own->found, own->active, given, own->columns, own->place, own->wide, own->lanes, now);
-        else if (B > 1 && !given)
-            for (int j = 0; j < m; j++)
-                now[j] = 0.0f; /* whatever the weights: as the reference has it */
-        else
-            snn_all_ordered(from, own->seen, M, m, now);
+        const float *restrict now = room->now;
+        snn_in_order(x + b * step, M, own->seen, own->wide, own->wild, B == 1, room);
         if (bias)
-            for (int j = 0; j < m; j++)
+            for (int j = 0; j < own->m; j++)
                 to[j] = now[j] + bias[own->first + j];
         else
-            for (int j = 0; j < m; j++)
+            for (int j = 0; j < own->m; j++)
                 to[j] = now[j];
-    }
-}
+    }}
+}}
 """
 
 MASKED = """/* What products read of a weight that has a mask. */
-SNN_APART void snn_masked(struct snn_block *restrict own, const float *restrict mask, float *restrict seen)
+SNN_APART void snn_masked(
+    struct snn_block *restrict own, int64_t M, const float *restrict mask, float *restrict seen)
 {
-    const int64_t n = own->m * own->M;
-    own->seen = seen + own->first * own->M;
-    mask += own->first * own->M;
+    const int64_t n = M * own->wide;
+    own->seen = seen + own->first * M;
     for (int64_t k = 0; k < n; k++)
         own->seen[k] = own->weight[k] * mask[k];
     own->wild |= snn_wild(own->seen, n);
 }
 """
 
-FIXED = """/* The product of one sequence with a weight that stays: a row for each output, and turned, a row for each
- * input, padded. `wild` where a weight is infinite or none; `more` where it is added to what is there. */
+FIXED = """/* The product of one sequence with a weight that stays; `more` where it is added to what is there. */
 SNN_APART void snn_fixed_row(
-    const float *restrict x, const float *restrict weight, const float *restrict turned, int64_t M, int m, int wide,
-    int wild, int alone, const int32_t *restrict identity, int32_t *restrict active, float *restrict found,
-    float *restrict lanes, float *restrict now, int more, float *restrict out)
+    const float *restrict x, const float *restrict weight, int64_t M, int m, int wide, int wild, int alone, int more,
+    const struct snn_room *restrict room, float *restrict out)
 {
-    const int64_t count = snn_listed(x, identity, M, active, found);
-    if (wild ? alone || count : 2 * count > M)
-        snn_all_ordered(x, weight, M, m, now);
-    else if (!wild)
-        snn_ordered(found, active, count, turned, identity, wide, lanes, now);
-    else
-        for (int j = 0; j < m; j++)
-            now[j] = 0.0f; /* whatever the weights: as the reference has it */
+    const float *restrict now = room->now;
+    snn_in_order(x, M, weight, wide, wild, alone, room);
     if (more)
         for (int j = 0; j < m; j++)
             out[j] = out[j] + now[j];

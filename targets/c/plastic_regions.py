@@ -21,7 +21,9 @@ from snncompile.targets.c.calling import Caller, scratch, zeros
 from snncompile.targets.c.compiler import function
 from snncompile.targets.c.cycle import Given
 from snncompile.targets.c.cycle_writer import CycleSource
-from snncompile.targets.c.plastic_region import RegionForward, fixed_room, padded, print_plastic_region
+from snncompile.targets.c.plastic_product import PAD
+from snncompile.targets.c.plastic_region import RegionForward, most, padded, print_plastic_region
+from snncompile.targets.c.plastic_region_source import CHUNK
 from snncompile.targets.cycle_call import CycleForwardResult
 from snncompile.targets.plastic_plan import PlasticPlan
 from snncompile.targets.plastic_region_call import PlasticRegionCall, PlasticRegionResult, Taught
@@ -55,16 +57,17 @@ class PlasticRegions(Caller):
         weights = tuple(t.weight.clone() for t in call.taught)
         synapses = tuple({n: s.clone() for n, s in t.synapses.items()} for t in call.taught)
         if steps:
+            team = self._threads or self._worth(plan, batch)
             scalar = tuple(tuple([not c.dim() for c in cycle.coefs[n.name]]) for n in plan.neurons)
             source, run = self._kernel(plan, RegionForward(scalar, live, cycle.sums))
-            team = self._threads or self._worth(plan, batch)
             given = Given(plan, cycle.inputs)
             given.lines("line", lines)
             given.coefs("coefficient", {n: plan.scans[n].coefs for n in plan.scans}, cycle.coefs)
             given.random(cycle.random)
             for i, total in enumerate(sums):
                 given.take(("sum", i), total)
-            _add_fixed(given, plan, call, team)
+            _add_fixed(given, plan, call)
+            _add_room(given, plan, team)
             for i in range(len(plan.learns)):
                 _add_taught(given, plan, i, call.taught[i], (weights[i], synapses[i]), (batch, team))
             table = array("q", [given.numbers[key] for key in source.given])
@@ -86,22 +89,28 @@ class PlasticRegions(Caller):
         return max(1, min(torch.get_num_threads(), values // _WORTH))
 
 
-def _add_fixed(given: Given, plan: PlasticPlan, call: PlasticRegionCall, team: int) -> None:
+def _turned(weight: Tensor) -> Tensor:
+    """Rows of inputs, padded, of a weight that stays."""
+    return pad(weight.transpose(-1, -2), (0, -weight.shape[-2] % PAD)).contiguous()
+
+
+def _add_room(given: Given, plan: PlasticPlan, team: int) -> None:
+    """Room for products."""
+    outs, ins = most(plan)
+    given.take(("identity",), torch.arange(ins, dtype=torch.int32, device="cpu"))
+    given.take(("product numbers",), scratch(team, LANES * CHUNK + outs + ins))
+    given.take(("product marks",), scratch(team, ins, dtype=torch.int32))
+
+
+def _add_fixed(given: Given, plan: PlasticPlan, call: PlasticRegionCall) -> None:
     """Products with weights that stay."""
-    dense = False
     for product, w in zip(plan.products, call.cycle.weights, strict=True):
         given.product(product, w)
         if w.synapses is not None:
             continue
-        key, outputs, dense = (product.name, product.part), w.values.shape[1], True
-        given.take(("weight", *key), w.values.contiguous())
-        given.take(("turned", *key), pad(w.values.transpose(1, 2), (0, padded(outputs) - outputs)).contiguous())
+        key = (product.name, product.part)
+        given.take(("weight", *key), _turned(w.values))
         given.numbers[("wild", *key)] = not bool(w.values.isfinite().all())
-    if dense:
-        floats, ints = fixed_room(plan)
-        given.take(("identity",), torch.arange(ints, dtype=torch.int32, device="cpu"))
-        given.take(("fixed numbers",), scratch(team, floats))
-        given.take(("fixed marks",), scratch(team, ints, dtype=torch.int32))
 
 
 def _add_taught(
@@ -111,25 +120,27 @@ def _add_taught(
     """A weight that changes, what its rule reads, and room to work in."""
     learn, (batch, team) = plan.learns[place], shape
     name, (weight, synapses) = learn.name, held
-    outs, ins = weight.shape
-    wide = padded(outs)
+    outs, ins = taught.weight.shape
+    wide, deep = padded(outs), padded(ins)
     given.take(("weight", name), weight)
+    given.take(("turned", name), scratch(ins, wide))
     for product in plan.plastic_products:
         if product.rule == place:
             given.bias((product.name,), taught.bias)
     for role, value in taught.fixed.items():
         given.take((role, name), value)
+        given.take((f"turned {role}", name), scratch(ins, wide))
     if "mask" in taught.fixed:
-        given.take(("seen", name), scratch(outs, ins))
+        given.take(("seen", name), scratch(ins, wide))
     for t, value in synapses.items():
         given.take((f"{t} trace", name), value)
+        given.take((f"turned {t}", name), scratch(batch, ins, wide))
     for part, values in taught.coefs.items():
         for c, value in values.items():
             given.take((f"coefficient of {part}", name, f"{part}_{c}"), value)
     for factor in FACTORS:
-        given.take((f"before {factor}", name), scratch(batch, ins))
+        given.take((f"before {factor}", name), zeros(batch, deep))
         given.take((f"after {factor}", name), zeros(batch, wide))
-    given.take(("columns", name), scratch(ins, wide))
-    given.take(("lanes", name), scratch(LANES, wide))
-    given.take(("numbers", name), scratch(team, ins + 2 * max(wide, ins) + wide + 1))
-    given.take(("marks", name), scratch(team, 6 * ins + 2 * wide + 3, dtype=torch.int32))
+    given.take(("columns", name), scratch(wide, deep))
+    given.take(("numbers", name), scratch(team, 2 * max(wide, deep)))
+    given.take(("marks", name), scratch(team, 3 * wide + 2 * deep + 1, dtype=torch.int32))

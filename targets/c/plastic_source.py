@@ -121,20 +121,22 @@ static int {name}_many(
 
 """
     + _SUM
-    + """/* The update of one step for m outputs; whether every weight is known to stay as it is if nothing more comes.
- * The first `held` columns are those of the listed inputs; `usual` is the mean work of the last steps. */
+    + """/* The update of one step for m rows of M weights, S apart; whether every weight is known to stay as it is if
+ * nothing more comes. `pre` is the side along a row, `post` that of the rows; their sequences are P and W apart. The
+ * first `held` columns are those of the listed places in a row; `usual` is the mean work of the last steps. */
 static int {name}(
-    float *restrict weight, int64_t M, int64_t W, int64_t B, int m, int wide, const float *restrict pre_p,
-    const float *restrict pre_d, const float *restrict post_p, const float *restrict post_d,
-    float *restrict columns, const int32_t *restrict listed, int64_t held, float *restrict values,
+    float *restrict weight, int64_t M, int64_t S, int64_t P, int64_t W, int64_t B, int m, int wide,
+    const float *restrict pre_p, const float *restrict pre_d, const float *restrict post_p,
+    const float *restrict post_d, float *restrict columns, const int32_t *restrict listed, int64_t held,
+    float *restrict values,
     int32_t *restrict marks, int still, int64_t *usual, int *wild{coefs})
 {{
     int32_t *restrict in_p = marks, *restrict in_d = in_p + M, *restrict wanted = in_d + M;
     int32_t *restrict out_p = wanted + M + 1, *restrict out_d = out_p + wide;
     float *restrict p = values, *restrict d = values + (M > wide ? M : wide);
     int tame = 1, known = 1;
-    const int64_t inputs_p = snn_marks(pre_p, B, M, M, in_p, &tame);
-    const int64_t inputs_d = snn_marks(pre_d, B, M, M, in_d, &tame);
+    const int64_t inputs_p = snn_marks(pre_p, B, P, M, in_p, &tame);
+    const int64_t inputs_d = snn_marks(pre_d, B, P, M, in_d, &tame);
     const int64_t outputs_p = snn_marks(post_p, B, W, m, out_p, &tame);
     const int64_t outputs_d = snn_marks(post_d, B, W, m, out_d, &tame);
     *wild |= !tame;
@@ -162,7 +164,7 @@ static int {name}(
         for (int64_t k = 0; k < count && same; k++)
             same = wanted[k] == listed[k];
         if (!same)
-            snn_columns(weight, M, wanted, count, m, wide, columns);
+            snn_columns(weight, S, wanted, count, m, wide, columns);
     }}
     for (int64_t k = 0; k < count; k++) {{
         const int64_t i = wanted[k];
@@ -170,13 +172,13 @@ static int {name}(
         if (B == 1) {{
             known &= {name}_many(column, post_p, pre_p[i], post_d, pre_d[i], wide, 0, known, wild{pass_});
         }} else {{
-            const int any_p = {name}_sum(pre_p + i, M, post_p, W, B, wide, 0, p);
-            const int any_d = {name}_sum(pre_d + i, M, post_d, W, B, wide, 0, d);
+            const int any_p = {name}_sum(pre_p + i, P, post_p, W, B, wide, 0, p);
+            const int any_d = {name}_sum(pre_d + i, P, post_d, W, B, wide, 0, d);
             known &= {name}_many(column, p, (float)any_p, d, (float)any_d, wide, 0, known, wild{pass_});
         }}
     }}
     for (int j = 0; j < m; j++) {{
-        float *restrict row = weight + j * M;
+        float *restrict row = weight + j * S;
         const int row_p = all || (rows_p && out_p[j]), row_d = all || (rows_d && out_d[j]);
         if (!row_p && !row_d)
             continue;
@@ -184,13 +186,13 @@ static int {name}(
             const float more = row_p ? post_p[j] : 0.0f, less = row_d ? post_d[j] : 0.0f;
             known &= {name}_many(row, pre_p, more, pre_d, less, M, !tame, trial && known, wild{pass_});
         }} else {{
-            const int any_p = row_p && {name}_sum(post_p + j, W, pre_p, M, B, M, !tame, p);
-            const int any_d = row_d && {name}_sum(post_d + j, W, pre_d, M, B, M, !tame, d);
+            const int any_p = row_p && {name}_sum(post_p + j, W, pre_p, P, B, M, !tame, p);
+            const int any_d = row_d && {name}_sum(post_d + j, W, pre_d, P, B, M, !tame, d);
             known &= {name}_many(row, p, (float)any_p, d, (float)any_d, M, 0, trial && known, wild{pass_});
         }}
     }}
     if (count)
-        snn_put_columns(weight, M, wanted, count, m, wide, columns);
+        snn_put_columns(weight, S, wanted, count, m, wide, columns);
     return known;
 }}
 """
@@ -199,25 +201,25 @@ static int {name}(
 #: The update of all weights at every step, where some of them are masked or signed: these have values of their own.
 EVERY = (
     _SUM
-    + """/* The update of one step for m outputs. */
+    + """/* The update of one step for m rows of M weights, S apart; the sequences of either side are P and W apart. */
 static void {name}(
-    float *restrict weight, int64_t M, int64_t W, int64_t B, int m, const float *restrict pre_p,
-    const float *restrict pre_d, const float *restrict post_p, const float *restrict post_d, float *restrict values,
-    int *wild{fixed}{coefs})
+    float *restrict weight, int64_t M, int64_t S, int64_t P, int64_t W, int64_t B, int m,
+    const float *restrict pre_p, const float *restrict pre_d, const float *restrict post_p,
+    const float *restrict post_d, float *restrict values, int *wild{fixed}{coefs})
 {{
-    float *restrict from_p = values, *restrict from_d = values + (M > W ? M : W);
+    float *restrict from_p = values, *restrict from_d = values + M;
     for (int j = 0; j < m; j++) {{
-        float *restrict row = weight + j * M;
-        const int any_p = {name}_sum(post_p + j, W, pre_p, M, B, M, 1, from_p);
-        const int any_d = {name}_sum(post_d + j, W, pre_d, M, B, M, 1, from_d);
+        float *restrict row = weight + j * S;
+        const int any_p = {name}_sum(post_p + j, W, pre_p, P, B, M, 1, from_p);
+        const int any_d = {name}_sum(post_d + j, W, pre_d, P, B, M, 1, from_d);
 #pragma omp simd
         for (int64_t k = 0; k < M; k++) {{
             const float p = any_p ? from_p[k] : 0.0f, d = any_d ? from_d[k] : 0.0f;
             (void)p, (void)d;
             row[k] = {update};
         }}
+        *wild |= snn_wild(row, M);
     }}
-    *wild |= snn_wild(weight, m * M);
 }}
 """
 )
