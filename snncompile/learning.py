@@ -89,7 +89,8 @@ class LearningNetwork:
 
         Raises:
             ModelError: where nothing in the network learns.
-            InputError: where ``state`` lacks a weight that learns, or has one of another shape.
+            InputError: where ``state`` lacks a weight that learns, or has one of another shape, or one that is not
+                finite. The module is then as it was.
         """
         self._must_learn("commit")
         if not isinstance(state, Mapping):
@@ -100,6 +101,11 @@ class LearningNetwork:
                 raise InputError(f"this state has no {name!r}: commit takes a state that evolve or step returned")
             if state[name].shape != own.shape:
                 raise InputError(f"{name!r} has shape {tuple(state[name].shape)} in this state, not {tuple(own.shape)}")
+            if not bool(torch.isfinite(state[name]).all()):
+                raise InputError(
+                    f"{name!r} is not finite any more in this state: learning ran away. The module keeps the weights it"
+                    " had; lower the rates of the rule, or bound it"
+                )
         for name in self.layout.learned:
             self.value(name).copy_(state[name])
         return self

@@ -248,6 +248,9 @@ def test_mistakes_between_examples() -> None:
         net.commit({"exc.v": torch.zeros(1, 6)})
     with pytest.raises(snn.InputError, match=r"'linear.weight' has shape \(6,\) in this state, not \(6, 10\)"):
         net.commit({"linear.weight": torch.zeros(6)})
+    with pytest.raises(snn.InputError, match=r"'linear.weight' is not finite any more in this state: learning ran"):
+        net.commit({"linear.weight": START * float("inf")})
+    assert torch.equal(net.value("linear.weight"), START)
     with pytest.raises(snn.InputError, match=r"state 'linear.weight' has shape \(2, 6, 10\)"):
         net.learn(spikes(2, 2), state={**state, "linear.weight": START.expand(2, 6, 10)})
     for use in (lambda n: n.learn(spikes(1, 2)), lambda n: n.commit({})):
