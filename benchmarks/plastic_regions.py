@@ -1,6 +1,6 @@
 """Regions that learn on the C target: one function for the whole sequence against one step after the other.
 
-    python -m benchmarks.plastic_regions [--runs 7] [--threads 2] [--only NAME]
+    python benchmarks/plastic_regions.py [--runs 7] [--threads 2] [--only NAME]
 
 Both run in one process, interleaved, and must agree to the last bit before they are timed. Times are milliseconds for
 the whole sequence, the minimum of the runs; the last columns are microseconds a step in one function, and the ratio.
@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from timing import interleaved
 from torch import Tensor
 
 import snncompile as snn
-from benchmarks.timing import interleaved
 from snncompile import ms
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "examples" / "diehl_cook"))

@@ -199,9 +199,9 @@ class _Printer:
 def most(plan: PlasticPlan) -> tuple[int, int]:
     """The most outputs, padded, and inputs, and one, of a dense product."""
     fixed = [s for s in plan.steps if isinstance(s, Product) and not s.sparse]
-    shapes = [(plan.lines[s.line].size, plan.lines[s.read.line].size) for s in fixed]
-    shapes += [rule.node.weight.shape for rule in plan.rules.values()]
-    return padded(max(outs for outs, _ in shapes)), max(ins for _, ins in shapes) + 1
+    outs = [plan.lines[s.line].size for s in fixed] + [r.node.weight.shape[0] for r in plan.rules.values()]
+    ins = [plan.lines[s.read.line].size for s in fixed] + [r.node.weight.shape[1] for r in plan.rules.values()]
+    return padded(max(outs)), max(ins) + 1
 
 
 def rows_of(w: CycleWriter, read: Read | int) -> tuple[str, str]:
