@@ -1,6 +1,6 @@
 """Recurrent layers on this GPU: every form of kernel against torch.compile and a CUDA-graphed loop.
 
-    python benchmarks/gpu_recurrent.py [--sizes 128,256,512,1024,2048] [--batch 16] [--steps 100] [--repeat 20]
+    python benchmarks/gpu_recurrent.py [--sizes 128,192,256,512,1024,2048] [--batch 16] [--steps 100] [--repeat 20]
                                        [--only snncompile,graph]
 
 A layer of LIF neurons with a dense feedback, forward, and forward with backward. The contenders compute the same:
@@ -244,7 +244,7 @@ def measure(size: int, batch: int, steps: int, repeat: int, only: list[str]) -> 
 def main() -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--sizes", default="128,256,512,1024,2048", help="neurons, separated by commas")
+    parser.add_argument("--sizes", default="128,192,256,512,1024,2048", help="neurons, separated by commas")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--repeat", type=int, default=20)

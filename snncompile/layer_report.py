@@ -9,6 +9,7 @@ from snncompile.ir.graph import Graph
 
 if TYPE_CHECKING:
     from snncompile.targets.recurrent_layer import Layer
+    from snncompile.targets.triton.recurrent_design import Design
 
 #: The chips that are spoken of where none was named.
 USUAL = ("sm_90",)
@@ -19,6 +20,10 @@ _FORMS = {
     "steps": "one launch for each step, captured in a CUDA graph where the device has them",
     "together": "one launch for all steps of programs that wait for each other",
 }
+_SLICED = (
+    "one launch for all steps, the whole weight, states and spikes on chip, shared out over {} programs that wait for"
+    " each other {}"
+)
 
 _LATE_STEPS = "one launch for every {} steps, captured in a CUDA graph where the device has them"
 
@@ -46,12 +51,18 @@ def layer_report(graph: Graph, layer: Layer, precision: str, archs: Sequence[str
         product = product_of(ahead.precision, layer.most)
         spikes = _OPERANDS[product.operand] if product.parts == 2 else ""
         both = [("forward", ahead, spikes), ("backward", back, "")]
-        if (ahead.form, ahead.precision) == (back.form, back.precision):
+        if (ahead.form, ahead.precision, ahead.shares) == (back.form, back.precision, back.shares):
             both = [("both ways", ahead, spikes)]
         for way, d, said in both:
-            form = _LATE_STEPS if d.form == "steps" and layer.late > 1 else _FORMS[d.form]
-            lines.append(f"{name}, {way}: {form.format(layer.late)}; {d.why}{said}")
+            lines.append(f"{name}, {way}: {_form(d, layer.late)}; {d.why}{said}")
     return tuple(lines)
+
+
+def _form(design: Design, late: int) -> str:
+    """What a form of kernel is, in words."""
+    if design.sliced:
+        return _SLICED.format(design.shares, "after every step" if late == 1 else f"once in {late} steps")
+    return _LATE_STEPS.format(late) if design.form == "steps" and late > 1 else _FORMS[design.form]
 
 
 _OPERANDS = {

@@ -71,7 +71,7 @@ _LOCALS = (
     "row column inner across product current before limit snn_load_ahead snn_load_behind seed seed_low seed_high "
     "first_step moment element WIDTH TOGETHER high low part rest up down sums scale block blocks place first done "
     "snn_load_ahead_late snn_load_behind_late later following late source arrived snn_halves snn_larger "
-    "snn_scales snn_together"
+    "snn_scales snn_together tile group origin slot slots ring cell seen k snn_arrive snn_await"
 )
 
 SCAN_LAYOUT = """One program owns BLOCK elements of batch * neurons, keeps their states in registers and walks
@@ -85,19 +85,21 @@ class Param:
 
     Attributes:
         name: its name.
-        type: Triton's type: ``"*fp32"``, ``"*fp16"``, ``"*i32"``, ``"*i64"`` or ``"i32"``. What is in float16 is memory
-            of our own: its address is a multiple of 16 and the compiler told so, for loads of 16 bytes.
+        type: Triton's type: ``"*fp32"``, ``"*fp16"``, ``"*i32"``, ``"*i64"`` or ``"i32"``.
         about: what it is, for the header.
+        own: whether it is memory of our own, as all in float16 is: its address is a multiple of 16 and the compiler is
+            told so, for loads of 16 bytes.
     """
 
     name: str
     type: str
     about: str
+    own: bool = False
 
     @property
     def aligned(self) -> bool:
         """Whether its address is known to be a multiple of 16."""
-        return self.type == "*fp16"
+        return self.own or self.type == "*fp16"
 
 
 @dataclass(frozen=True)
@@ -137,10 +139,10 @@ class Writer(Lines):
             self.line(depth, part)
         self.line(depth, ")")
 
-    def pointer(self, wanted: str, about: str, type: str = "*fp32") -> str:
+    def pointer(self, wanted: str, about: str, type: str = "*fp32", own: bool = False) -> str:
         """Add a pointer argument; its name."""
         name = self.names.new(f"{wanted}_ptr")
-        self.params.append(Param(name, type, about))
+        self.params.append(Param(name, type, about, own))
         return name
 
     def random(self) -> None:

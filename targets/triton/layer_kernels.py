@@ -108,7 +108,8 @@ def layer_kernels(
     def add(role: str, arch: Arch, design: Design, variant: RecurrentVariant) -> None:
         product = product_of(design.precision, None if variant.backward else shape.most)
         ring = design.resident and shape.ring
-        source = print_recurrent(scan, variant._replace(resident=design.resident, product=product, ring=ring))
+        variant = variant._replace(resident=design.resident, sliced=design.sliced, product=product, ring=ring)
+        source = print_recurrent(scan, variant)
         if role in found and found[role].source.text != source.text:
             role = f"{role}_{design.form}"
         known = found.get(role, LayerKernel(role, source, {}))

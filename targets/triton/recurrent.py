@@ -31,7 +31,7 @@ from snncompile.targets.triton.kernel import KernelSource
 from snncompile.targets.triton.load import load
 from snncompile.targets.triton.recurrent_design import Demand, Design, choose_design
 from snncompile.targets.triton.recurrent_kernel import RecurrentVariant, print_recurrent
-from snncompile.targets.triton.recurrent_launch import Arguments, Launcher, split_weight
+from snncompile.targets.triton.recurrent_launch import Arguments, Launcher, exchange, split_weight
 from snncompile.targets.triton.recurrent_product import product_of
 from snncompile.targets.triton.recurrent_resident import held
 from snncompile.targets.variant import Layout
@@ -97,6 +97,7 @@ class RecurrentLayers:
             store=tuple(call.store),
             train=call.train,
             resident=design.resident,
+            sliced=design.sliced,
             product=product,
             ring=design.resident and call.late > 1,
         )
@@ -111,7 +112,7 @@ class RecurrentLayers:
         a.read(*(t for t in (call.bias, call.start) if t is not None))
         _add_inputs(a, source, call)
         a.read(*(call.coefs[i] for i in source.coefs))
-        if design.resident:
+        if variant.kept:
             finals = tuple(self._empty(shape[1:], **like) for _ in call.states)
             a.read(*call.states)
             a.write(*finals)
@@ -119,6 +120,8 @@ class RecurrentLayers:
             finals = tuple(s.clone() for s in call.states)
             a.update(*finals)
         a.write(*stored.values(), *saved, *(() if course is None else (course,)))
+        if variant.sliced:
+            a.read(*exchange(design, shape[1], call.late, variant.product.operand == "whole", device))
         self._launcher.run(kernel, a, design, shape, device, (scan, variant), call.late)
         return RecurrentForwardResult(stored, finals, saved, course)
 
@@ -138,6 +141,7 @@ class RecurrentLayers:
             need_inputs=needed,
             need_accumulators=call.need_accumulators,
             resident=design.resident,
+            sliced=design.sliced,
             product=product_of(design.precision, None),
             ring=design.resident and call.late > 1,
         )
@@ -154,10 +158,10 @@ class RecurrentLayers:
         flat = dict(variant.grads)
         for r in source.grads:
             a.course(call.grads[r], flat[r])
-        if design.resident:
+        if variant.kept:
             carried = {s: self._empty(shape[1:], **like) for s in source.carried}
             sums = {n: self._empty(shape[1:], **like) for n in names}
-            starts = [] if variant.ring else [self._empty((1, *shape[1:]), **like)]
+            starts = [] if variant.ring or variant.sliced else [self._empty((1, *shape[1:]), **like)]
             a.read(*(g for s in source.carried if (g := given[s]) is not None))
             a.write(*carried.values(), product, *inputs.values(), *sums.values(), *starts)
         else:
@@ -168,6 +172,8 @@ class RecurrentLayers:
             a.write(product, *inputs.values())
             a.update(*sums.values())
             starts = []
+        if variant.sliced:
+            a.read(*exchange(design, shape[1], call.late, variant.product.operand == "whole", device))
         self._launcher.run(kernel, a, design, shape, device, (scan, variant), call.late)
         start = starts[0] if starts else _gradient_of_start(product, call)
         states = tuple(carried[s] if s in carried else torch.zeros(shape[1:], **like) for s in scan.states)

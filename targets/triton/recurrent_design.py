@@ -4,8 +4,9 @@
 - ``streamed``: one program for 16 sequences; the weight is read from the L2 cache at every step, spikes and states pass
   through memory; one launch for the whole sequence.
 - ``steps``: a launch for each step, over many programs; captured in a CUDA graph where the device has them.
-- ``together``: programs that share the neurons of 16 sequences and wait for each other after every step, in one launch.
-  All of them must run at once: it needs an NVIDIA GPU and a grid that fits. Only on request, until it has been timed.
+- ``together``: programs that share the neurons of a tile of sequences and wait for each other after every step, in one
+  launch. Each keeps its rows of the weight on chip where they fit (``kept``), as they do up to 256 neurons. All
+  programs of a tile must run at once: it needs an NVIDIA GPU, and takes a launch for as many tiles as it runs at once.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ FORMS = ("resident", "streamed", "steps", "together")
 ROWS = 16
 #: The largest layer that streams its weight: beyond, one program's share of the L2 bandwidth is too small.
 STREAMED = 512
+#: The largest layer whose weight stays on chip in slices, without being asked for.
+SLICED = 256
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Design:
         width: length of a row of a weight in parts, 0 for one in float32.
         warps: warps per program.
         stages: how far loads of a loop run ahead, as Triton counts.
+        kept: for programs that wait for each other: whether their rows of the weight stay on chip.
         why: the reason for the form and the precision, in words.
     """
 
@@ -51,6 +55,7 @@ class Design:
     width: int
     warps: int
     stages: int
+    kept: bool = False
     why: str = ""
 
     @property
@@ -64,10 +69,20 @@ class Design:
         return self.form == "resident"
 
     @property
+    def sliced(self) -> bool:
+        """Whether the kernel is of the sliced form."""
+        return self.together and self.kept
+
+    @property
+    def shares(self) -> int:
+        """Programs that share the neurons of a tile of sequences."""
+        return -(-self.size // self.columns)
+
+    @property
     def constants(self) -> dict[str, int]:
         """The kernel's compile-time arguments, in order."""
         tile = {"N": self.size, "ROWS": self.rows, "COLUMNS": self.columns}
-        if self.resident:
+        if self.resident or self.sliced:
             return {**tile, "WIDTH": self.width}
         return {**tile, "INNER": self.inner, "WIDTH": self.width, "TOGETHER": int(self.together)}
 
@@ -114,8 +129,10 @@ def choose_design(asked: Demand, arch: Arch) -> Design:
         raise UnsupportedError(f"there is no form {form!r} of a recurrent layer; there are {', '.join(FORMS)}")
     one_step = form is None and asked.steps <= 1 and asked.precision not in LOWER
     fits, why = _fits(asked, arch)
+    slices = _sliced(asked, arch, why)
     if form is None:
-        form = "steps" if one_step else "resident" if fits else "streamed" if asked.size <= STREAMED else "steps"
+        form = "resident" if fits else "together" if slices and asked.size <= SLICED else "streamed"
+        form = "steps" if one_step or (not fits and asked.size > STREAMED) else form
     if form == "steps":
         return _steps(asked, arch, one_step)
     if form == "resident":
@@ -124,6 +141,8 @@ def choose_design(asked: Demand, arch: Arch) -> Design:
         return _resident(asked, arch, why)
     if form == "together" and arch.backend != "cuda":
         raise UnsupportedError(f"programs that wait for each other need an NVIDIA GPU, not {arch.name}")
+    if slices and form == "together":
+        return slices
     return _looped(asked, form, arch, why)
 
 
@@ -156,7 +175,36 @@ def _resident(asked: Demand, arch: Arch, why: str) -> Design:
     if asked.held > _MANY_HELD and arch.name == "sm_90" and columns in (64, 128):
         warps *= 2
     why = f"{why}. {_precise(asked.used, asked)}"
-    return Design("resident", asked.used, asked.size, ROWS, columns, columns, columns, warps, 1, why)
+    return Design("resident", asked.used, asked.size, ROWS, columns, columns, columns, warps, 1, why=why)
+
+
+#: Chips on which programs keep slices: on others the compiler takes what comes back into registers, and spills.
+_SLICING = ("sm_90", "sm_100")
+#: Values held for each neuron up to which a program takes a tile of 128 neurons, and what addresses take beside them
+#: where a row of a course is no multiple of 16 bytes (read from the binaries).
+_SLICE_HELD, _LOOSE = 11, 3
+
+
+def _sliced(asked: Demand, arch: Arch, kept: str) -> Design | None:
+    """Programs that keep their rows of the weight on chip, or None where there are none."""
+    if not asked.parts or arch.name not in _SLICING:
+        return None
+    width = _power(asked.size)
+    load = asked.held + (_LOOSE if asked.size % 4 else 0)
+    tiles = [(128, ROWS), (64, ROWS // 2 if asked.backward else ROWS)]
+    if load > _SLICE_HELD or (asked.backward and arch.name != "sm_90"):
+        del tiles[0]
+    for columns, rows in tiles:
+        columns = max(16, min(columns, width // 2))  # small layers, too, are shared if they are asked to be
+        weight = 2 * asked.parts * columns * width
+        if weight + _OPERANDS * width * rows <= arch.shared:
+            shares = -(-asked.size // columns)
+            how = f"so {shares} programs of {columns} neurons, for {rows} sequences, keep {weight:,} bytes of it each"
+            return Design(
+                "together", asked.used, asked.size, rows, columns, width, width, 8, 1, True,
+                f"{kept}, {how}. {_precise(asked.used, asked)}",
+            )  # fmt: skip
+    return None
 
 
 def weight_bytes(columns: int, parts: int) -> int:
@@ -175,7 +223,7 @@ def _looped(asked: Demand, form: str, arch: Arch, kept: str) -> Design:
         how = "is shared out over programs that wait for each other"
     stages = 1 if arch.backend == "hip" or not split else 3 if arch.shared >= _DEEP else 2
     return Design(
-        form, asked.used, asked.size, ROWS, columns, inner, width, 8 if columns == 128 else 4, stages,
+        form, asked.used, asked.size, ROWS, columns, inner, width, 8 if columns == 128 else 4, stages, False,
         f"the weight {how}: {kept}. {_precise(asked.used, asked)}",
     )  # fmt: skip
 
@@ -191,7 +239,7 @@ def _steps(asked: Demand, arch: Arch, one_step: bool) -> Design:
     if one_step:
         why = "one step uses the weight once"
     return Design(
-        "steps", used, asked.size, tile.rows, tile.columns, tile.inner, 0, tile.warps, 3,
+        "steps", used, asked.size, tile.rows, tile.columns, tile.inner, 0, tile.warps, 3, False,
         f"{why}. {_precise(used, asked)}",
     )  # fmt: skip
 
@@ -218,11 +266,19 @@ def groups(batch: int, design: Design) -> int:
     return -(-batch // design.rows)
 
 
-def check_together(batch: int, size: int, design: Design, processors: int) -> None:
-    """Raise :class:`UnsupportedError` where programs that wait for each other cannot all run at once."""
-    grid = groups(batch, design) * -(-size // design.columns)
+def check_together(batch: int, design: Design, processors: int) -> int:
+    """How many tiles of sequences can run at once where programs wait for each other.
+
+    Raises:
+        UnsupportedError: where that is none, or not all of a kernel that cannot be launched in lots.
+    """
+    size, tiles = design.size, groups(batch, design)
+    if design.kept and design.shares <= processors:
+        return min(tiles, processors // design.shares)
+    grid = design.shares * (1 if design.kept else tiles)
     if grid > processors:
         raise UnsupportedError(
             f"a recurrent layer of {size} neurons for {batch} sequences takes {grid} programs that wait for each other,"
             f" but this GPU runs {processors} at once. Split the batch, or leave the form to snncompile"
         )
+    return tiles

@@ -1,9 +1,11 @@
 """Prints the kernels of a recurrent layer: the product with the step before, and the neurons' step, fused.
 
-Three forms, all from the same step function:
+Three kinds, all from the same step function:
 
 - *resident* (``targets/triton/recurrent_resident.py``): one program owns some sequences and all neurons, and keeps the
   weight, the states and what comes back on chip for the whole run.
+- *sliced* (``targets/triton/recurrent_sliced.py``): several programs share the neurons of some sequences; each keeps
+  its rows of the weight, and its states, on chip for the whole run, and reads what the others sent out.
 - *looped* (``targets/triton/recurrent_looped.py``): programs own some sequences and walk over blocks of neurons, with
   states and what comes back in memory. It runs a whole sequence, or one step a launch.
 """
@@ -19,6 +21,8 @@ from snncompile.targets.triton.kernel import Course, KernelSource, Writer, modul
 from snncompile.targets.triton.printer import Function, literal, print_function
 from snncompile.targets.triton.recurrent_product import Product, Weight, weight_arguments
 from snncompile.targets.variant import Layout
+
+_SAVED = "state before every step, (T, B, N)"
 
 #: A tile of neurons by sequences, as source.
 TILE = "(COLUMNS, ROWS)"
@@ -41,6 +45,7 @@ class RecurrentVariant(NamedTuple):
         need_inputs: inputs whose gradient is wanted, besides the port (backward).
         need_accumulators: whether the accumulators are wanted (backward).
         resident: which form.
+        sliced: likewise.
         product: how products are computed.
         ring: for the resident form: whether the source comes back more than one step late, from memory.
     """
@@ -60,13 +65,22 @@ class RecurrentVariant(NamedTuple):
     resident: bool = False
     product: Product = Product()
     ring: bool = False
+    sliced: bool = False
+
+    @property
+    def kept(self) -> bool:
+        """Whether weight and states stay on chip."""
+        return self.resident or self.sliced
 
 
 def print_recurrent(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     """The module of a recurrent kernel."""
     from snncompile.targets.triton.recurrent_looped import print_looped
     from snncompile.targets.triton.recurrent_resident import print_resident_layer
+    from snncompile.targets.triton.recurrent_sliced import print_sliced
 
+    if variant.sliced:
+        return print_sliced(scan, variant)
     return print_resident_layer(scan, variant) if variant.resident else print_looped(scan, variant)
 
 
@@ -79,7 +93,7 @@ class Forward:
     w: Writer = field(default_factory=Writer)
 
     def __post_init__(self) -> None:
-        scan, variant, w = self.scan, self.variant, self.w
+        scan, variant, w, own = self.scan, self.variant, self.w, self.variant.sliced
         self.name, step_name = w.names.new(f"{scan.name}_recurrent"), w.names.new(f"{scan.name}_step")
         self.scalar = dict(zip(scan.coefs, variant.layout.coefs, strict=True))
         layout = dict(zip(scan.inputs, variant.layout.inputs, strict=True))
@@ -95,16 +109,17 @@ class Forward:
         self.before = w.pointer(f"{variant.source}_start", about)
         self.courses = {x: w.course(x, layout[x], "input") for x in self.inputs}
         self.coefs = {c: w.pointer(c, "coefficient") for c in self.read_coefs}
-        about = "state before the first step, (B, N)" if variant.resident else "state, (B, N), read and written"
-        how = "start" if variant.resident else "running"
+        about = "state before the first step, (B, N)" if variant.kept else "state, (B, N), read and written"
+        how = "start" if variant.kept else "running"
         self.states = {s: w.pointer(f"{s}_{how}", about) for s in scan.states}
         self.finals: dict[str, str] = {}
-        if variant.resident:
-            self.finals = {s: w.pointer(f"{s}_final", "state after the last step, (B, N)") for s in scan.states}
-        self.stores = {r: w.pointer(r, "result, (T, B, N)") for r in stored}
+        if variant.kept:
+            about = "state after the last step, (B, N)"
+            self.finals = {s: w.pointer(f"{s}_final", about, own=own) for s in scan.states}
+        self.stores = {r: w.pointer(r, "result, (T, B, N)", own=own) for r in stored}
         saved = scan.states if variant.train else ()
-        self.saved = {s: w.pointer(f"{s}_saved", "state before every step, (T, B, N)") for s in saved}
-        self.current = w.pointer("product", "the product, (T, B, N)") if variant.train else None
+        self.saved = {s: w.pointer(f"{s}_saved", _SAVED, own=own) for s in saved}
+        self.current = w.pointer("product", "the product, (T, B, N)", own=own) if variant.train else None
 
     def source(self, what: str, layout: str, constants: tuple[str, ...], helpers: list[str]) -> KernelSource:
         """The finished kernel."""
@@ -133,7 +148,7 @@ class Backward:
     w: Writer = field(default_factory=Writer)
 
     def __post_init__(self) -> None:
-        scan, variant, w = self.scan, self.variant, self.w
+        scan, variant, w, own = self.scan, self.variant, self.w, self.variant.sliced
         self.name = w.names.new(f"{scan.name}_recurrent_backward")
         step_name = w.names.new(f"{scan.name}_step_grad")
         self.scalar = dict(zip(scan.reverse_coefs, variant.layout.coefs, strict=True))
@@ -148,9 +163,9 @@ class Backward:
         self.read_grads = [r for r in given if f"grad_{r}" in step.args]
         self.weight: Weight = weight_arguments(w, variant.product, variant.rows)
         courses = {x: w.course(x, layout[x], "input") for x in self.inputs}
-        self.current = w.pointer("product", "the product, (T, B, N)")
+        self.current = w.pointer("product", "the product, (T, B, N)", own=own)
         self.coefs = {c: w.pointer(c, "reverse coefficient") for c in self.read_coefs}
-        saved = {s: w.pointer(f"{s}_saved", "state before every step, (T, B, N)") for s in self.read_states}
+        saved = {s: w.pointer(f"{s}_saved", _SAVED, own=own) for s in self.read_states}
         grads = {f"grad_{r}": w.course(f"grad_{r}", given[r], "gradient of the result") for r in self.read_grads}
         #: everything that is read at every step: value -> its course
         self.courses = {**courses, **{s: _whole(s, p) for s, p in saved.items()}, **grads}
@@ -158,18 +173,20 @@ class Backward:
             self.courses[variant.port] = _whole(variant.port, self.current)
         carried, finals = self.pruned.carried, variant.finals
         self.carry, self.last = {}, {}
-        if variant.resident:
+        if variant.kept:
             about = "gradient of the last state, (B, N)"
             self.last = {s: w.pointer(f"grad_{s}_final", about) for s in carried if s in finals}
-            self.carry = {s: w.pointer(f"grad_{s}_start", "gradient of the first state, (B, N)") for s in carried}
+            about = "gradient of the first state, (B, N)"
+            self.carry = {s: w.pointer(f"grad_{s}_start", about, own=own) for s in carried}
         else:
             about = "gradient of the state, (B, N), read and written"
             self.carry = {s: w.pointer(f"grad_{s}_running", about) for s in carried}
-        self.grad_product = w.pointer("grad_product", "gradient of the product, (T, B, N)")
-        self.grad_inputs = {x: w.pointer(f"grad_{x}", "gradient of the input, (T, B, N)") for x in variant.need_inputs}
+        self.grad_product = w.pointer("grad_product", "gradient of the product, (T, B, N)", own=own)
+        about = "gradient of the input, (T, B, N)"
+        self.grad_inputs = {x: w.pointer(f"grad_{x}", about, own=own) for x in variant.need_inputs}
         sums = scan.accumulators if variant.need_accumulators else ()
-        how = "(B, N)" if variant.resident else "(B, N), read and written"
-        self.sums = {a: w.pointer(f"{a}_running", f"sum over time, {how}") for a in sums}
+        how = "(B, N)" if variant.kept else "(B, N), read and written"
+        self.sums = {a: w.pointer(f"{a}_running", f"sum over time, {how}", own=own) for a in sums}
         self.grad_start = ""
         if variant.resident and not variant.ring:
             about = f"gradient of {variant.source} before the first step, (B, N)"
@@ -218,10 +235,12 @@ def print_offsets(w: Writer, depth: int, courses: dict[str, Course]) -> dict[str
     return offsets
 
 
-def address(course: Course, offset: str, t: str) -> str:
-    """Where step ``t`` of a course lies."""
+def address(course: Course, offset: str, t: str, origin: str = "") -> str:
+    """Where step ``t`` of a course lies; ``origin``: where in it, if it is contiguous, ``offset`` counts from."""
     step = course.step if course.step == "cells" else f"{course.step}.to(tl.int64)"
     time = t if t.isidentifier() else f"({t})"
+    if origin and course.row is None:
+        return f"{course.pointer} + ({time} * {step} + {origin}) + {offset}"
     return f"{course.pointer} + ({time} * {step} + {offset})"
 
 

@@ -13,8 +13,10 @@ from snncompile.targets.triton.availability import interpreting
 from snncompile.targets.triton.courses import add_course, on_device
 from snncompile.targets.triton.load import load
 from snncompile.targets.triton.recurrent_design import Design, check_together, groups
+from snncompile.targets.triton.recurrent_sliced import APART, ring_shape
 from snncompile.targets.triton.split_kernel import SPLIT, SplitTile
 from snncompile.targets.triton.step_graph import StepGraphs
+from snncompile.targets.triton.turns import run_in_turns
 
 
 @dataclass
@@ -82,31 +84,35 @@ class Launcher:
             return
         constants = list(design.constants.values())
         options = {"num_warps": design.warps, "num_stages": design.stages, "enable_fp_fusion": False}
+        tiles = groups(batch, design)
         with on_device(device):
             if design.resident:
                 ring = (late,) if late > 1 else ()
-                kernel[(groups(batch, design),)](*a.values, steps, batch, *ring, *constants, **options)
+                kernel[(tiles,)](*a.values, steps, batch, *ring, *constants, **options)
                 return
-            blocks = -(-size // design.columns)
-            if design.form == "streamed":
-                blocks = 1
-            grid = (groups(batch, design), blocks)
-            apart = design.form == "steps" or (design.together and interpreting())  # a barrier would wait for ever
-            if design.together and not apart:
-                check_together(batch, size, design, _processors(device))
+            if design.together:
+                lot = check_together(batch, design, _processors(device))
                 options["launch_cooperative_grid"] = True
-            arrived = (torch.zeros if design.together else torch.empty)(grid[0], dtype=torch.int32, device=device)
-            if apart and design.together:
-                constants[-1] = 0
+            if design.sliced:
+                for first in range(0, tiles, lot):
+                    values = [*a.values, steps, batch, first, late, *constants]
+                    _launch_together(kernel, (min(lot, tiles - first), design.shares), values, options)
+                return
+            grid = (tiles, 1 if design.form == "streamed" else design.shares)
+            arrived = (torch.zeros if design.together else torch.empty)(tiles, dtype=torch.int32, device=device)
 
             def launch(values: list[Any], first: int, end: int) -> None:
-                kernel[grid](*values, arrived, steps, batch, first, end, late, *constants, **options)
+                values = [*values, arrived, steps, batch, first, end, late, *constants]
+                if design.together:
+                    _launch_together(kernel, grid, values, options)
+                else:
+                    kernel[grid](*values, **options)
 
             def every_step(values: list[Any]) -> None:
                 for t in range(0, steps, late):
                     launch(values, t, min(t + late, steps))
 
-            if not apart:
+            if design.form != "steps":
                 if steps:
                     launch(a.values, 0, steps)
             elif steps > late and device.type == "cuda":
@@ -116,8 +122,38 @@ class Launcher:
                 every_step(a.values)
 
 
+def _launch_together(kernel: Any, grid: tuple[int, int], values: list[Any], options: dict[str, Any]) -> None:
+    """Launch programs that wait for each other."""
+    if interpreting():
+        run_in_turns(kernel, grid, values, options)
+    else:
+        kernel[grid](*values, **options)
+
+
+def exchange(design: Design, batch: int, late: int, half: bool, device: torch.device) -> list[Tensor]:
+    """What programs of the sliced form meet at and exchange: counters and rings, all zeros.
+
+    Args:
+        design: how they are launched.
+        batch: sequences.
+        late: how many steps late what they exchange is read.
+        half: whether it is float16.
+        device: where.
+    """
+    tiles = groups(batch, design)
+    arrived = torch.zeros(tiles * APART, dtype=torch.int32, device=device)
+    ring = (tiles, *ring_shape(late, design.rows, design.width))
+    return [arrived, torch.zeros(ring, dtype=torch.float16 if half else torch.float32, device=device)]
+
+
+#: Programs of a launch that the interpreter takes to run at once, each in a thread.
+_INTERPRETED = 8
+
+
 @functools.cache
 def _processors(device: torch.device) -> int:
+    if device.type != "cuda":
+        return _INTERPRETED
     return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 

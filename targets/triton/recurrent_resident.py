@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from snncompile.targets.scan import Scan
-from snncompile.targets.triton.kernel import Course, KernelSource, Writer
+from snncompile.targets.triton.kernel import KernelSource, Writer
+from snncompile.targets.triton.recurrent_ahead import Ahead
 from snncompile.targets.triton.recurrent_kernel import (
     AT,
     TILE,
     Backward,
     Forward,
     RecurrentVariant,
-    address,
     print_call,
     print_coefficients,
-    print_offsets,
     print_tile_bounds,
     tile_of,
     value_of,
@@ -32,11 +31,6 @@ What comes back several steps late is read again from the course that was stored
 
 RING_BARRIER = "tl.debug_barrier()  # later steps read what this one stored"
 
-#: Up to so many courses are loaded two steps ahead. More are loaded just before the product that the next step waits
-#: for: then no register holds a value of this step and one of the next at the same time.
-_FEW = 3
-
-
 def held(scan: Scan, backward: bool, ring: bool = False) -> int:
     """How many values of each neuron a resident kernel holds at the same time, about."""
     if not backward:
@@ -52,41 +46,6 @@ def print_resident_layer(scan: Scan, variant: RecurrentVariant) -> KernelSource:
 
 def _layout(variant: RecurrentVariant) -> str:
     return _LAYOUT + (_RING if variant.ring else "")
-
-
-class _Ahead:
-    """Courses of which a step is loaded before the step that needs it."""
-
-    def __init__(self, w: Writer, courses: dict[str, Course], forward: bool) -> None:
-        self.w, self.courses = w, courses
-        self.early = len(courses) <= _FEW
-        self.first, self.sign = ("0", "+") if forward else ("T - 1", "-")
-        self.offsets = print_offsets(w, 1, courses)
-        names = ("", "_next", "_later") if self.early else ("",)
-        self.names = {x: [w.names.new(f"{x}{suffix}") for suffix in names] for x in courses}
-        for k in range(2 if self.early else 1):
-            for x, (*_, last) in self.names.items():
-                name = self.names[x][k + 1] if self.early else last
-                w.line(1, f"{name} = {self._load(x, f'{self.first} {self.sign} {k}' if k else self.first)}")
-
-    def _load(self, x: str, t: str) -> str:
-        there = f"{t} < T" if self.sign == "+" else f"{t} >= 0"
-        return f"tl.load({address(self.courses[x], self.offsets[x], t)}, mask=active & ({there}), other=0.0)"
-
-    def print_start(self) -> dict[str, str]:
-        """Begin a step; the name of each value in it."""
-        if self.early:
-            for x, (now, following, last) in self.names.items():
-                self.w.line(2, f"{now} = {following}")
-                self.w.line(2, f"{following} = {last}")
-                self.w.line(2, f"{last} = {self._load(x, f't {self.sign} 2')}")
-        return {x: now for x, (now, *_) in self.names.items()}
-
-    def print_end(self) -> None:
-        """What comes once the step has used its values, before the next product."""
-        if not self.early:
-            for x, (now,) in self.names.items():
-                self.w.line(2, f"{now} = {self._load(x, f't {self.sign} 1')}")
 
 
 def _print_prologue(w: Writer, weight: Weight, ring: bool) -> tuple[str, ...]:
@@ -116,7 +75,7 @@ def _forward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     for s, pointer in f.states.items():
         w.line(1, f"{state[s]} = tl.load({pointer} + at, mask=active, other=0.0)")
     w.line(1, f"source = tl.load({f.before} + at, mask=active, other=0.0)")
-    ahead = _Ahead(w, f.courses, forward=True)
+    ahead = Ahead(w, f.courses, forward=True)
     w.line(1, "for t in range(0, T):")
     w.line(2, AT)
     values.update(ahead.print_start())
@@ -163,7 +122,7 @@ def _backward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     totals = {a: w.names.new(f"{a}_total") for a in b.sums}
     for name in ("later", *totals.values()):
         w.line(1, f"{name} = {nothing}")
-    ahead = _Ahead(w, b.courses, forward=False)
+    ahead = Ahead(w, b.courses, forward=False)
     w.line(1, "for done in range(0, T):")
     w.line(2, "t = T - 1 - done")
     w.line(2, AT)

@@ -61,7 +61,9 @@ def test_scan(kind, checkpoint, shape):
         assert same_value(total.cpu(), expected.accumulators[a]), f"accumulator {a}"
 
 
-@pytest.mark.parametrize("shape", [(20, 3, 19), (12, 17, 128), (12, 33, 256), (5, 20, 512), (5, 20, 600)])
+@pytest.mark.parametrize(
+    "shape", [(20, 3, 19), (12, 17, 128), (300, 33, 256), (12, 40, 150), (5, 20, 512), (5, 20, 600)]
+)
 @pytest.mark.parametrize(
     ("form", "precision", "most"),
     [
@@ -107,8 +109,24 @@ def test_recurrent_products_are_as_good_as_float32(precision):
     assert float((got - exact).norm() / exact.norm()) < 1e-6
 
 
+@pytest.mark.parametrize("batch", [1, 100, 1500, 3000])
+def test_programs_that_share_neurons_in_lots(batch):
+    """Many programs that wait for each other, more than run at once, again and again: they all come to an end."""
+    scan, call, backward_call = recurrent_calls("lif", "x", "spikes", (20, batch, 256))
+    call, layers = replace(call, most=1), RecurrentLayers(empty=poisoned)
+    courses, _, _, _ = loop_forward(scan, call)
+    for _ in range(10):
+        got = layers.forward(scan, on_device(call))
+        assert same_bits(got.stored["spikes"].cpu(), torch.stack(courses["spikes"]))
+    host = replace(got, saved=tuple(s.cpu() for s in got.saved), product=got.product.cpu())
+    call = backward_call(host, ("spikes",))
+    inputs, *_ = loop_backward(scan, call)
+    for _ in range(10):
+        assert close(layers.backward(scan, on_device(call)).product.cpu(), torch.stack(inputs["x"]))
+
+
 @pytest.mark.parametrize("late", [1, 5])
-@pytest.mark.parametrize("size", [100, 300, 700])
+@pytest.mark.parametrize("size", [100, 200, 300, 700])
 def test_launches_of_a_recurrent_layer(size, late):
     scan, call, _ = recurrent_calls("lif", "x", "spikes", (40, 3, size), late=late)
     call, layers = on_device(replace(call, most=1)), RecurrentLayers()

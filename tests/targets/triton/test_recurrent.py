@@ -14,14 +14,14 @@ from ..scan_calls import make_calls as scan_calls
 from ..scan_calls import poisoned
 from ..scans import awkward, constant, integrator, stateless
 
-#: Form, precision, kind of layer. The barrier between programs would wait for ever in the interpreter: there it is one
-#: step a launch.
+#: Form, precision, kind of layer. In float32 programs that wait for each other read the weight at every step.
 WAYS = [
     *(("steps", "float32", *kind) for kind in KINDS),
     *(("resident", "split-fp16", *kind) for kind in KINDS),
     *(("streamed", "split-fp16", *kind) for kind in KINDS[1:3]),
     ("streamed", "float32", *KINDS[3]),
-    ("together", "split-fp16", *KINDS[0]),
+    *(("together", "split-fp16", *kind) for kind in KINDS),
+    ("together", "float32", *KINDS[1]),
 ]
 
 
@@ -42,7 +42,7 @@ def test_matches_loop(form, precision, kind, port, settings):
         check_layer(layers, kind, port, settings, shape)
 
 
-@pytest.mark.parametrize("form", ["resident", "streamed"])
+@pytest.mark.parametrize("form", ["resident", "streamed", "together"])
 @pytest.mark.parametrize("most", [2048, 65536, None])
 def test_larger_counts_and_any_number(form, most):
     layers = Bounded(poisoned, form=form)
@@ -60,7 +60,7 @@ def test_counts_beyond_float16_are_exact(form):
     assert not torch.equal(call.start.half().float(), call.start)
 
 
-@pytest.mark.parametrize("form", ["resident", "streamed"])
+@pytest.mark.parametrize("form", ["resident", "streamed", "together"])
 @pytest.mark.parametrize("source", [None, 1])
 def test_random_weights_to_22_bits(form, source):
     """Weights of any size from row to row: each is kept to 2**-22 of itself, or 2**-40 of the largest beside it."""
@@ -90,7 +90,7 @@ def test_lower_precision_is_lower():
 def test_gradients_of_random_weights():
     scan, call, backward_call = make_calls("chain", "inh", "spikes", (4, 3, 19))
     weight = torch.randn((19, 19), generator=torch.Generator().manual_seed(0))
-    for form in ("resident", "streamed"):
+    for form in ("resident", "streamed", "together"):
         layers = RecurrentLayers(poisoned, form=form)
         made = layers.forward(scan, replace(call, weight=weight))
         backward = replace(backward_call(made, ("spikes",)), weight=weight)
@@ -109,7 +109,7 @@ def test_special_values_pass_through():
     assert made.product[0, 0].isnan().tolist() == [False, False, True, False, False]
 
 
-@pytest.mark.parametrize("form", ["steps", "resident", "streamed"])
+@pytest.mark.parametrize("form", ["steps", "resident", "streamed", "together"])
 @pytest.mark.parametrize(
     ("scan", "port", "source"),
     [(integrator(), "x", "v"), (stateless(), "x", "spikes"), (awkward(), "x", "y"), (constant(), "x", "y")],
@@ -173,7 +173,7 @@ def test_weight_gradients(late):
     assert weight_gradients(product[:0], start, course[:0])[0].shape == (3, 3)
 
 
-@pytest.mark.parametrize("form", ["steps", "resident"])
+@pytest.mark.parametrize("form", ["steps", "resident", "together"])
 def test_inference_keeps_nothing(form):
     scan, call, _ = make_calls("lif", "x", "spikes", (3, 2, 5))
     call = RecurrentForwardCall(**{**call.__dict__, "store": (), "train": False})

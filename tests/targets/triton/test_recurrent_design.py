@@ -20,7 +20,9 @@ HOPPER = ARCHS["sm_90"]
     [
         (1, "auto", "resident", "split-fp16"),
         (128, "auto", "resident", "split-fp16"),
-        (129, "auto", "streamed", "split-fp16"),
+        (129, "auto", "together", "split-fp16"),
+        (256, "auto", "together", "split-fp16"),
+        (257, "auto", "streamed", "split-fp16"),
         (256, "fp16", "resident", "fp16"),
         (512, "split-fp16", "streamed", "split-fp16"),
         (512, "tf32", "streamed", "tf32"),
@@ -81,9 +83,9 @@ def test_refusals():
     with pytest.raises(UnsupportedError, match="need an NVIDIA GPU, not gfx942"):
         choose_design(Demand(200, form="together"), ARCHS["gfx942"])
     design = choose_design(Demand(1024, form="together"), HOPPER)
-    check_together(64, 1024, design, 132)
+    assert check_together(64, design, 132) == 4
     with pytest.raises(UnsupportedError, match="takes 160 programs that wait for each other, but this GPU runs 132"):
-        check_together(80, 1024, design, 132)
+        check_together(80, design, 132)
 
 
 def test_chips_that_are_not_listed():
@@ -119,7 +121,8 @@ def test_no_spills_on_hopper(kind, port, size):
     for b in _compiled(_kernels(kind, port, size, "auto", [HOPPER]), [HOPPER], roles):
         assert b.resources.spills == 0, f"{b.role} {b.resources}"
         assert b.resources.shared <= HOPPER.shared
-        assert "wgmma" in b.assembly  # Hopper's own matrix instructions, which read the weight where it lies
+        if b.settings.rows >= 16:
+            assert "wgmma" in b.assembly  # Hopper's own matrix instructions, which read the weight where it lies
 
 
 def test_compiles_for_every_chip():

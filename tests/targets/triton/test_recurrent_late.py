@@ -46,7 +46,7 @@ def test_matches_loop(form, late):
     steps=st.integers(0, 12),
     batch=st.sampled_from([1, 2, 17]),
     size=st.integers(1, 18),
-    form=st.sampled_from(["steps", "resident", "streamed"]),
+    form=st.sampled_from(["steps", "resident", "streamed", "together"]),
     bias=st.booleans(),
 )
 def test_any_lateness_and_size(late, steps, batch, size, form, bias):

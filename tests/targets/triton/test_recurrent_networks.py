@@ -140,11 +140,13 @@ def test_explain_says_which_form_which_precision_and_why():
     graph = network("lif", 200).graph
     said = explain_text(explain(graph, "triton", archs=("sm_90", "gfx942")))
     said = " ".join(said.split())
-    assert "sm_90, both ways: one launch for all steps, weight, states and spikes through the L2 cache" in said
+    shared = "one launch for all steps, the whole weight, states and spikes on chip, shared out over"
+    assert f"sm_90, both ways: {shared} 2 programs that wait for each other after every step" in said
+    assert "so 2 programs of 128 neurons, for 16 sequences, keep 131,072 bytes of it each" in said
     assert "the weight takes 262,144 bytes of shared memory" in said
     assert "split-fp16: float32-grade products, from weights in two float16 parts" in said
     assert "max_spikes_per_dt of at most 2048 would save it" in said
-    assert "gfx942, both ways" in said
+    assert "gfx942, both ways: one launch for all steps, weight, states and spikes through the L2 cache" in said
     assert "kernels" not in explain_text(explain(graph, "c"))
     assert "fp16: weights of 11 significant bits" in " ".join(
         explain_text(explain(graph, "auto", precision="fp16")).split()
