@@ -42,6 +42,12 @@ class Fields:
         return self.places[0] * self.places[1]
 
     @property
+    def inner(self) -> tuple[int, int]:
+        """Height and width of the input with its padding."""
+        (height, width), (above, aside) = self.image, self.padding
+        return height + 2 * above, width + 2 * aside
+
+    @property
     def pixels(self) -> int:
         """Places of an input channel."""
         return self.image[0] * self.image[1]

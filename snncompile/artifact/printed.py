@@ -97,7 +97,6 @@ def _of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     for name in late_products(compiled):
         yield from _late_kernels(compiled, name, options)
     layers, plastic = _layers(compiled, ring=True), _plastic_layers(compiled)
-    plastic = {n: layer for n, layer in plastic.items() if compiled.op(layer.connection).kind == "Linear"}
     for name, op in compiled.of_type(Elementwise):
         scan = make_scan(name, op)
         per_neuron = [role for role, p in op.params.items() if p.shape != ()]

@@ -24,7 +24,7 @@ NAMES += " snn_total snn_bits"
 
 def room_of(fields: Fields, wide: int) -> int:
     """Numbers that a thread with ``wide`` output channels works in, as the printed functions divide it."""
-    height, width = (n + 2 * p for n, p in zip(fields.image, fields.padding, strict=True))
+    height, width = fields.inner
     kernel = fields.kernel[0] * fields.kernel[1]
     lanes = POSITION_LANES * max(fields.taps, kernel * wide)
     return (fields.positions + 4 * fields.taps) * wide + lanes + fields.channels * height * width

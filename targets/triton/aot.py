@@ -22,6 +22,7 @@ from snncompile.targets.triton.backward import print_backward
 from snncompile.targets.triton.config import FULL, Config, choose
 from snncompile.targets.triton.forward import print_forward
 from snncompile.targets.triton.kernel import CODEGEN, KernelSource
+from snncompile.targets.triton.plastic_conv_plan import ConvPlan
 from snncompile.targets.triton.plastic_plan import PlasticPlan
 from snncompile.targets.triton.recurrent_design import Design
 from snncompile.targets.triton.resources import Resources, check_fits
@@ -31,7 +32,7 @@ from snncompile.targets.triton.store import digest, directory, triton_version, w
 from snncompile.targets.variant import BackwardVariant, ForwardVariant, Layout
 
 #: Launch settings of a kernel, by its kind.
-Settings = Config | Design | PlasticPlan | SplitTile | SparseSettings
+Settings = Config | Design | PlasticPlan | ConvPlan | SplitTile | SparseSettings
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,8 @@ def _compile(job: Job, function: Any) -> Binary:
         options["num_stages"] = settings.stages
     if isinstance(settings, Design) and settings.together:
         options["launch_cooperative_grid"] = True
+    if isinstance(settings, ConvPlan):
+        options |= settings.more(arch.backend == "cuda")
     compiled = triton.compile(
         ASTSource(function, signature, constants, aligned),
         target=GPUTarget(arch.backend, arch.chip, arch.warp),

@@ -6,6 +6,7 @@ bits are the same. Programs share nothing, so that any number of outputs runs, w
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,11 +17,14 @@ from torch import Tensor
 
 from snncompile.ir.plasticity import FACTORS
 from snncompile.targets.plastic_call import PlasticForwardCall, PlasticForwardResult
+from snncompile.targets.plastic_fields import fields_of
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan
 from snncompile.targets.triton.availability import check_runnable, interpreting
 from snncompile.targets.triton.courses import on_device
 from snncompile.targets.triton.load import load
+from snncompile.targets.triton.plastic_conv import print_conv
+from snncompile.targets.triton.plastic_conv_plan import ConvPlan, choose_conv_plan
 from snncompile.targets.triton.plastic_parts import PlasticSource, PlasticVariant
 from snncompile.targets.triton.plastic_plan import PlasticPlan, choose_plan
 from snncompile.targets.triton.plastic_resident import print_resident
@@ -34,6 +38,9 @@ _SCRATCH = 2**32
 
 def print_plastic(scan: Scan, rule: PlasticRule, variant: PlasticVariant) -> PlasticSource:
     """The module of the kernel of a plastic layer."""
+    fields = fields_of(rule.node)
+    if fields is not None:
+        return print_conv(scan, rule, variant, fields)
     return (print_resident if variant.resident else print_streamed)(scan, rule, variant)
 
 
@@ -55,14 +62,14 @@ class PlasticSequences:
 
     def why_not(self, scan: Scan, rule: PlasticRule, shape: tuple[int, ...], batch: int | None = None) -> str:
         """Why this layer runs step by step instead, or ""."""
-        if rule.node.connection != "Linear":
-            return f"it is a {rule.node.connection}, not a Linear"
-        outs, ins = shape
+        outs, ins = math.prod(rule.node.post), math.prod(rule.node.pre)
+        if not fields_of(rule.node):
+            outs, ins = shape
         if max(outs, ins) * max(batch or 1, 1) >= _LIMIT:
             return f"{batch or 1} sequences of {max(outs, ins)} values are more than 2**31 elements"
-        plan = self._choose(rule, shape, 1 if batch is None else batch)
-        each = 4 * len(rule.node.of_side("pre")) * (batch or 1) * ins
-        scratch = 0 if plan.resident else each * -(-outs // plan.posts)
+        plan = self._plan(rule, shape, 1 if batch is None else batch)
+        each = 4 * (len(rule.node.of_side("pre")) + len(FACTORS) * bool(fields_of(rule.node))) * (batch or 1) * ins
+        scratch = 0 if plan.resident else each * -(-shape[0] // plan.posts)
         if scratch > _SCRATCH:
             return (
                 f"each block of {plan.posts} outputs keeps the inputs' traces of {batch} sequences for itself, together"
@@ -72,16 +79,19 @@ class PlasticSequences:
 
     def plan(self, scan: Scan, rule: PlasticRule, shape: tuple[int, ...], batch: int = 1) -> str:
         """How such a layer runs, in words."""
-        if rule.node.connection != "Linear":
-            return ""
-        return self._choose(rule, shape, batch).text(shape[0])
+        return self._plan(rule, shape, batch).text(shape[0])
+
+    def _plan(self, rule: PlasticRule, shape: tuple[int, ...], batch: int, warp: int = 32) -> PlasticPlan | ConvPlan:
+        fields = fields_of(rule.node)
+        if fields is not None:
+            return choose_conv_plan(fields, warp)
+        return self._choose(rule, (shape[0], shape[1]), batch, warp)
 
     def forward(self, scan: Scan, rule: PlasticRule, call: PlasticForwardCall) -> PlasticForwardResult:
         """Run from the first step to the last, in one launch."""
         check_runnable(call.weight)
-        _, batch, outs, ins = call.shape
         device = call.weight.device
-        plan = self._choose(rule, (outs, ins), batch, 64 if torch.version.hip else 32)
+        plan = self._plan(rule, call.weight.shape, call.shape[1], 64 if torch.version.hip else 32)
         source, kernel = self._kernel(scan, rule, _variant(scan, rule, call, plan))
         run = _Launch(self._empty, rule, call, plan)
         arguments = run.arguments(scan)
@@ -92,6 +102,7 @@ class PlasticSequences:
                 num_warps=plan.warps,
                 num_stages=plan.stages,
                 enable_fp_fusion=False,
+                **(plan.more(not torch.version.hip) if isinstance(plan, ConvPlan) else {}),
             )
         return run.result()
 
@@ -105,7 +116,7 @@ class PlasticSequences:
         return kernels[key]
 
 
-def _variant(scan: Scan, rule: PlasticRule, call: PlasticForwardCall, plan: PlasticPlan) -> PlasticVariant:
+def _variant(scan: Scan, rule: PlasticRule, call: PlasticForwardCall, plan: PlasticPlan | ConvPlan) -> PlasticVariant:
     return PlasticVariant(
         call.port,
         call.source,
@@ -125,18 +136,18 @@ class _Launch:
     empty: Callable[..., Tensor]
     rule: PlasticRule
     call: PlasticForwardCall
-    plan: PlasticPlan
+    plan: PlasticPlan | ConvPlan
 
     def __post_init__(self) -> None:
         call, like = self.call, {"dtype": torch.float32, "device": self.call.weight.device}
         steps, batch, outs, ins = call.shape
-        self.programs = -(-outs // self.plan.posts)
+        self.programs = -(-len(call.weight) // self.plan.posts)
         sizes = {t.local: ins if t.side == "pre" else outs for t in self.rule.node.traces}
         self.stored = {r: self.empty((steps, batch, outs), **like) for r in call.store}
         self.stored_traces = {t: self.empty((steps, batch, sizes[t]), **like) for t in call.store_traces}
         self.product = self.empty((steps, batch, outs), **like) if call.store_product else None
         if self.plan.resident:  # read where they are, written anew
-            self.weight = self.empty((outs, ins), **like)
+            self.weight = self.empty(call.weight.shape, **like)
             self.finals = tuple(self.empty(s.shape, **like) for s in call.states)
             self.traces = {t: self.empty(value.shape, **like) for t, value in call.traces.items()}
             self.each: dict[str, Tensor] = {}
@@ -172,6 +183,12 @@ class _Launch:
         given["product"] = self.product
         if not self.plan.resident:  # the outputs' factors of a step
             given |= {f"factor.{f}": self.empty(call.shape[1:3], device=call.weight.device) for f in FACTORS}
+        fields = fields_of(self.rule.node)
+        if fields is not None:  # and the inputs', of each program
+            shape = (self.programs, call.shape[1], fields.channels * math.prod(fields.inner))
+            make = self.empty if fields.padding == (0, 0) else torch.zeros
+            like = {"dtype": torch.float32, "device": call.weight.device}
+            given |= {f"before.{name}": make(shape, **like) for name in (*FACTORS, "x")}
         return given
 
     def result(self) -> PlasticForwardResult:

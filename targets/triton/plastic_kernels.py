@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from snncompile.targets.plastic_fields import fields_of
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan, one_number
 from snncompile.targets.triton.arch import Arch
 from snncompile.targets.triton.plastic import print_plastic
+from snncompile.targets.triton.plastic_conv_plan import ConvPlan, choose_conv_plan
 from snncompile.targets.triton.plastic_parts import PlasticSource, PlasticVariant
 from snncompile.targets.triton.plastic_plan import PlasticPlan, choose_plan
 
@@ -23,7 +25,7 @@ class PlasticKernel:
     """
 
     source: PlasticSource
-    settings: Mapping[str, PlasticPlan]
+    settings: Mapping[str, PlasticPlan | ConvPlan]
 
 
 def plastic_kernel(
@@ -44,11 +46,18 @@ def plastic_kernel(
         per_neuron: parameters that have one value for each neuron (the others are one number).
         archs: the chips, at least one.
     """
-    outs, ins = rule.node.weight.shape
-    plans = {arch.name: choose_plan(rule, (outs, ins), 1, arch.warp) for arch in archs}
+    plans = {arch.name: _plan(rule, arch) for arch in archs}
     one = one_number(scan, per_neuron)
     store = tuple(r for r in scan.results if r in read)
     resident = next(iter(plans.values())).resident  # it depends on the rule and the size alone
     port, source, bias = wiring
     variant = PlasticVariant(port, source, tuple(c in one for c in scan.coefs), bias, store, resident=resident)
     return PlasticKernel(print_plastic(scan, rule, variant), plans)
+
+
+def _plan(rule: PlasticRule, arch: Arch) -> PlasticPlan | ConvPlan:
+    fields = fields_of(rule.node)
+    if fields is not None:
+        return choose_conv_plan(fields, arch.warp)
+    outs, ins = rule.node.weight.shape
+    return choose_plan(rule, (outs, ins), 1, arch.warp)

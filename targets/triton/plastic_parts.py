@@ -16,7 +16,8 @@ from snncompile.targets.triton.printer import Function, literal, print_function
 
 _LOCALS = (
     "T B N M POSTS CHUNKS BATCH program post mine lane rows cells pre_cells weights at here there chunks w w_new "
-    "w_made x z coming k b t lanes first product potentiation depression change snn_add snn_tree base"
+    "w_made x z coming k b t lanes first product potentiation depression change snn_add snn_tree base "
+    "PLACES TAPS PIXELS channel real place pixel own tap inner taken after row factor snn_meet snn_after"
 )
 
 
@@ -126,6 +127,7 @@ class Parts:
         self.signals = [s for s in rule.node.signals if s in reader.args] if "synapse" in self.learn else []
         self.inputs = [i for i in scan.inputs if i in self.step.args and i != variant.port]
         self._scalar = scalar
+        self.later: list[str] = []
 
     def _function(self, wanted: str, program: Program, about: str, scalars: Sequence[str]) -> Function:
         return print_function(self.w.names.new(wanted), program, about, scalars)
@@ -158,15 +160,23 @@ class Parts:
         pointer = self.strided("x", "x", "what the connection takes, (T, B, M), inputs one after the other", "tb")
         return f"{pointer} + k * {LANES} + lane"
 
-    def coefficients(self) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-        """Take and load coefficients: names of their values, of the neurons and by part of the rule."""
+    def coefficients(self, later: bool = False) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+        """Take and load coefficients: names of their values, of the neurons and by part of the rule.
+
+        Args:
+            later: do not load here what each neuron has for itself: the statements that do are added to ``self.later``.
+        """
         of_step = {}
         for c in self.scan.coefs:
             if c in self.step.args:
                 of_step[c] = self.w.names.new(c)
                 where = "" if self._scalar[c] else " + post, mask=mine, other=1.0"
                 pointer = self.pointer(f"coef.{c}", c, "coefficient of the neurons")
-                self.w.line(1, f"{of_step[c]} = tl.load({pointer}{where})")
+                statement = f"{of_step[c]} = tl.load({pointer}{where})"
+                if later and where:
+                    self.later.append(statement)
+                else:
+                    self.w.line(1, statement)
         of_rule: dict[str, dict[str, str]] = {}
         for part, function in self.learn.items():
             of_rule[part] = {}

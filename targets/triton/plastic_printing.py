@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from snncompile.ir.ordered import LANES
 from snncompile.targets.plastic_rule import PlasticRule
@@ -30,7 +30,13 @@ class PlasticKernel(ABC):
         w: takes the lines.
         of_step: coefficient of the neurons -> its value; set by the kernel's own arguments.
         of_rule: likewise by part of the rule.
+        of_posts: shape of a block of neurons.
+        of_inputs: likewise of inputs.
+        of_weights: likewise of weights.
+        depth: how deep the neurons of one sequence are printed.
     """
+
+    of_posts, of_inputs, of_weights, depth = OF_POSTS, OF_LANES, OF_WEIGHTS, 3
 
     of_step: Mapping[str, str]
     of_rule: Mapping[str, Mapping[str, str]]
@@ -76,6 +82,11 @@ class PlasticKernel(ABC):
             bias = p.pointer("bias", "bias_of_product", "bias of the product, (N,)")
             self.bias = self.w.names.new("bias_of_product")
             self.w.line(1, f"{self.bias} = tl.load({bias} + post, mask=mine, other=0.0)")
+        self.take_signals()
+
+    def take_signals(self) -> None:
+        """What the neurons take besides the product, and what the rule hears."""
+        p = self.parts
         self.courses = {i: p.strided(f"input.{i}", i, "input of the neurons, (T, B, N)", "tbn") for i in p.inputs}
         self.heard = {s: p.strided(f"signal.{s}", s, "signal that the rule hears, (T, B)", "tb") for s in p.signals}
 
@@ -96,7 +107,7 @@ class PlasticKernel(ABC):
         values = {}
         for i, course in self.courses.items():
             values[i] = self.w.names.new(f"{i}_now")
-            self.w.line(3, f"{values[i]} = tl.load({course.format('t', 'b', 'post')}, mask=mine, other=0.0)")
+            self.w.line(self.depth, f"{values[i]} = tl.load({course.format('t', 'b', 'post')}, mask=mine, other=0.0)")
         return values
 
     def print_product(self) -> None:
@@ -113,27 +124,27 @@ class PlasticKernel(ABC):
         Args:
             values: inputs, states and, by :func:`key`, traces of the outputs, before the step.
         """
-        p, line, names = self.parts, self.w.line, self.w.names
+        p, line, names, depth = self.parts, self.w.line, self.w.names, self.depth
         made = {r: names.new(f"{r}_made") for r in p.step_results}
-        p.call(3, p.step, {**self.of_step, self.variant.port: "product", **values}, made, OF_POSTS)
+        p.call(depth, p.step, {**self.of_step, self.variant.port: "product", **values}, made, self.of_posts)
         for s in self.scan.states:
-            self.keep(3, "post", s, made[s])
+            self.keep(depth, "post", s, made[s])
         for r in self.variant.store:
-            line(3, f"tl.store({self.stores[r]} + at, {made[r]}, mask=mine)")
+            line(depth, f"tl.store({self.stores[r]} + at, {made[r]}, mask=mine)")
         after = {**self.of_rule["after"], "z": made[self.variant.source], **{t: values[key(t)] for t in p.side["post"]}}
         made = {n: names.new(f"{n}_made") for n in (*p.side["post"], *p.factors)}
-        p.call(3, p.learn["after"], after, made, OF_POSTS)
+        p.call(depth, p.learn["after"], after, made, self.of_posts)
         for t in p.side["post"]:
-            self.keep(3, "post", key(t), made[t])
+            self.keep(depth, "post", key(t), made[t])
             if t in self.variant.store_traces:
-                line(3, f"tl.store({self.stores[key(t)]} + at, {made[t]}, mask=mine)")
+                line(depth, f"tl.store({self.stores[key(t)]} + at, {made[t]}, mask=mine)")
         for f in p.factors:
             self.keep_factor(f, made[f])
 
     def start_sums(self) -> None:
         """Zero what is summed over sequences."""
         for total in self._totals:
-            self.w.line(3, f"{total} = {full(0.0, OF_WEIGHTS)}")
+            self.w.line(3, f"{total} = {full(0.0, self.of_weights)}")
 
     def print_sequence(self, z: str, traces: Mapping[str, str], post: Mapping[str, str], w: str) -> None:
         """What sequence ``b`` does to one chunk of weights.
@@ -147,7 +158,7 @@ class PlasticKernel(ABC):
         p, line, names = self.parts, self.w.line, self.w.names
         made = {n: names.new(f"{n}_made") for n in p.side["pre"]}
         factors = {f: names.new(f"pre_{f}") for f in p.factors}
-        p.call(4, p.learn["before"], {**self.of_rule["before"], "z": z, **traces}, {**made, **factors}, OF_LANES)
+        p.call(4, p.learn["before"], {**self.of_rule["before"], "z": z, **traces}, {**made, **factors}, self.of_inputs)
         for t in p.side["pre"]:
             self.keep(4, "pre", key(t), made[t])
             if t in self.variant.store_traces:
@@ -155,12 +166,13 @@ class PlasticKernel(ABC):
                 line(4, f"tl.store({at}, {made[t]}, mask=there & (program == 0))")
         products = {f: f"{post[f]}[:, None] * {factors[f]}[None, :]" for f in p.factors}
         if "synapse" in p.learn:
-            self._synapses(products, w)
+            self.print_synapses(products, w)
         else:
             for f, product in products.items():
                 line(4, f"{f} = {f} + {product}")
 
-    def _synapses(self, products: Mapping[str, str], w: str) -> None:
+    def print_synapses(self, products: Mapping[str, str], w: str) -> None:
+        """What sequence ``b`` changes in one chunk of weights, where synapses remember; ``products`` by factor."""
         p, line, names = self.parts, self.w.line, self.w.names
         values = {**self.of_rule["synapse"], "w": w}
         for f, product in products.items():
@@ -169,7 +181,7 @@ class PlasticKernel(ABC):
         values |= {s: self.hears(4, s) for s in self.heard}
         values |= {t: self.eligible(4, t) for t in p.side["synapse"]}
         made = {n: names.new(f"{n}_made") for n in (*p.side["synapse"], "change")}
-        p.call(4, p.learn["synapse"], values, made, OF_WEIGHTS)
+        p.call(4, p.learn["synapse"], values, made, self.of_weights)
         for t in p.side["synapse"]:
             self.keep(4, "synapse", key(t), made[t])
         line(4, f"change = change + {made['change']}")
@@ -178,7 +190,7 @@ class PlasticKernel(ABC):
         """``w_made``, the chunk's weights after the step."""
         p = self.parts
         update = {**self.of_rule["update"], "w": w, **{total: total for total in self._totals}}
-        p.call(3, p.learn["update"], update, {"w": "w_made"}, OF_WEIGHTS)
+        p.call(3, p.learn["update"], update, {"w": "w_made"}, self.of_weights)
 
     @property
     def _totals(self) -> list[str]:
@@ -186,10 +198,12 @@ class PlasticKernel(ABC):
 
     # -- the whole -----------------------------------------------------------------------------------------------------
 
-    def module(self, weights: str, layout: str, constants: tuple[str, ...]) -> PlasticSource:
-        """The finished module; ``weights`` says where they are."""
+    def module(
+        self, weights: str, layout: str, constants: tuple[str, ...], helpers: Sequence[str] = (TREE,)
+    ) -> PlasticSource:
+        """The finished module; ``weights`` says where they are, ``helpers`` are further functions."""
         what = f"the whole sequence of a layer that learns by {self.rule.node.kind}, weights {weights}"
         functions = self.parts.functions
         return self.parts.source(
-            module_text(self.scan, what, self.w, self.parts.name, functions, [TREE], layout, constants)
+            module_text(self.scan, what, self.w, self.parts.name, functions, list(helpers), layout, constants)
         )
