@@ -5,8 +5,8 @@
 First a Delay before a synapse and a neuron on the C target: with the pass ``delays-to-offsets`` the kernels read
 earlier steps of the signal (and, between two steps, compute what is seen), without it the late signal is made. Then a
 connection with a delay per synapse against one without, and read at an offset against a product for each number of
-steps, as other targets compute it. Then a recurrent layer whose spikes come back 1, 5 or 15 steps later. Times are the
-minimum and the median in milliseconds of runs that are interleaved in one process.
+steps, as other targets compute it. Then products that read a Delay. Then a recurrent layer whose spikes come back 1, 5
+or 15 steps later. Times are the minimum and the median in milliseconds of runs that are interleaved in one process.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from timing import interleaved
 
 import snncompile as snn
 from snncompile import ms
+from snncompile.ir.graph import Graph
 from snncompile.passes.pipeline import Request, compile_graph
 from snncompile.targets.c.target import CTarget
 from snncompile.targets.executor import Executor, Run
@@ -103,8 +104,32 @@ def late_runs(
     graph = compile_graph(net.graph, Request())
     apart = CTarget()
     apart.__dict__["late"] = None
-    values = {name: net.value(name) for name in graph.parameters()}
     x = (torch.rand(steps, batch, inputs) < density).float()
+    return _compared(net, graph, {"offset": CTarget(), "products": apart}, x, outputs)
+
+
+def made_runs(steps: int, batch: int, inputs: int, outputs: int, **options: object) -> dict[str, Callable[[], object]]:
+    """A product that reads a Delay, whose signal is made by a kernel or gathered by torch; and one without a Delay."""
+
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Spikes(inputs)):
+        late = x >> snn.Delay(**options) if options else x
+        return (late >> snn.Flatten() if late.shape != (inputs,) else late) >> snn.Linear(outputs)
+
+    net = snn.compile(model, target="c")
+    gathering = CTarget()
+    gathering.offsets = False
+    ways = {"kernel": CTarget(), "gather": gathering} if options else {"no delay": CTarget()}
+    x = (torch.rand(steps, batch, inputs) < 0.05).float()
+    return _compared(net, compile_graph(net.graph, Request()), ways, x, outputs)
+
+
+def _compared(
+    net: snn.Network, graph: Graph, targets: dict[str, CTarget], x: torch.Tensor, outputs: int
+) -> dict[str, Callable[[], object]]:
+    """A network on several targets, forward and in training."""
+    steps, batch, _ = x.shape
+    values = {name: net.value(name) for name in graph.parameters()}
     leaf = x.clone().requires_grad_()
     grad = torch.rand(steps, batch, outputs)
 
@@ -119,13 +144,31 @@ def late_runs(
     def train(executor: Executor) -> object:
         return torch.autograd.grad(run(executor, leaf), [leaf, *net.parameters()], grad)
 
-    ways = {"offset": Executor(graph, CTarget()), "products": Executor(graph, apart)}
-    assert torch.allclose(*(forward(e) for e in ways.values()), atol=1e-4), "the two do not compute the same"
+    ways = {name: Executor(graph, target) for name, target in targets.items()}
+    first, *others = (forward(e) for e in ways.values())
+    assert all(torch.allclose(first, y, atol=1e-4) for y in others), "they do not compute the same"
     runs: dict[str, Callable[[], object]] = {}
     for name, executor in ways.items():
         runs[f"{name}, forward"] = lambda executor=executor: forward(executor)  # type: ignore[misc]
         runs[f"{name}, forward + backward"] = lambda executor=executor: train(executor)  # type: ignore[misc]
     return runs
+
+
+def report_made(n: int) -> None:
+    """Products that read a Delay."""
+    rng = np.random.default_rng(0)
+    for steps, batch, inputs, outputs, longest in ((100, 16, 256, 256, 25), (250, 8, 700, 256, 60)):
+        title = f"Delay and Linear, C, ({steps}, {batch}, {inputs} to {outputs}), up to {longest} steps"
+        between = rng.uniform(0, longest, inputs) * ms
+        cases: dict[str, dict[str, object]] = {
+            "none": {},
+            "per channel": {"delay": between.round(3)},
+            "per channel, linear, trained": {"delay": between, "interpolation": "linear", "trainable": True},
+            "four per channel": {"delay": rng.integers(0, longest, (inputs, 4)) * ms},
+        }
+        runs = {f"{what}: {name}": run for what, case in cases.items()
+                for name, run in made_runs(steps, batch, inputs, outputs, **case).items()}  # fmt: skip
+        report(title, runs, n)
 
 
 def report_late(n: int) -> None:
@@ -166,7 +209,7 @@ def report(title: str, runs: dict[str, Callable[[], object]], n: int) -> None:
     """Time ``runs`` and print the result."""
     print(f"\n{title}")
     for name, taken in interleaved(runs, n, each_warm=True).items():
-        print(f"  {name:<34} {min(taken) * 1e3:9.2f} ({statistics.median(taken) * 1e3:.2f})")
+        print(f"  {name:<56} {min(taken) * 1e3:9.2f} ({statistics.median(taken) * 1e3:.2f})")
 
 
 def main() -> None:
@@ -174,12 +217,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=9, help="interleaved runs (default: 9)")
     parser.add_argument("--only-late", action="store_true", help="only delays for each synapse, against products")
+    parser.add_argument("--only-made", action="store_true", help="only delays that a product reads")
     parser.add_argument("--threads", type=int, default=1, help="threads (default: 1)")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     print(f"torch {torch.__version__}, {args.threads} threads; min (median) ms")
     if args.only_late:
         report_late(args.runs)
+        return
+    if args.only_made:
+        report_made(args.runs)
         return
     shape = f"Delay, ExpSyn, LIF, C, ({BATCH}, {STEPS}, {SIZE})"
     report(f"{shape}, 5 ms for all", offset_runs(5 * ms), args.runs)
@@ -191,6 +238,7 @@ def main() -> None:
     report(f"{shape}, likewise, trained", offset_runs(each + ms / 2, **options), args.runs)
     report(f"Linear and LIF, C, ({BATCH}, {STEPS}, 128 to 128)", synapse_runs(), args.runs)
     report_late(max(args.runs // 3, 1))
+    report_made(args.runs)
     report("Recurrent LIF, torch, (1, 1500, 256)", cycle_runs(), max(args.runs // 3, 1))
 
 

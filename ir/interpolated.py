@@ -74,12 +74,19 @@ def with_delays(node: Elementwise, delays: Mapping[str, tuple[str, Connection]])
         for tap, source in read.items():
             graph.add(source, Input(_type(node)))
             origin[source] = (port, tap)
-        graph.add(f"{prefix}_{k}", _combining(name, op, node), {tap: Ref(source) for tap, source in read.items()})
+        combining = _combining(name, op, _type(node))
+        graph.add(f"{prefix}_{k}", combining, {tap: Ref(source) for tap, source in read.items()})
         feeds[port] = Ref(f"{prefix}_{k}", "seen")
     graph.add(f"{prefix}_reader", replace(_whole(node), kind="Fused"), feeds)
     made = compose(graph, [n for n in graph.names if not isinstance(graph.op(n), Input)])
     inputs = tuple(origin[made.feeds[x].source.node] for x in made.node.inputs)
     return Reader(made.node, inputs)
+
+
+def showing(name: str, op: Connection) -> Elementwise:
+    """A Delay that shows one value of each neuron as a node, which reads the values that :func:`taps` names late; its
+    result is ``seen``, its parameters as for :func:`with_delays`."""
+    return _combining(name, op, op.input)
 
 
 def _unused(node: Elementwise) -> str:
@@ -110,8 +117,8 @@ def _whole(node: Elementwise) -> Elementwise:
     return replace(node, forward=inside(node.forward), reverse=inside(node.reverse), derived=None)
 
 
-def _combining(name: str, op: Connection, node: Elementwise) -> Elementwise:
-    """What a delay does with the values it reads."""
+def _combining(name: str, op: Connection, type: SignalType) -> Elementwise:
+    """What a delay does with the values it reads, of which each has this type."""
     used = roles(op)
     over = op.rule.overbound
     steps = op.params.get("steps")
@@ -120,9 +127,9 @@ def _combining(name: str, op: Connection, node: Elementwise) -> Elementwise:
     init = Init("constant", (1.0,))
     return Elementwise(
         kind="Interpolation",
-        shape=node.shape,
+        shape=type.shape,
         inputs=taps(op),
-        outputs=(OutPort("seen", f"{name}.seen", _type(node)),),
+        outputs=(OutPort("seen", f"{name}.seen", type),),
         states=(),
         params={role: Parameter(f"{name}.{role}", shape, "delays", init, trained) for role in used},
         forward=forward,

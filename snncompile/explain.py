@@ -211,10 +211,14 @@ def _state_size(graph: Graph, name: str) -> int:
 
 
 def _product(graph: Graph, name: str, target: str) -> str:
+    from snncompile.targets.late_scan import gathers
+
     op: Connection = graph.op(name)
     dense = "one call of torch over all steps"
     if target in ("c", "auto") and tiles(op):
         return f"one function over all steps (C{'' if target == 'c' else ' on a CPU'}): windows that lie side by side"
+    if op.kind == "Delay" and gathers(op) and target != "torch":
+        return f"one kernel over all steps ({_BACKENDS[target]}), which reads what it shows at offsets, and writes it"
     if op.kind == "DelayedLinear" and op.attrs["steps"] == "given" and op.depth and target != "torch":
         return _late_product(op, target)
     if target not in ("c", "auto") or op.kind not in PRODUCTS:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from snncompile.ir.connection import Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Edge, Graph, Input, Ref
-from snncompile.ir.interpolated import Reader, with_delays
+from snncompile.ir.interpolated import Reader, showing, with_delays
 from snncompile.ir.plasticity import Plasticity
 from snncompile.ir.random import RANDOM
 from snncompile.targets.autograd import BoundScan, PreparedScan
@@ -93,6 +94,7 @@ class Prepared:
         self.graph = graph
         self._target = target
         self._readers: dict[tuple[str, tuple[str, ...]], tuple[Reader, PreparedScan]] = {}
+        self._showers: dict[str, PreparedScan] = {}
         self.record = graph.recordable()
         self.offsets: bool = getattr(target, "offsets", False)
         self.sparse: SparseTarget | None = getattr(target, "sparse", None)
@@ -116,6 +118,12 @@ class Prepared:
             made = with_delays(self.graph.op(name), {port: (d, self.graph.op(d)) for port, d in feeds.items()})
             self._readers[name, ports] = made, PreparedScan(name, made.node, self._target)
         return self._readers[name, ports]
+
+    def shower(self, name: str, op: Connection) -> PreparedScan:
+        """The scan that makes what a Delay shows; ``op`` is the Delay, or one that shows the same of more neurons."""
+        if name not in self._showers:
+            self._showers[name] = PreparedScan(name, showing(name, op), self._target)
+        return self._showers[name]
 
     def _ports_read(self) -> dict[str, list[str]]:
         """Node -> its ports that another node or an output reads."""

@@ -22,7 +22,7 @@ from snncompile.targets.evaluation import Evaluation, Prepared, Run, RunResult
 from snncompile.targets.event_conv import apply_event_conv
 from snncompile.targets.event_linear import LEAST_ROWS, EventTarget, apply_events
 from snncompile.targets.late_linear import by_synapse, run_late_linear
-from snncompile.targets.late_scan import computed, computes, late_of, offsets
+from snncompile.targets.late_scan import computed, computes, late_of, made_late, offsets
 from snncompile.targets.linear_scan import matches, run_linear_scan, together
 from snncompile.targets.pieces import piece_of, run_pieces
 from snncompile.targets.plastic import run_plastic
@@ -235,6 +235,10 @@ def run_delay(ev: Evaluation, name: str, op: Connection, x: Tensor, events: Even
         ev.state[state] = _kept(history, x, op.depth)
         ev.late[Ref(name)] = late
         return x
+    made = made_late(ev, name, op, past, history, x)
+    if made is not None:
+        ev.state[state] = _kept(history, x, op.depth)
+        return made
     record = torch.cat([history, x.float()])
     ev.state[state] = record[ev.r.steps :].transpose(0, 1).contiguous()
     if events is not None and op.kind == "DelayedLinear" and op.same_for_all is not None and event_driven(op):

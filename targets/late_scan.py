@@ -2,12 +2,14 @@
 
 A delay by whole steps is an offset in the loads of the scan that reads it. One that computes what it shows of one or
 two values of the past (between two steps, or with something in place of what lies too far back) is composed with the
-node that reads it (``ir/interpolated.py``): its values are late inputs of that scan, and its factors coefficients.
+node that reads it (``ir/interpolated.py``): its values are late inputs of that scan, and its factors coefficients. What
+no scan reads is made by a scan of its own, which does nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from snncompile.ir.connection import Connection
 from snncompile.ir.delay import read
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Edge, Graph, Ref
-from snncompile.ir.interpolated import Reader, roles, taps, with_delays
+from snncompile.ir.interpolated import Reader, roles, showing, taps, with_delays
 from snncompile.targets.autograd import BoundScan
 from snncompile.targets.evaluation import Evaluation, Shown
 from snncompile.targets.scan import Late
@@ -27,6 +29,40 @@ def late_of(ev: Evaluation, name: str, op: Connection, past: Past, history: Tens
     """What a scan needs to read ``x`` late itself; None where the late signal is made."""
     if not (op.attrs.get("offset") and ev.prepared.offsets) or Ref(name) in ev.want_course | ev.want_sum:
         return None
+    return _shown(ev, name, op, past, history, x)
+
+
+def gathers(op: Connection) -> bool:
+    """Whether what ``op`` shows is no other view of its input: where it is made, that is a kernel's work."""
+    return op.kind == "Delay" and bool(op.depth) and op.same_for_all is None
+
+
+def one_each(op: Connection) -> Connection:
+    """A Delay that shows several values of each neuron as one that shows one of each of as many neurons."""
+    return op if op.output.shape == op.input.shape else replace(op, input=replace(op.input, shape=op.output.shape))
+
+
+def made_late(ev: Evaluation, name: str, op: Connection, past: Past, history: Tensor, x: Tensor) -> Tensor | None:
+    """What a Delay shows, made by a scan of its own, which reads ``x`` late; None where nothing is to be gathered, or
+    the target has no offsets."""
+    if not ev.prepared.offsets or not gathers(op):
+        return None
+    each = one_each(op)
+    if each is not op:
+        shape = each.input.shape
+        x, history = (v.unsqueeze(-1).expand(*v.shape[:2], *shape) for v in (x, history))
+        past = Past(each, ev.params(name), ev.r.device)
+    flat = x.reshape(ev.r.steps, ev.r.batch, each.input.size)
+    shown = _shown(ev, name, each, past, history, flat)
+    if shown is None:
+        return None
+    scan, store = ev.prepared.shower(name, each), ["seen"]
+    bound = ev.bind_reader(scan, shown.factors)
+    courses, _, _ = bound.run([flat] * len(shown.late), [], flat.shape, store, late=shown.late)
+    return courses["seen"].unflatten(2, op.output.shape)
+
+
+def _shown(ev: Evaluation, name: str, op: Connection, past: Past, history: Tensor, x: Tensor) -> Shown | None:
     offsets = past.offsets()
     most = max(reach for _, reach in offsets)
     shape = (ev.r.steps, ev.r.batch, op.input.size)
@@ -82,6 +118,12 @@ def late_reader(graph: Graph, name: str) -> tuple[Elementwise, tuple[str, ...]]:
         for port, tap in reader.inputs
     ]
     return reader.node, tuple(kinds) if any(kinds) else ()
+
+
+def made_reader(name: str, op: Connection) -> tuple[Elementwise, tuple[str, ...]]:
+    """What makes the signal of a Delay of which :func:`gathers` holds, likewise."""
+    each = one_each(op)
+    return showing(name, each), tuple(_kinds(each))
 
 
 def _kinds(op: Connection) -> list[str]:

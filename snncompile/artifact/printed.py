@@ -96,6 +96,10 @@ def _of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
 
     for name in late_products(compiled):
         yield from _late_kernels(compiled, name, options)
+    for name, node, late in _made_delays(compiled):
+        per_neuron = [role for role, p in node.params.items() if p.shape != ()]
+        for role, source in scan_kernels(make_scan(name, node), ["seen"], per_neuron, late).items():
+            yield Printed(name, f"{name}_{role}", source)
     layers, plastic = _layers(compiled, ring=True), _plastic_layers(compiled)
     for name, op in compiled.of_type(Elementwise):
         scan = make_scan(name, op)
@@ -173,6 +177,11 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     for plan in plans:
         for owner, stem, printed in cycle_kernels(compiled, plan):
             yield Printed(owner, stem, printed, suffix=C_SOURCE)
+    for name, node, kinds in _made_delays(compiled):
+        scan, each = make_scan(name, node), [role for role, p in node.params.items() if p.shape != ()]
+        one, one_back = (one_number(scan, each, reverse) for reverse in (False, True))
+        for role, source in scan_sources(scan, ["seen"], one, one_back, False, kinds).items():
+            yield Printed(name, f"{name}_{role}", source, suffix=C_SOURCE)
     for region in learning:
         yield Printed(*plastic_region_kernel(compiled, region), suffix=C_SOURCE)
     for name, op in compiled.of_type(Elementwise):
@@ -220,6 +229,16 @@ def _layer_kernels(
     chips = [parse_arch(name) for name in options.archs or ("sm_90",)]
     for kernel in layer_kernels(scan, shape, read, per_neuron, options.precision, chips):
         yield Printed(layer.neurons, f"{layer.neurons}_{kernel.role}", kernel.source, kernel.settings)
+
+
+def _made_delays(graph: Graph) -> Iterator[tuple[str, Elementwise, tuple[str, ...]]]:
+    """Delays whose signals are made by a kernel: the node that does it, and how late its inputs are."""
+    from snncompile.targets.late_scan import gathers, made_reader
+
+    for region in graph.regions:
+        name, op = region.nodes[0], graph.op(region.nodes[0])
+        if region.kind == "product" and isinstance(op, Connection) and gathers(op) and not op.attrs.get("offset"):
+            yield name, *made_reader(name, op)
 
 
 def _late_kernels(graph: Graph, name: str, options: _Options) -> Iterator[Printed]:

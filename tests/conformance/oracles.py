@@ -58,10 +58,10 @@ def rockpool() -> Any:
 
 
 def inferno() -> Any:
-    """SingleExponentialCurrent, DoubleExponentialCurrent and the neurons LIF, ALIF, GLIF1, GLIF2, QIF, EIF, ..."""
+    """Currents (SingleExponentialCurrent, ...), LinearDense and the neurons LIF, ALIF, GLIF1, GLIF2, QIF, EIF, ..."""
     currents = ["SingleExponentialCurrent", "DoubleExponentialCurrent", "DeltaCurrent"]
     neurons = ["LIF", "ALIF", "GLIF1", "GLIF2", "QIF", "EIF", "AdEx", "Izhikevich"]
-    return _names({"inferno.neural": currents + neurons})
+    return _names({"inferno.neural": [*currents, "LinearDense", *neurons]})
 
 
 def norse_stdp() -> Any:

@@ -1,0 +1,135 @@
+"""Delays that no scan reads: their signal is made by a kernel of its own, with the bits of the reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import snncompile as snn
+from snncompile import ms
+from snncompile.artifact.printed import printed_kernels
+from snncompile.explain import explain
+from snncompile.targets import executor
+
+RNG = np.random.default_rng(2)
+EACH = RNG.choice([0.0, 0.25, 0.5, 0.75], 18) + RNG.integers(0, 5, 18)
+SEVERAL = RNG.integers(0, 5, (18, 3))
+LINEAR = {"interpolation": "linear", "max_delay": 7 * ms}
+
+
+def of_image(**options):
+    def build(x):
+        h = x >> snn.Delay(EACH.reshape(2, 3, 3) * ms, **options) >> snn.Conv2d(3, 2)
+        return h, x >> snn.Delay(EACH[:2] * ms, **options) >> snn.SumPool2d(3)
+
+    return build
+
+
+def of_flat(delay, *nodes, **options):
+    def build(x):
+        h = x >> snn.Flatten() >> snn.Delay(delay * ms, **options)
+        for node in nodes or (snn.Flatten(), snn.Linear(4)):
+            h = h >> node
+        return h
+
+    return build
+
+
+CASES = {
+    "whole": of_flat(EACH.round()),
+    "one between": of_flat(1.5, interpolation="linear"),
+    "linear": of_flat(EACH, **LINEAR),
+    "decayed": of_flat(EACH, interpolation="expdecay", tau=3 * ms),
+    "trained": of_flat(EACH, trainable=True, overbound=0.5, **LINEAR),
+    "several": of_flat(SEVERAL),
+    "several, trained": of_flat(SEVERAL + 0.25, trainable=True, **LINEAR),
+    "several, read by neurons": of_flat(SEVERAL, snn.LIF(threshold=0.5)),
+    "image": of_image(interpolation="nearest"),
+    "image, linear": of_image(**LINEAR),
+    "output": lambda x: x >> snn.Delay(EACH.round().reshape(2, 3, 3) * ms),
+}
+EXACT = ("whole", "several", "image", "output")
+
+
+def network(case: str, target: str) -> snn.Network:
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Current((2, 3, 3))):
+        return CASES[case](x)
+
+    torch.manual_seed(0)
+    net = snn.compile(model, target=target)
+    with torch.no_grad():
+        for name, p in net.named_parameters():
+            if name.startswith(("linear", "conv")):
+                p.mul_(16).round_().div_(16)
+    return net
+
+
+def results(net: snn.Network, data: torch.Tensor) -> list[torch.Tensor]:
+    """Outputs, the history, and gradients of a sum of both, also of the history before."""
+    x = data.clone().requires_grad_()
+    first = net.initial_state(len(x))
+    start = {n: torch.ones_like(s).requires_grad_() for n, s in first.items() if n.endswith("history")}
+    made, state, _ = net.evolve(x, state={**first, **start})
+    outputs = list(made) if isinstance(made, tuple) else [made]
+    ends = [state[name] for name in start]
+    loss = sum((v * torch.arange(v.numel()).reshape(v.shape).remainder(5)).sum() for v in (*outputs, *ends))
+    leaves = [x, *start.values(), *net.parameters()]
+    grads = torch.autograd.grad(loss, leaves, allow_unused=True) if loss.requires_grad else []
+    found = [torch.zeros_like(v) if g is None else g for g, v in zip(grads, leaves, strict=True)]
+    return [v.detach() for v in (*outputs, *ends)] + found
+
+
+@pytest.mark.parametrize("target", ["c", "triton"])
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("shape", [(2, 11), (1, 7), (3, 2), (2, 0)])
+def test_the_bits_of_the_reference(target, case, shape, monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    made = []
+    late = executor.made_late
+    monkeypatch.setattr(executor, "made_late", lambda *a: made.append(late(*a)) or made[-1])
+    data = torch.randint(-3, 6, (*shape, 2, 3, 3), generator=torch.Generator().manual_seed(1)) / 4.0
+    got = results(network(case, target), data)
+    assert shape[1] < 7 or any(one is not None for one in made)
+    made.clear()
+    want = results(network(case, "torch"), data)
+    assert all(one is None for one in made)
+    for a, b in zip(got, want, strict=True):
+        assert torch.equal(a, b) if case in EXACT else torch.allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_strided_and_in_pieces():
+    net, plain = network("several, trained", "c"), network("several, trained", "torch")
+    x = torch.randint(0, 3, (2, 30, 2, 3, 6)).float()[..., ::2]
+    want, last, _ = plain.evolve(x)
+    pieces, state = [], None
+    for part in x.split([12, 1, 9, 8], 1):
+        y, state, _ = net.evolve(part, state=state)
+        pieces.append(y)
+    assert torch.allclose(torch.cat(pieces, 1), want, atol=1e-5)
+    assert all(torch.equal(state[n], v) for n, v in last.items())
+
+
+def test_explanations_and_sources():
+    graph = network("trained", "c").graph
+    said = "one kernel over all steps ({}), which reads what it shows at offsets, and writes it"
+    for target, backend in (("c", "C"), ("triton", "Triton")):
+        regions = {r.nodes[0]: r.runs_as for r in explain(graph, target).regions}
+        assert regions["delay"] == said.format(backend)
+        names = {p.stem for p in printed_kernels(graph, False, target)}
+        assert {"delay_forward", "delay_backward"} <= names
+    regions = {r.nodes[0]: r.runs_as for r in explain(graph, "torch").regions}
+    assert regions["delay"] == "one call of torch over all steps"
+
+
+def test_two_delays_before_a_neuron_are_two_offsets():
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Spikes(18)):
+        return ((x >> snn.Delay(2 * ms)) + (x >> snn.Delay(EACH.round() * ms))) >> snn.LIF(threshold=0.5)
+
+    first, second, _ = explain(model.build(), "c").regions
+    assert "an offset in the loads of" in first.why and "an offset in the loads of" in second.why
+    x = (torch.rand(2, 20, 18) < 0.4).float()
+    found = [snn.compile(model, target=target)(x) for target in ("c", "torch")]
+    assert torch.equal(*found) and found[0].sum() > 0
