@@ -109,7 +109,7 @@ def layer_kernels(
         product = product_of(design.precision, None if variant.backward else shape.most)
         ring = design.resident and shape.ring
         variant = variant._replace(resident=design.resident, sliced=design.sliced, product=product, ring=ring)
-        source = print_recurrent(scan, variant)
+        source = print_recurrent(scan, variant._replace(dense=design.dense))
         if role in found and found[role].source.text != source.text:
             role = f"{role}_{design.form}"
         known = found.get(role, LayerKernel(role, source, {}))

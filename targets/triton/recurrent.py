@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -87,6 +87,7 @@ class RecurrentLayers:
         shape, device = call.shape, _checked(scan, call)
         design = self.design(scan, shape, device, backward=False, ring=call.late > 1)
         product = product_of(design.precision, call.most)
+        dense = design.dense and _contiguous(call.inputs)
         variant = RecurrentVariant(
             False,
             call.port,
@@ -98,6 +99,7 @@ class RecurrentLayers:
             train=call.train,
             resident=design.resident,
             sliced=design.sliced,
+            dense=dense,
             product=product,
             ring=design.resident and call.late > 1,
         )
@@ -110,7 +112,7 @@ class RecurrentLayers:
         a = Arguments()
         a.read(*self._weight(call.weight, product.parts, design, transposed=False))
         a.read(*(t for t in (call.bias, call.start) if t is not None))
-        _add_inputs(a, source, call)
+        _add_inputs(a, source, call, dense)
         a.read(*(call.coefs[i] for i in source.coefs))
         if variant.kept:
             finals = tuple(self._empty(shape[1:], **like) for _ in call.states)
@@ -130,6 +132,7 @@ class RecurrentLayers:
         shape, device = call.shape, _checked(scan, call)
         design = self.design(scan, shape, device, backward=True, ring=call.late > 1)
         needed = tuple(x for x, n in zip(scan.inputs, call.need_inputs, strict=True) if n and x != call.port)
+        dense = design.dense and _contiguous((*call.inputs, *call.grads.values()))
         variant = RecurrentVariant(
             True,
             call.port,
@@ -142,6 +145,7 @@ class RecurrentLayers:
             need_accumulators=call.need_accumulators,
             resident=design.resident,
             sliced=design.sliced,
+            dense=dense,
             product=product_of(design.precision, None),
             ring=design.resident and call.late > 1,
         )
@@ -153,11 +157,11 @@ class RecurrentLayers:
         names = scan.accumulators if call.need_accumulators else ()
         a = Arguments()
         a.read(*self._weight(call.weight, variant.product.parts, design, transposed=True))
-        _add_inputs(a, source, call)
+        _add_inputs(a, source, call, dense)
         a.read(call.product, *(call.coefs[i] for i in source.coefs), *(call.saved[i] for i in source.states))
         flat = dict(variant.grads)
         for r in source.grads:
-            a.course(call.grads[r], flat[r])
+            a.operand(call.grads[r], flat[r], dense)
         if variant.kept:
             carried = {s: self._empty(shape[1:], **like) for s in source.carried}
             sums = {n: self._empty(shape[1:], **like) for n in names}
@@ -230,8 +234,14 @@ def _by_rows(weight: Tensor) -> bool:
     return weight.stride(1) == 1
 
 
-def _add_inputs(a: Arguments, source: KernelSource, call: RecurrentForwardCall | RecurrentBackwardCall) -> None:
+def _contiguous(courses: Sequence[Tensor | None]) -> bool:
+    return all(x is None or x.is_contiguous() for x in courses)
+
+
+def _add_inputs(
+    a: Arguments, source: KernelSource, call: RecurrentForwardCall | RecurrentBackwardCall, dense: bool
+) -> None:
     for i in source.inputs:
-        a.course(call.inputs[i], is_flat(call.inputs[i], call.shape))
+        a.operand(call.inputs[i], is_flat(call.inputs[i], call.shape), dense)
 
 

@@ -79,6 +79,11 @@ class Design:
         return -(-self.size // self.columns)
 
     @property
+    def dense(self) -> bool:
+        """Whether it is worth knowing that operands are contiguous: if rows are multiples of 16 bytes."""
+        return self.sliced and self.size % 4 == 0
+
+    @property
     def constants(self) -> dict[str, int]:
         """The kernel's compile-time arguments, in order."""
         tile = {"N": self.size, "ROWS": self.rows, "COLUMNS": self.columns}
@@ -182,7 +187,7 @@ def _resident(asked: Demand, arch: Arch, why: str) -> Design:
 _SLICING = ("sm_90", "sm_100")
 #: Values held for each neuron up to which a program takes a tile of 128 neurons, and what addresses take beside them
 #: where a row of a course is no multiple of 16 bytes (read from the binaries).
-_SLICE_HELD, _LOOSE = 11, 3
+_SLICE_HELD, _LOOSE = 11, 4
 
 
 def _sliced(asked: Demand, arch: Arch, kept: str) -> Design | None:

@@ -46,6 +46,7 @@ class RecurrentVariant(NamedTuple):
         need_accumulators: whether the accumulators are wanted (backward).
         resident: which form.
         sliced: likewise.
+        dense: for the sliced form: whether all operands are contiguous; then their strides are no arguments.
         product: how products are computed.
         ring: for the resident form: whether the source comes back more than one step late, from memory.
     """
@@ -66,6 +67,7 @@ class RecurrentVariant(NamedTuple):
     product: Product = Product()
     ring: bool = False
     sliced: bool = False
+    dense: bool = False
 
     @property
     def kept(self) -> bool:
@@ -107,7 +109,7 @@ class Forward:
         self.bias = w.pointer("bias_of_product", "bias of the product, (N,)") if variant.bias else None
         about = f"{variant.source} before the first step, (late, B, N), oldest first"
         self.before = w.pointer(f"{variant.source}_start", about)
-        self.courses = {x: w.course(x, layout[x], "input") for x in self.inputs}
+        self.courses = {x: _operand(w, variant, x, layout[x], "input") for x in self.inputs}
         self.coefs = {c: w.pointer(c, "coefficient") for c in self.read_coefs}
         about = "state before the first step, (B, N)" if variant.kept else "state, (B, N), read and written"
         how = "start" if variant.kept else "running"
@@ -162,11 +164,12 @@ class Backward:
         self.read_states = [s for s in scan.states if s in step.args]
         self.read_grads = [r for r in given if f"grad_{r}" in step.args]
         self.weight: Weight = weight_arguments(w, variant.product, variant.rows)
-        courses = {x: w.course(x, layout[x], "input") for x in self.inputs}
+        courses = {x: _operand(w, variant, x, layout[x], "input") for x in self.inputs}
         self.current = w.pointer("product", "the product, (T, B, N)", own=own)
         self.coefs = {c: w.pointer(c, "reverse coefficient") for c in self.read_coefs}
         saved = {s: w.pointer(f"{s}_saved", _SAVED, own=own) for s in self.read_states}
-        grads = {f"grad_{r}": w.course(f"grad_{r}", given[r], "gradient of the result") for r in self.read_grads}
+        about = "gradient of the result"
+        grads = {f"grad_{r}": _operand(w, variant, f"grad_{r}", given[r], about) for r in self.read_grads}
         #: everything that is read at every step: value -> its course
         self.courses = {**courses, **{s: _whole(s, p) for s, p in saved.items()}, **grads}
         if variant.port in step.args:
@@ -216,6 +219,13 @@ def _pruned(scan: Scan, variant: RecurrentVariant) -> Pruned:
     accumulators = scan.accumulators if variant.need_accumulators else ()
     wanted = [f"grad_{x}" for x in (*variant.need_inputs, variant.port)]
     return prune_reverse(scan, {*dict(variant.grads), variant.source}, variant.finals, [*wanted, *accumulators])
+
+
+def _operand(w: Writer, variant: RecurrentVariant, name: str, flat: bool, about: str) -> Course:
+    """Add an operand ``(T, B, N)``: strides are arguments, unless it is known to be contiguous."""
+    if not variant.dense:
+        return w.course(name, flat, about)
+    return _whole(name, w.pointer(name, f"{about}, (T, B, N), at a multiple of 16 bytes", own=True))
 
 
 def _whole(value: str, pointer: str) -> Course:

@@ -37,9 +37,12 @@ class Arguments:
         """Add tensors that are read, or numbers."""
         self.values += values
 
-    def course(self, tensor: Tensor, flat: bool) -> None:
-        """Add a course that is read, and its strides."""
-        add_course(self.values, tensor, flat)
+    def operand(self, tensor: Tensor, flat: bool, dense: bool) -> None:
+        """Add a course that is read, and its strides, unless it is ``dense``."""
+        if dense:
+            self.values.append(tensor)
+        else:
+            add_course(self.values, tensor, flat)
 
     def update(self, *tensors: Tensor) -> None:
         """Add tensors that are read and written."""

@@ -34,7 +34,7 @@ _LAYOUT = """Programs (b, 0), (b, 1), ... share ROWS sequences; each owns COLUMN
 weight once, keeps them and the states on chip, and walks through time. What comes back goes through a ring in memory:
 a program arrives when it has stored its part, and reads all parts once every program has arrived, once in `late` steps.
 The other courses are written, and loaded for the next step, in between. Courses are float32 (T, B, N); those written
-are contiguous."""
+are contiguous. All programs of a tile must run at the same time: the launch is cooperative."""
 
 _MEET = '''@triton.jit
 def snn_arrive(arrived):

@@ -86,7 +86,8 @@ def test_any_order_of_turns(monkeypatch, seed):
     """Forward and backward, rings of one step and of several, more sequences than a tile."""
     monkeypatch.setattr(turns, "_switching", late_memory(seed))
     kind, port, settings = KINDS[seed]
-    check_layer(layers(), kind, port, settings, (5, 3, 19))
+    for size in (19, 20):  # rows of 16 bytes or not
+        check_layer(layers(), kind, port, settings, (5, 3, size))
     check_layer(layers(), kind, port, {**settings, "late": 2 + seed % 2}, (6, 9, 19))
 
 
@@ -149,6 +150,20 @@ def test_chosen_from_129_to_256_neurons(most):
     got = chosen.backward(scan, backward_call(made, ("spikes",)))
     assert torch.isfinite(got.product).all()
     assert {(d.form, d.kept) for d in chosen._designs.values()} == {("together", True)}
+
+
+def test_operands_that_are_contiguous_and_others():
+    scan, call, backward_call = make_calls("chain", "inh", "spikes", (3, 2, 20))
+    apart = tuple(x if x is None else x.transpose(0, 2).contiguous().transpose(0, 2) for x in call.inputs)
+    one, two = layers(), layers()
+    made, again = one.forward(scan, call), two.forward(scan, replace(call, inputs=apart))
+    assert all(torch.equal(a, again.stored[r]) for r, a in made.stored.items())
+    back = backward_call(made, ("spikes",))
+    strided = {r: g.transpose(0, 1).contiguous().transpose(0, 1) for r, g in back.grads.items()}
+    got, same = one.backward(scan, back), two.backward(scan, replace(back, grads=strided))
+    assert torch.equal(got.product, same.product)
+    assert [v.dense for v, _ in one._kernels[scan]] == [True, True]
+    assert [v.dense for v, _ in two._kernels[scan]] == [False, False]
 
 
 def test_how_many_run_at_once():
