@@ -29,6 +29,7 @@ class CycleForwardCall:
         sums: what is wanted as a sum over time.
         keep: lines that the backward reads.
         random: where something draws: ``(2,)`` int64, the seed and the number of the first step.
+        masks: what each Dropout multiplies with, ``(B, N)``.
     """
 
     shape: tuple[int, int]
@@ -40,6 +41,7 @@ class CycleForwardCall:
     sums: tuple[Read, ...] = ()
     keep: frozenset[int] = frozenset()
     random: Tensor | None = None
+    masks: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class CycleBackwardCall:
         need_accumulators: elementwise nodes whose parameters' gradients are wanted.
         need_products: products whose gradient is wanted at every step.
         random: as in the forward call.
+        masks: as in the forward call.
     """
 
     shape: tuple[int, int]
@@ -85,6 +88,7 @@ class CycleBackwardCall:
     need_accumulators: tuple[str, ...]
     need_products: tuple[bool, ...]
     random: Tensor | None = None
+    masks: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from snncompile.ir.graph import Edge, Ref
 from snncompile.targets.printing import used_inputs
 from snncompile.targets.scan import Scan
+from snncompile.targets.sliding import Sliding
 
 
 class Read(NamedTuple):
@@ -79,7 +80,37 @@ class Copy(NamedTuple):
     line: int
 
 
-Step = Neurons | Product | Copy
+class Conv(NamedTuple):
+    """A convolution of a line's images to a new line's; the other attributes are those of a :class:`Product`."""
+
+    name: str
+    read: Read
+    line: int
+    events: bool
+    sliding: Sliding
+    part: str = "weight"
+    sparse: bool = False
+
+
+class Pool(NamedTuple):
+    """Sums over windows of a line's images, divided by a number, or, if ``most``, the largest values in them."""
+
+    name: str
+    read: Read
+    line: int
+    most: bool
+    sliding: Sliding
+
+
+class Mask(NamedTuple):
+    """A line times one value for each sequence and feature: a Dropout in training."""
+
+    name: str
+    read: Read
+    line: int
+
+
+Step = Neurons | Product | Copy | Conv | Pool | Mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +126,7 @@ class CyclePlan:
         outside: the edges that bring signals from outside, each once for every input that it feeds.
         sizes: values of a step of one sequence of each of these.
         scans: elementwise node -> its scan.
-        sequence_only: nodes whose meaning in training involves the whole sequence.
+        sequence_only: nodes that in training do something else than this plan says.
         late: by how many steps the cycle is late, at the least.
         dense: weights of dense products of what is no spikes.
         sparse: synapses of sparse products.
@@ -122,9 +153,14 @@ class CyclePlan:
         return tuple(s for s in self.steps if isinstance(s, Neurons))
 
     @cached_property
-    def products(self) -> tuple[Product, ...]:
-        """Its products, in order."""
-        return tuple(s for s in self.steps if isinstance(s, Product))
+    def products(self) -> tuple[Product | Conv, ...]:
+        """What has weights, in order."""
+        return tuple(s for s in self.steps if isinstance(s, Product | Conv))
+
+    @cached_property
+    def masks(self) -> tuple[Mask, ...]:
+        """What drops, in order."""
+        return tuple(s for s in self.steps if isinstance(s, Mask))
 
     def size_of(self, node: Neurons) -> int:
         """Neurons of an elementwise node."""
@@ -148,8 +184,8 @@ class CyclePlan:
 
     @cached_property
     def read_back(self) -> frozenset[int]:
-        """The lines that the gradient of its neurons reads."""
-        found: set[int] = set()
+        """The lines that the gradient of its neurons, and of the largest values of windows, reads."""
+        found = {s.read.line for s in self.steps if isinstance(s, Pool) and s.most}
         for node in self.neurons:
             scan = self.scans[node.name]
             used = set(used_inputs(scan.reverse))

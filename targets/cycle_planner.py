@@ -10,33 +10,53 @@ from snncompile.ir.connection import DELAYS, Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Edge, Graph, Ref, Region
 from snncompile.ir.regions import lateness
-from snncompile.targets.cycle_plan import Copy, CyclePlan, Line, Neurons, Product, Read, Step
+from snncompile.targets.cycle_plan import (
+    Conv,
+    Copy,
+    CyclePlan,
+    Line,
+    Mask,
+    Neurons,
+    Pool,
+    Product,
+    Read,
+    Step,
+)
 from snncompile.targets.scan import Scan
+from snncompile.targets.sliding import sliding_of
 
-#: Connections that only name their input anew: Dropout outside of training.
-_SAME = frozenset({"Flatten", "Dropout"})
-_PRODUCTS = frozenset({"Linear", "Sparse", *DELAYS})
+#: Connections that are no products. A Dropout outside of training only names its input anew.
+_OTHERS = frozenset({"Conv1d", "Conv2d", "SumPool2d", "AvgPool2d", "MaxPool2d", "Dropout"})
 
 #: A delay per synapse is as many dense products as it may have steps where these are at most so many and their weights
 #: at most so many values; else one sparse product over all synapses.
 MOST_LAGS, MOST_VALUES = 16, 2**20
 
 
-def plan_cycle(graph: Graph, region: Region, scans: Mapping[str, Scan]) -> CyclePlan | str:
+def plan_cycle(
+    graph: Graph,
+    region: Region,
+    scans: Mapping[str, Scan],
+    training: bool = False,
+) -> CyclePlan | str:
     """The plan of a recurrent region, or why there is none.
 
     Args:
         graph: the network after the passes.
         region: the region.
         scans: elementwise node -> its scan.
+        training: whether a Dropout drops.
     """
     for name in region.nodes:
         op = graph.op(name)
-        if isinstance(op, Connection) and op.kind not in _PRODUCTS | _SAME:
-            return f"{name} is a {op.kind}"
         if not isinstance(op, Connection | Elementwise) or getattr(op, "plastic", False):
             return f"{name} learns"
-    return Planner(graph, region, scans).plan()
+    return Planner(graph, region, scans, training).plan()
+
+
+def _renames(op: Connection, training: bool) -> bool:
+    """Whether a connection only names its input anew."""
+    return op.kind == "Flatten" or (op.kind == "Dropout" and not training)
 
 
 class Planner:
@@ -44,8 +64,10 @@ class Planner:
 
     dense = False  #: whether the products of a delay per synapse are dense, however many these are
 
-    def __init__(self, graph: Graph, region: Region, scans: Mapping[str, Scan]) -> None:
-        self.graph, self.nodes, self.scans = graph, region.nodes, scans
+    def __init__(
+        self, graph: Graph, region: Region, scans: Mapping[str, Scan], training: bool = False
+    ) -> None:
+        self.graph, self.nodes, self.scans, self.training = graph, region.nodes, scans, training
         self.inside = set(region.nodes)
         self.lines: list[Line] = []
         self.own: dict[Ref, int] = {}
@@ -99,7 +121,7 @@ class Planner:
                 self.own[Ref(name, s.local)] = self._new(f"{name}.{s.local}", op.size, 1, s.name, True)
             for r in op.results[len(op.states) :]:
                 self.own[Ref(name, r)] = self._new(f"{name}.{r}", op.size)
-        elif op.kind not in _SAME and not (op.kind == "Delay" and op.same_for_all is not None):
+        elif not _renames(op, self.training) and not (op.kind == "Delay" and op.same_for_all is not None):
             self.own[Ref(name)] = self._new(name, op.output.size)
 
     def _where(self, ref: Ref) -> Read:
@@ -146,12 +168,31 @@ class Planner:
             results = [self.own[Ref(name, r)] for r in op.results]
             n = len(op.states)
             return [Neurons(name, tuple(map(self._input, edges)), tuple(results[:n]), tuple(results[n:]))]
-        if op.kind in _SAME:
+        if _renames(op, self.training):
             return []
         if op.kind in DELAYS:
             return self._delay_steps(name, op)
-        events = op.input.kind == "spikes"
+        events = self._mostly_zero(edges[0].source)
+        if op.kind in _OTHERS:
+            return [self._other_step(name, op, self._arriving(edges[0]), events)]
         return [Product(name, "weight", op.kind == "Sparse", self._arriving(edges[0]), self.own[Ref(name)], events)]
+
+    def _mostly_zero(self, ref: Ref) -> bool:
+        """Whether a port has spikes, or what a Dropout leaves of them."""
+        while self.graph.type_of(ref).kind != "spikes":
+            if getattr(self.graph.op(ref.node), "kind", "") not in ("Dropout", "Flatten"):
+                return False
+            (edge,) = self.graph.inputs_of(ref.node).values()
+            ref = edge.source
+        return True
+
+    def _other_step(self, name: str, op: Connection, read: Read, events: bool) -> Step:
+        line = self.own[Ref(name)]
+        if op.kind == "Dropout":
+            return Mask(name, read, line)
+        if "Conv" in op.kind:
+            return Conv(name, read, line, events, sliding_of(op))
+        return Pool(name, read, line, op.kind == "MaxPool2d", sliding_of(op))
 
     def _input(self, edge: Edge) -> Read | int:
         if edge.source.node in self.inside:
@@ -213,7 +254,7 @@ class Planner:
                 "outside": tuple(self.outside),
                 "sizes": tuple(self.graph.type_of(e.source).size for e in self.outside),
                 "scans": {n: self.scans[n] for n in self.nodes if n in self.scans},
-                "sequence_only": tuple(n for n in self.nodes if getattr(self.graph.op(n), "kind", "") == "Dropout"),
+                "sequence_only": tuple(n for n in self.nodes if self._drops(n)),
                 "late": min(lateness(self.graph, self.nodes).values()),
                 "dense": sum(self._weights(n, "Linear", "DelayedLinear") for n in self.nodes),
                 "sparse": sum(self._weights(n, "Sparse") for n in self.nodes),
@@ -242,6 +283,10 @@ class Planner:
         if product.part == "synapses" and not product.sparse:
             return (op.depth + 1 - op.late) * op.input.size * op.output.size
         return prod(op.params["weight"].shape) if product.sparse else op.input.size * op.output.size
+
+    def _drops(self, name: str) -> bool:
+        """Whether a node would drop something in training, but does not here."""
+        return getattr(self.graph.op(name), "kind", "") == "Dropout" and not self.training
 
     def _weights(self, name: str, *kinds: str) -> int:
         """Weights of a connection of these kinds; of dense ones those that meet something else than spikes."""

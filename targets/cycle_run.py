@@ -20,10 +20,12 @@ from snncompile.targets.cycle_call import (
     last_values,
     values_at,
 )
-from snncompile.targets.cycle_plan import CyclePlan, Line, Product, Read
+from snncompile.targets.cycle_conv import bias_gradient, conv_gradient
+from snncompile.targets.cycle_plan import Conv, CyclePlan, Line, Mask, Product, Read
 from snncompile.targets.cycle_weights import Weights, weights_of
 from snncompile.targets.evaluation import Evaluation, rows_of, state_of
 from snncompile.targets.event_linear import EventTarget
+from snncompile.targets.torch.products import sequence_mask
 
 
 def run_cycle(ev: Evaluation, plan: CyclePlan, target: CycleTarget, events: EventTarget | None = None) -> None:
@@ -44,6 +46,7 @@ def run_cycle(ev: Evaluation, plan: CyclePlan, target: CycleTarget, events: Even
         tuple(weights_of(p, ev.graph.op(p.name), ev.params(p.name), ev.r.device) for p in plan.products),
         tuple(events if event_driven(ev.graph.op(p.name)) else None for p in plan.products),
         ev.random() if any(scan.draws for scan in plan.scans.values()) else None,
+        tuple(_mask(ev, m) for m in plan.masks),
     )
     inputs = [ev.course(e).reshape(*shape, size).float() for e, size in zip(plan.outside, plan.sizes, strict=True)]
     starts = {i: start(ev, late, it) for i, it in enumerate(plan.lines) if it.depth}
@@ -55,6 +58,12 @@ def run_cycle(ev: Evaluation, plan: CyclePlan, target: CycleTarget, events: Even
         ev.sums[ref] = totals[plan.ports[ref]].unflatten(1, features[ref])
     for i, rows in finals.items():
         keep_state(ev, late, plan.lines[i], rows)
+
+
+def _mask(ev: Evaluation, step: Mask) -> Tensor:
+    """What a Dropout multiplies with, ``(B, N)``: drawn once for all steps."""
+    mask = sequence_mask(ev.graph.op(step.name), ev.r.batch, ev.r.device)
+    return mask.flatten(2)[0].float()
 
 
 def start(ev: Evaluation, late: Mapping[str, Edge], line: Line) -> Tensor:
@@ -102,6 +111,7 @@ class _Run:
     weights: tuple[Weights, ...]
     events: tuple[EventTarget | None, ...]
     random: Tensor | None
+    masks: tuple[Tensor, ...]
 
     def __call__(
         self, inputs: Sequence[Tensor], starts: Mapping[int, Tensor]
@@ -119,6 +129,7 @@ class _Run:
             self.store,
             self.sums,
             random=self.random,
+            masks=self.masks,
         )
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
             flat = list(_Cycle.apply(self, replace(call, keep=self._keep()), *tensors))
@@ -149,6 +160,8 @@ class _Run:
         """The gradient of the weights of product ``i``."""
         product, weights = self.plan.products[i], self.weights[i]
         courses = self._read_by(product, weights, line)
+        if isinstance(product, Conv):
+            return conv_gradient(product, weights.values.detach(), grad, courses[0], self.events[i])
         if weights.synapses is not None:
             return self.target.synapse_gradient(weights.synapses, grad, courses)
         flat, events = grad.flatten(0, 1), self.events[i]
@@ -156,7 +169,12 @@ class _Run:
             return torch.stack([events.gradients(flat, x.flatten(0, 1), False)[0] for x in courses])
         return torch.stack([flat.T @ x.flatten(0, 1) for x in courses])
 
-    def _read_by(self, product: Product, weights: Weights, line: Tensor) -> list[Tensor]:
+    def bias_gradient(self, i: int, grad: Tensor) -> Tensor:
+        """The gradient of the bias of product ``i``."""
+        product = self.plan.products[i]
+        return bias_gradient(product, grad) if isinstance(product, Conv) else grad.sum((0, 1))
+
+    def _read_by(self, product: Product | Conv, weights: Weights, line: Tensor) -> list[Tensor]:
         """What a product reads, for each of its lags."""
         depth, (steps, _) = self.plan.lines[product.read.line].depth, self.shape
         return [values_at(line, depth, product.read.lag + lag, steps) for lag in weights.lags]
@@ -214,6 +232,7 @@ class _Cycle(torch.autograd.Function):
                 tuple(n for n, b in run.bound.items() if b.tokens),
                 tuple(w or b for w, b in zip(need_weights, need_bias, strict=True)),
                 run.random,
+                run.masks,
             ),
         )
         sums = [
@@ -226,7 +245,7 @@ class _Cycle(torch.autograd.Function):
             for i, p in enumerate(plan.products)
         ]
         d_biases = [
-            there(made.products[i]).sum((0, 1)) if need_bias[i] else None
+            run.bias_gradient(i, there(made.products[i])) if need_bias[i] else None
             for i, w in enumerate(run.weights)
             if w.bias is not None
         ]

@@ -15,7 +15,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from snncompile.ir.connection import Connection
 from snncompile.ir.delay import read
-from snncompile.targets.cycle_plan import Product
+from snncompile.targets.cycle_conv import as_images
+from snncompile.targets.cycle_plan import Conv, Product
 from snncompile.targets.sparse import pattern_of
 from snncompile.targets.torch.delays import lags_of, steps_of, synapse_kernel
 from snncompile.targets.torch.products import effective_weight, folded
@@ -47,7 +48,8 @@ class Weights:
 
     Attributes:
         lags: how many steps ago it reads, besides the lag of what it reads.
-        values: ``(lags, out, in)`` float32, or ``(synapses,)``; differentiable.
+        values: ``(lags, out, in)`` float32, ``(synapses,)``, or of a convolution ``(O, C / groups, kh, kw)``;
+            differentiable.
         bias: ``(out,)`` or None.
         synapses: where the synapses are, of a sparse product.
     """
@@ -58,8 +60,13 @@ class Weights:
     synapses: Synapses | None = None
 
 
-def weights_of(product: Product, op: Connection, params: Mapping[str, Tensor], device: torch.device) -> Weights:
+def weights_of(
+    product: Product | Conv, op: Connection, params: Mapping[str, Tensor], device: torch.device
+) -> Weights:
     """What ``product`` multiplies with, on ``device``, where the parameters are."""
+    if isinstance(product, Conv):
+        weight, bias = folded(op, params)
+        return Weights((0,), as_images(weight).float(), _float(bias))
     if product.part == "seen":
         found = _seen(op, params, device)
         return Weights(found.lags, found.values(None), found.bias(), found.synapses)

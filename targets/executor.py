@@ -38,7 +38,6 @@ from snncompile.targets.pooling import PoolTarget, apply_pool, tiles
 from snncompile.targets.recurrent import run_recurrent
 from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.recurrent_layer import Layer, match, run_layer
-from snncompile.targets.recurrent_quick import run_quickly
 from snncompile.targets.scan import Late, ScanTarget, checkpoint_of
 from snncompile.targets.sparse import apply_sparse
 from snncompile.targets.stepping import Lookup, StepPlan, plan_step
@@ -77,11 +76,14 @@ class Executor:
         self._layers = {r: match(graph, r, ring) for r in self.regions if r.kind == "recurrent"}
         self._cycle_target: CycleTarget | None = getattr(target, "cycles", None)
         self._cycles: dict[Region, CyclePlan | str] = {}
+        self._dropping: dict[Region, CyclePlan | str] = {}  # those with a Dropout, in training
         if self._cycle_target is not None:
             scans = {name: prepared.scan for name, prepared in self._prepared.scans.items()}
             self._cycles = {r: plan_cycle(graph, r, scans) for r in self._layers}
-        plans = ((r, plan) for r, plan in self._cycles.items() if isinstance(plan, CyclePlan))
-        self._ways: dict[Region, Way] = {r: way_of(plan, target.name) for r, plan in plans}
+            drop = [r for r, plan in self._cycles.items() if isinstance(plan, CyclePlan) and plan.sequence_only]
+            self._dropping = {r: plan_cycle(graph, r, scans, training=True) for r in drop}
+        plans = [p for p in (*self._cycles.values(), *self._dropping.values()) if isinstance(p, CyclePlan)]
+        self._ways: dict[CyclePlan, Way] = {plan: way_of(plan, target.name) for plan in plans}
 
     def run(self, run: Run) -> RunResult:
         """Evolve the network over ``run.steps`` steps.
@@ -145,13 +147,14 @@ class Executor:
             run_layer(ev, layer, self._recurrent, self._events)
             return
         plan, target = self._cycles.get(region), self._cycle_target
+        plan = self._dropping.get(region, plan) if ev.r.training else plan
         if (
             target is not None
             and isinstance(plan, CyclePlan)
-            and self._ways[region].suits(plan, ev.r.batch, ev.r.training)
+            and self._ways[plan].suits(plan, ev.r.batch, ev.r.training)
         ):
             run_cycle(ev, plan, target, self._events)
-        elif not run_quickly(ev, region, self._target):
+        else:
             run_recurrent(ev, region)
 
     def _run_plastic(self, ev: Evaluation, region: Region) -> None:

@@ -16,7 +16,7 @@ from snncompile.ir.plasticity import Plasticity
 from snncompile.targets.evaluation import Evaluation, rows_of, state_of
 from snncompile.targets.sparse import apply_sparse
 from snncompile.targets.torch.delays import Past
-from snncompile.targets.torch.products import apply_connection, dropout_mask
+from snncompile.targets.torch.products import apply_connection, sequence_mask
 
 
 def run_recurrent(ev: Evaluation, region: Region) -> None:
@@ -82,7 +82,7 @@ class Loop:
         late = [e.delay for e in self.held.values()] + [ev.graph.op(n).late for n in self.waiting]
         self.block = max(1, min(late))
         self.masks = {
-            n: dropout_mask(ev.graph.op(n), torch.ones(1, ev.r.batch, *ev.graph.op(n).output.shape, device=ev.r.device))
+            n: sequence_mask(ev.graph.op(n), ev.r.batch, ev.r.device)
             for n in self.params
             if ev.graph.op(n).kind == "Dropout" and ev.r.training
         }

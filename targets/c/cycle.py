@@ -18,6 +18,7 @@ from snncompile.targets.c.calling import Caller, check_all, scratch, zeros
 from snncompile.targets.c.compiler import function
 from snncompile.targets.c.cycle_backward import CycleBackward, print_cycle_backward
 from snncompile.targets.c.cycle_forward import CycleForward, print_cycle_forward
+from snncompile.targets.c.cycle_images import conv_table, work_size
 from snncompile.targets.c.cycle_source import SYNAPSES_NAME, SYNAPSES_TEXT, SYNAPSES_TYPES
 from snncompile.targets.c.cycle_writer import CycleSource, Key
 from snncompile.targets.c.products import TILE
@@ -28,7 +29,7 @@ from snncompile.targets.cycle_call import (
     CycleForwardResult,
 )
 from snncompile.targets.cycle_lines import backward_result, forward_lines, gradient_lines, nothing_ran
-from snncompile.targets.cycle_plan import CyclePlan, Product
+from snncompile.targets.cycle_plan import Conv, CyclePlan, Product
 from snncompile.targets.cycle_weights import Synapses, Weights
 
 #: Values that a thread must make to be worth waking.
@@ -62,14 +63,15 @@ class Cycles(Caller):
             given.coefs("coefficient", {n: plan.scans[n].coefs for n in plan.scans}, call.coefs)
             given.weights(call.weights, turned=True)
             given.random(call.random)
+            given.masks(call.masks)
             for i, total in enumerate(sums):
                 given.take(("sum", i), total)
             if ("places",) in kernel.source.given:
-                room = 1 + max(plan.lines[p.read.line].size for p in plan.products)
+                room = 1 + max(plan.lines[p.read.line].size for p in plan.products if isinstance(p, Product))
                 given.take(("places",), scratch(batch * room, dtype=torch.int32))
                 given.take(("factors",), scratch(batch * room))
                 given.numbers[("room",)] = room
-            self._run(kernel, given, plan, call.shape)
+            self._run(kernel, given, plan, call.shape, forward=True)
         return CycleForwardResult(tuple(lines), sums)
 
     def backward(self, plan: CyclePlan, call: CycleBackwardCall) -> CycleBackwardResult:
@@ -100,6 +102,7 @@ class Cycles(Caller):
         given.coefs("reverse coefficient", {n: plan.scans[n].reverse_coefs for n in plan.scans}, call.coefs)
         given.weights(call.weights, turned=False)
         given.random(call.random)
+        given.masks(call.masks)
         for i, (_, grad) in enumerate(call.grads):
             given.course(("given", i), grad, ("given time", "given batch", "given neurons"))
         for i, grad in inputs.items():
@@ -107,7 +110,7 @@ class Cycles(Caller):
         for name, totals in sums.items():
             for a, total in totals.items():
                 given.take(("accumulator", name, a), total)
-        self._run(kernel, given, plan, call.shape)
+        self._run(kernel, given, plan, call.shape, forward=False)
         return backward_result(plan, call, grads, inputs, sums, self._make)
 
     def synapse_gradient(self, synapses: Synapses, grad: Tensor, courses: Sequence[Tensor]) -> Tensor:
@@ -132,12 +135,16 @@ class Cycles(Caller):
             found = made[variant] = _Kernel(source, function(source.name, source.text, source.types))
         return found
 
-    def _run(self, kernel: _Kernel, given: Given, plan: CyclePlan, shape: tuple[int, int]) -> None:
+    def _run(self, kernel: _Kernel, given: Given, plan: CyclePlan, shape: tuple[int, int], forward: bool) -> None:
         steps, batch = shape
         limit = self._threads or torch.get_num_threads()
         together = max(1, min(TILE, -(-batch // limit)))
         values = steps * batch * sum(line.size for line in plan.lines)
         team = self._team(values, -(-batch // together), _WORTH)
+        if ("work",) in kernel.source.given:
+            size = work_size(plan, forward)
+            given.take(("work",), scratch(team * size))
+            given.numbers[("work size",)] = size
         table = array("q", [given.numbers[key] for key in kernel.source.given])
         kernel.run(table.buffer_info()[0], steps, batch, together, team)
 
@@ -184,12 +191,16 @@ class Given:
         """The weights of all products; ``turned``: dense ones with a row for each input, else for each output."""
         for product, w in zip(self.plan.products, weights, strict=True):
             self.product(product, w)
+            if isinstance(product, Conv):
+                name = "weight" if turned else "weight back"
+                self.take((name, product.name, product.part), conv_table(product, w.values.detach(), turned))
+                continue
             if w.synapses is None:
                 values, name = w.values.detach(), "weight" if turned else "weight back"
                 values = values.transpose(1, 2) if turned else values
                 self.take((name, product.name, product.part), values.contiguous())
 
-    def product(self, product: Product, w: Weights) -> None:
+    def product(self, product: Product | Conv, w: Weights) -> None:
         """What a product has besides a dense weight."""
         key = (product.name, product.part)
         lags = [product.read.lag + lag for lag in w.lags]
@@ -206,6 +217,11 @@ class Given:
         self.numbers[("bias", *key)] = 0
         if bias is not None:
             self.take(("bias", *key), bias.detach().contiguous())
+
+    def masks(self, masks: Sequence[Tensor]) -> None:
+        """What each Dropout multiplies with."""
+        for step, mask in zip(self.plan.masks, masks, strict=True):
+            self.take(("mask", step.name), mask.contiguous())
 
     def random(self, random: Tensor | None) -> None:
         """Seed and number of the first step."""

@@ -10,11 +10,12 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from snncompile.targets.c.cycle_forward import lag_names, synapse_names
+from snncompile.targets.c.cycle_images import conv_backward, helpers, mask_backward, pool_backward
 from snncompile.targets.c.cycle_source import DENSE_ROWS, GIVEN, LINES, SPARSE_BACK
 from snncompile.targets.c.cycle_writer import CycleSource, CycleWriter, RowFunction
 from snncompile.targets.c.printer import print_function
 from snncompile.targets.c.products import DENSE
-from snncompile.targets.cycle_plan import Copy, CyclePlan, Neurons, Product, Read
+from snncompile.targets.cycle_plan import Conv, Copy, CyclePlan, Mask, Neurons, Pool, Product, Read
 from snncompile.targets.prune import Pruned, prune_reverse
 
 
@@ -56,6 +57,12 @@ def print_cycle_backward(plan: CyclePlan, variant: CycleBackward) -> CycleSource
         elif isinstance(step, Copy):
             size = plan.lines[step.line].size
             w.each_sequence(3, "snn_add", [w.row("grad", *step.read), w.row("grad", step.line), str(size)])
+        elif isinstance(step, Conv):
+            conv_backward(w, step)
+        elif isinstance(step, Pool):
+            pool_backward(w, step)
+        elif isinstance(step, Mask):
+            mask_backward(w, step)
         elif step.sparse:
             _sparse(w, step)
         else:
@@ -64,9 +71,9 @@ def print_cycle_backward(plan: CyclePlan, variant: CycleBackward) -> CycleSource
     about = """A thread takes some sequences back through all steps. What reads a value adds to the row of its
  * gradient; the step that made the value takes it from there."""
     loop = "for (int64_t t = T - 1; t >= 0; t--) {"
-    helpers = [LINES, DENSE, DENSE_ROWS, SPARSE_BACK, GIVEN]
+    called = [LINES, DENSE, DENSE_ROWS, SPARSE_BACK, GIVEN, *helpers(plan, forward=False)]
     return w.file(
-        "backward over a whole sequence", about, helpers, "({depth} + T - 1)", loop, reverse=True
+        "backward over a whole sequence", about, called, "({depth} + T - 1)", loop, reverse=True
     )
 
 

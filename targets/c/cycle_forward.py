@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from snncompile.targets.c.cycle_images import conv_forward, helpers, mask_forward, pool_forward
 from snncompile.targets.c.cycle_source import DENSE_ROWS, EVENT_ROW, LINES, SPARSE
 from snncompile.targets.c.cycle_writer import CycleSource, CycleWriter, RowFunction
 from snncompile.targets.c.printer import print_function
 from snncompile.targets.c.products import DENSE_ALONE, EVENTS
-from snncompile.targets.cycle_plan import Copy, CyclePlan, Neurons, Product, Read
+from snncompile.targets.cycle_plan import Conv, Copy, CyclePlan, Mask, Neurons, Pool, Product, Read
 
 
 class CycleForward(NamedTuple):
@@ -35,6 +36,12 @@ def print_cycle_forward(plan: CyclePlan, variant: CycleForward) -> CycleSource:
         elif isinstance(step, Copy):
             size = plan.lines[step.line].size
             w.each_sequence(3, "snn_copy", [w.row("line", step.line), w.row("line", *step.read), str(size)])
+        elif isinstance(step, Conv):
+            conv_forward(w, step)
+        elif isinstance(step, Pool):
+            pool_forward(w, step)
+        elif isinstance(step, Mask):
+            mask_forward(w, step)
         elif step.sparse:
             print_sparse(w, step)
         else:
@@ -47,8 +54,8 @@ def print_cycle_forward(plan: CyclePlan, variant: CycleForward) -> CycleSource:
     about = """A thread takes some sequences through all steps. Dense products of spikes add up the rows of the weight
  * whose input is not zero, sparse ones the synapses, in the order of lags and inputs."""
     loop = "for (int64_t t = 0; t < T; t++) {"
-    helpers = [LINES, EVENTS, EVENT_ROW, DENSE_ALONE, DENSE_ROWS, SPARSE]
-    return w.file("forward over a whole sequence", about, helpers, "{depth}", loop, reverse=False)
+    called = [LINES, EVENTS, EVENT_ROW, DENSE_ALONE, DENSE_ROWS, SPARSE, *helpers(plan, forward=True)]
+    return w.file("forward over a whole sequence", about, called, "{depth}", loop, reverse=False)
 
 
 def print_neurons(w: CycleWriter, node: Neurons, scalar: tuple[bool, ...], live: tuple[int, ...]) -> None:

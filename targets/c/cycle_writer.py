@@ -23,7 +23,9 @@ _LOCALS = """given T B together threads tile tiles begin end t b j l m n x weigh
 line bias apart grad sources starts targets sum count active random seed_low seed_high moment element TILE LANES AHEAD
 NOW BACK SNN_MADD SNN_INLINE SNN_APART SNN_FETCH SNN_AFTER SNN_BEFORE snn_row snn_fill snn_copy snn_add snn_begin
 snn_event_row snn_dense_row snn_dense_tile snn_dense_rows snn_sparse_add snn_sparse_back snn_add_course snn_active
-snn_add_rows snn_add_far_rows"""
+snn_add_rows snn_add_far_rows work work_of_all work_size sums snn_pack snn_unpack snn_unpack_add
+snn_four_outputs snn_one_output SNN_PLACES SNN_TAPS snn_conv_planes snn_pool_planes snn_most_planes snn_most_back
+snn_masked snn_masked_back snn_turn snn_turn_eight snn_eight SNN_TURN_EIGHT SNN_LOW SNN_HIGH SNN_LOW_PAIRS SNN_HIGH_PAIRS SNN_LOW_HALF SNN_HIGH_HALF"""
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,12 @@ class CycleWriter(Lines):
         if any(DRAWN in f.args for f in functions):
             self.given[("random",)] = ("random", "const int64_t *", "seed and number of the first step")
 
+    def work(self) -> str:
+        """Room for a thread to work in."""
+        self.given[("work",)] = ("work_of_all", "float *", "scratch: what threads work in")
+        self.given[("work size",)] = ("work_size", "int64_t ", "values in it, for each thread")
+        return "work"
+
     def call(self, depth: int, head: str, items: list[str]) -> None:
         """A call."""
         self.lines += call_lines(head, items, depth, ";")
@@ -216,6 +224,14 @@ class CycleWriter(Lines):
             "    for (int64_t tile = 0; tile < tiles; tile++) {",
             "        const int64_t begin = tile * together, end = begin + together < B ? begin + together : B;",
         ]
+        if ("work",) in self.given:
+            body += [
+                "#ifdef _OPENMP",
+                "        float *work = work_of_all + omp_get_thread_num() * work_size;",
+                "#else",
+                "        float *work = work_of_all;",
+                "#endif",
+            ]
         for name, (depth, _) in self.used.items():
             body.append(f"        int64_t {name}_at = {first.format(depth=depth)} % {name}_rows;")
         body += [f"        {loop}", *self.lines]

@@ -116,6 +116,11 @@ def dropout_mask(op: Connection, like: Tensor) -> Tensor:
     return F.dropout(torch.ones_like(like), op.attrs["p"], training=True)
 
 
+def sequence_mask(op: Connection, batch: int, device: torch.device) -> Tensor:
+    """The mask of a Dropout inside a cycle, drawn before the first step: ``(1, batch, *features)``."""
+    return dropout_mask(op, torch.ones(1, batch, *op.output.shape, device=device))
+
+
 def _batch_norm(op: Connection, params: Mapping[str, Tensor], x: Tensor, training: bool) -> Tensor:
     return _over_time(
         x,
