@@ -138,11 +138,11 @@ def sliding_of(op: Connection) -> Sliding:
     flat = (1,) if op.kind == "Conv1d" else ()
     inputs, outputs = ((shape[0], *flat, *shape[1:]) for shape in (op.input.shape, op.output.shape))
     if op.kind in ("Conv1d", "Conv2d"):
-        window, kernel = window_of(op), (*flat, *op.params["weight"].shape[2:])
-        return Sliding(inputs, outputs, _size(kernel), *window[:3], window.groups)
-    a = op.attrs
-    sizes = (_size(a[name]) for name in ("kernel_size", "stride", "padding"))
-    return Sliding(inputs, outputs, *sizes, (1, 1), inputs[0], divisor_of(op))
+        window = window_of(op)
+        size = _size((*flat, *op.params["weight"].shape[2:]))
+        return Sliding(inputs, outputs, size, window.stride, window.padding, window.dilation, window.groups)
+    kernel, stride, padding = (_size(op.attrs[name]) for name in ("kernel_size", "stride", "padding"))
+    return Sliding(inputs, outputs, kernel, stride, padding, (1, 1), inputs[0], divisor_of(op))
 
 
 def _size(given: Sequence[Any]) -> Size:

@@ -27,7 +27,7 @@ def conv(rng: np.random.Generator, shape: tuple[int, ...], out: int, window: tup
     return snn.Conv2d(out, kernel, **sizes, **options)
 
 
-def pool(rng: np.random.Generator, shape: tuple[int, ...]) -> snn.Node:
+def pool(rng: np.random.Generator) -> snn.Node:
     """A pooling of images, by windows of a power of two."""
     kind = [snn.SumPool2d, snn.AvgPool2d, snn.MaxPool2d][rng.integers(3)]
     kernel = tuple(int(rng.integers(1, 3)) for _ in range(2))
@@ -37,10 +37,12 @@ def pool(rng: np.random.Generator, shape: tuple[int, ...]) -> snn.Node:
 
 def there(rng: np.random.Generator, signal: snn.Signal) -> snn.Signal:
     """A current of another shape."""
-    if len(signal.shape) == 3 and rng.random() < 0.6:
-        signal = signal >> pool(rng, signal.shape)
+    if len(signal.shape) == 3 and rng.random() < 0.7:
+        signal = signal >> pool(rng)
     if rng.random() < 0.4:
         signal = signal >> snn.Dropout([0.5, 0.75][rng.integers(2)])
+    elif rng.random() < 0.4:
+        signal = signal * 0.25
     flat = len(signal.shape) == 2
     size = (1, *signal.shape[1:]) if flat else signal.shape[1:]
     groups = [1, signal.shape[0]][rng.integers(2)]
@@ -64,6 +66,7 @@ def back(rng: np.random.Generator, signal: snn.Signal, shape: tuple[int, ...]) -
             for d in (1, 2)
             if m - n + d * (k - 1) >= 0 and (m - n + d * (k - 1)) % 2 == 0
         ]
+        fit = fit or [(n - m + 1, 1, 0)]
         kernel, dilation, padding = fit[rng.integers(len(fit))]
         window.append((kernel, 1, padding, dilation))
     if rng.random() < 0.3:
@@ -72,18 +75,17 @@ def back(rng: np.random.Generator, signal: snn.Signal, shape: tuple[int, ...]) -
 
 
 def image_cycle(seed: int, flat: bool = False) -> snn.Model:
-    """One to three populations in a ring, the first of them recurrent on itself, too."""
+    """Two or three populations in a ring, the first of them recurrent on itself, too."""
 
     @snn.model(dt=1 * ms)
     def network(x=snn.Spikes(INPUT[:1] + INPUT[2:] if flat else INPUT, max=3)):
         rng = np.random.default_rng(seed)
-        count, late = int(rng.integers(1, 4)), int(rng.integers(1, 4))
+        count, late = int(rng.integers(2, 4)), int(rng.integers(1, 4))
         current = there(rng, x)
         shape, own = current.shape, snn.Feedback(current.shape)
         current = current + back(rng, own, shape)
-        if count > 1:
-            ring = snn.Feedback((int(rng.integers(1, 4)), *shape[1:]), delay=late * ms)
-            current = current + back(rng, ring, shape)
+        ring = snn.Feedback((int(rng.integers(1, 4)), *shape[1:]), delay=late * ms)
+        current = current + back(rng, ring, shape)
         made = [current >> snn.LIF(tau_mem=5 * ms, threshold=0.6, max_spikes_per_dt=3)]
         for i in range(1, count):
             last = i == count - 1
@@ -91,8 +93,7 @@ def image_cycle(seed: int, flat: bool = False) -> snn.Model:
             node = [snn.LIF(tau_mem=8 * ms, threshold=0.4), snn.CubaLIF(threshold=0.3)][rng.integers(2)]
             made.append(arriving >> node)
         own.close(made[0])
-        if count > 1:
-            ring.close(made[-1])
+        ring.close(made[-1])
         return {f"population_{i}": s for i, s in enumerate(made)}
 
     return network

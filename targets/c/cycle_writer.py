@@ -19,13 +19,14 @@ Key = tuple[str | int, ...]
 #: Argument types of every function: the table, T, B, how many sequences a thread takes at once, threads.
 TYPES = "pqqqi"
 
-_LOCALS = """given T B together threads tile tiles begin end t b j l m n x weight inputs out to from value at back rows
-line bias apart grad sources starts targets sum count active random seed_low seed_high moment element TILE LANES AHEAD
-NOW BACK SNN_MADD SNN_INLINE SNN_APART SNN_FETCH SNN_AFTER SNN_BEFORE snn_row snn_fill snn_copy snn_add snn_begin
-snn_event_row snn_dense_row snn_dense_tile snn_dense_rows snn_sparse_add snn_sparse_back snn_add_course snn_active
-snn_add_rows snn_add_far_rows work work_of_all work_size sums snn_pack snn_unpack snn_unpack_add
+_LOCALS = """given T B together threads tile tiles begin end t b j l m n x weight inputs out to from value at back
+rows line bias apart grad sources starts targets sum count active random seed_low seed_high moment element TILE
+LANES AHEAD NOW BACK SNN_MADD SNN_INLINE SNN_APART SNN_FETCH SNN_AFTER SNN_BEFORE snn_row snn_fill snn_copy snn_add
+snn_begin snn_event_row snn_dense_row snn_dense_tile snn_dense_rows snn_sparse_add snn_sparse_back snn_add_course
+snn_active snn_add_rows snn_add_far_rows work work_of_all work_size sums snn_pack snn_unpack snn_unpack_add
 snn_four_outputs snn_one_output SNN_PLACES SNN_TAPS snn_conv_planes snn_pool_planes snn_most_planes snn_most_back
-snn_masked snn_masked_back snn_turn snn_turn_eight snn_eight SNN_TURN_EIGHT SNN_LOW SNN_HIGH SNN_LOW_PAIRS SNN_HIGH_PAIRS SNN_LOW_HALF SNN_HIGH_HALF"""
+snn_masked snn_masked_back snn_turn snn_turn_eight snn_eight SNN_TURN_EIGHT SNN_LOW SNN_HIGH SNN_LOW_PAIRS
+SNN_HIGH_PAIRS SNN_LOW_HALF SNN_HIGH_HALF"""
 
 
 @dataclass(frozen=True)

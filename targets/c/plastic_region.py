@@ -88,9 +88,9 @@ class _Printer:
             elif isinstance(step, Copy):
                 size = plan.lines[step.line].size
                 w.each_sequence(3, "snn_copy", [w.row("line", step.line), w.row("line", *step.read), str(size)])
-            elif step.sparse:
+            elif isinstance(step, Product) and step.sparse:
                 print_sparse(w, step)
-            else:
+            elif isinstance(step, Product):
                 self._fixed(step)
         for i, read in enumerate(self.variant.sums):
             self._phase(False)

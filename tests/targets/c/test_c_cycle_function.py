@@ -64,14 +64,6 @@ def test_it_is_explained():
     assert "one function for the cycle, over all steps" in text
 
 
-@snn.model
-def images(x=snn.Spikes((1, 5, 5), max=1)):
-    back = snn.Feedback((2, 5, 5))
-    h = (x >> snn.Conv2d(2, 3, padding=1)) + back >> snn.LIF(threshold=0.4)
-    back.close(h >> snn.Conv2d(2, 3, padding=1) >> snn.LIF(threshold=0.2))
-    return h
-
-
 def late_layer(size, steps, node):
     @snn.model
     def model(x=snn.Spikes(4, max=1)):
@@ -101,23 +93,6 @@ def test_large_dense_products_of_very_late_cycles_are_made_for_many_steps_at_onc
         whole, part = net(x), net(x[:2])
     assert ran == [(3, 4)]
     assert torch.equal(whole[:2], part)
-
-
-@snn.model
-def dropping(x=snn.Spikes(4, max=1)):
-    return x >> snn.recurrent(snn.LIF(threshold=0.4), via=snn.Linear(4) >> snn.Dropout(0.5))
-
-
-def test_what_cannot_be_one_function_goes_node_by_node():
-    assert "since conv2d_1 is a Conv2d" in explain_text(explain(images.build(), "c"))
-    net = snn.compile(dropping, target="c")
-    x = torch.ones(3, 9, 4)
-    torch.manual_seed(0)
-    assert not torch.equal(net.train()(x), net(x))
-    net.eval()
-    want = outcome(net, x, [], Executor(net.graph, PlainTarget()))
-    got = outcome(net, x, [])
-    assert torch.allclose(want.values["out:out"], got.values["out:out"], atol=1e-5)
 
 
 def test_an_artifact_shows_the_function():
