@@ -97,6 +97,49 @@ def late_layer(n: int, steps: int, spikes: bool = True) -> snn.Model:
     return model
 
 
+def images(channels: int, side: int, spikes: bool = True, dropout: bool = False) -> snn.Model:
+    """A population of images, recurrent over a convolution: as spikes or membranes come back."""
+
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Spikes((channels, side, side), max=1)):
+        via: snn.Node = snn.Conv2d(channels, 3, padding=1)
+        if dropout:
+            via = snn.Dropout(0.25) >> via
+        node = snn.LIF(threshold=0.5) if spikes else snn.LI()
+        return x >> snn.Conv2d(channels, 3, padding=1) >> snn.recurrent(node, via=via)
+
+    return model
+
+
+def image_pair(channels: int, side: int) -> snn.Model:
+    """An excitatory population of images, and an inhibitory one of fewer channels, which acts on the neighbourhood."""
+
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Spikes((channels, side, side), max=1)):
+        e_back, i_back = snn.Feedback((channels, side, side)), snn.Feedback((channels // 4, side, side))
+        current = (x >> snn.Conv2d(channels, 3, padding=1)) + (e_back >> snn.Conv2d(channels, 3, padding=1))
+        inhibition = i_back >> snn.SumPool2d(3, 1, 1) >> snn.Conv2d(channels, 1, sign=-1)
+        e = current + inhibition >> snn.LIF(tau_mem=20 * ms, threshold=0.5)
+        i_back.close(e >> snn.Conv2d(channels // 4, 3, padding=1) >> snn.LIF(tau_mem=10 * ms, threshold=0.5))
+        e_back.close(e)
+        return e
+
+    return model
+
+
+def dropping(n: int) -> snn.Model:
+    """Two populations in a ring, with Dropout on both ways."""
+
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Spikes(64, max=1)):
+        back = snn.Feedback(n)
+        first = (x >> snn.Linear(n)) + (back >> snn.Dropout(0.2) >> snn.Linear(n)) >> snn.LIF(threshold=0.5)
+        back.close(first >> snn.Dropout(0.2) >> snn.Linear(n) >> snn.LIF(threshold=0.5))
+        return first
+
+    return model
+
+
 #: Name -> model, batch, steps, whether it is trained too.
 CASES: dict[str, tuple[snn.Model, int, int, bool]] = {
     "E-I, dense, 128 + 32, B=16": (balanced(128, dense, 1 * ms), 16, 100, True),
@@ -115,6 +158,13 @@ CASES: dict[str, tuple[snn.Model, int, int, bool]] = {
     "layer 512, membranes, 50 steps late, B=1": (late_layer(512, 50, False), 1, 300, True),
     "layer 1024, membranes, 50 steps late, B=1": (late_layer(1024, 50, False), 1, 300, True),
     "layer 512, membranes, 50 steps late, B=8": (late_layer(512, 50, False), 8, 200, True),
+    "Conv2d, 16 channels of 14 x 14, B=8": (images(16, 14), 8, 50, True),
+    "Conv2d, 16 channels of 14 x 14, B=1": (images(16, 14), 1, 50, True),
+    "Conv2d, 16 channels of 14 x 14, membranes, B=8": (images(16, 14, spikes=False), 8, 50, True),
+    "Conv2d, 64 channels of 16 x 16, membranes, B=8": (images(64, 16, spikes=False), 8, 20, True),
+    "Conv2d after Dropout, 16 channels of 14 x 14, B=8": (images(16, 14, dropout=True), 8, 50, True),
+    "E-I of images, 16 and 4 of 14 x 14, B=8": (image_pair(16, 14), 8, 50, True),
+    "ring of 128 + 128 with Dropout, B=16": (dropping(128), 16, 100, True),
 }
 
 
@@ -126,11 +176,13 @@ def ways(model: snn.Model, batch: int, steps: int, trained: bool) -> dict[str, C
         for name, value in net.named_parameters():
             if name.startswith("linear") and value.shape[-1] == 64:
                 value.mul_(4.0)
-    x = (torch.rand(batch, steps, 64) < 0.05).float()
+    (shape,) = (t.shape for t in net.graph.input_types().values())
+    x = (torch.rand(batch, steps, *shape) < 0.05).float()
     executor = net.executor(torch.device("cpu"))
     targets = {"one function": executor._cycle_target, "node by node": None}
 
     def run(way: str) -> torch.Tensor:
+        torch.manual_seed(0)
         executor._cycle_target = targets[way]
         return net(x)
 

@@ -109,7 +109,7 @@ class CycleBackwardResult:
 
 
 class CycleTarget(Protocol):
-    """Runs cycles of any form."""
+    """Runs cycles: those whose steps are among its attribute ``steps``, or among ``BASIC`` where it has none."""
 
     def forward(self, plan: CyclePlan, call: CycleForwardCall) -> CycleForwardResult:
         """Run from the first step to the last."""
