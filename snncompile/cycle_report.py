@@ -42,5 +42,9 @@ def _on(graph: Graph, region: Region, target: str, where: str) -> str:
     if way.blocks_up_to == inf:
         return f"{parts} for {each} ({where}), since {way.why}"
     few = f"; of fewer than {way.blocks_up_to} sequences {parts} for {each}" if way.blocks_up_to else ""
-    training = f"; in training {parts} for {each}" if plan.sequence_only else ""
+    training = ""
+    if plan.sequence_only:
+        dropping = plan_cycle(graph, region, {}, training=True)
+        why = dropping if isinstance(dropping, str) else way_of(dropping, target).why
+        training = f"; in training {parts} for {each}, since {why}" if why else ""
     return f"{_ONE[target]} for the cycle, over all steps: {parts} inside ({where}){few}{training}"

@@ -109,7 +109,7 @@ class CycleBackwardResult:
 
 
 class CycleTarget(Protocol):
-    """Runs cycles: those whose steps are among its attribute ``steps``, or among ``BASIC`` where it has none."""
+    """Runs cycles of any form."""
 
     def forward(self, plan: CyclePlan, call: CycleForwardCall) -> CycleForwardResult:
         """Run from the first step to the last."""

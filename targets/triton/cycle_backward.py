@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from snncompile.targets.cycle_plan import Copy, CyclePlan, Neurons, Read
+from snncompile.targets.cycle_plan import Copy, CyclePlan, Neurons, Product, Read
 from snncompile.targets.prune import Pruned, prune_reverse
 from snncompile.targets.triton.cycle_forward import ABOUT
 from snncompile.targets.triton.cycle_neurons import print_neurons_back
@@ -50,7 +50,7 @@ def print_cycle_backward(plan: CyclePlan, variant: CycleBackward) -> CycleKernel
             continue
         elif isinstance(step, Copy):
             _copy(w, step)
-        else:
+        elif isinstance(step, Product):
             print_product_back(w, step)
     return w.kernel("backward over a whole sequence, in one launch", ABOUT, [DENSE, GATHER], reverse=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from snncompile.targets.cycle_plan import Copy, CyclePlan, Neurons, Read
+from snncompile.targets.cycle_plan import Copy, CyclePlan, Neurons, Product, Read
 from snncompile.targets.triton.cycle_neurons import print_neurons
 from snncompile.targets.triton.cycle_products import DENSE, GATHER, print_product
 from snncompile.targets.triton.cycle_writer import CycleKernel, CycleWriter
@@ -39,7 +39,7 @@ def print_cycle_forward(plan: CyclePlan, variant: CycleForward) -> CycleKernel:
             print_neurons(w, step, scalar[step.name], variant.live)
         elif isinstance(step, Copy):
             _copy(w, step)
-        else:
+        elif isinstance(step, Product):
             print_product(w, step, bias[step])
     for i, read in enumerate(variant.sums):
         _sum(w, i, read)

@@ -11,9 +11,8 @@ from snncompile.explain import explain, explain_text
 from snncompile.targets.c.target import CTarget
 from snncompile.targets.executor import Executor
 
-from ...compare import assert_same_bits, outcome
+from ...compare import assert_same_bits
 from ...mixed_models import counts
-from ...plain_target import PlainTarget
 from ..cycle_checks import (
     check_as_the_reference,
     check_pieces,

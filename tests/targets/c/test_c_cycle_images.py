@@ -9,8 +9,7 @@ from snncompile import ms
 from snncompile.artifact.printed import printed_kernels
 from snncompile.explain import explain, explain_text
 from snncompile.targets.c.target import CTarget
-from snncompile.targets.cycle_plan import BASIC, Conv, CyclePlan, Mask, Pool
-from snncompile.targets.cycle_planner import plan_cycle
+from snncompile.targets.cycle_plan import Conv, CyclePlan, Mask, Pool
 from snncompile.targets.executor import Executor
 
 from ...compare import assert_close_gradients, assert_same_bits, outcome
@@ -171,17 +170,12 @@ def test_dropout_drops_in_training_only():
     assert "one function for the cycle, over all steps" in explain_text(explain(dropping.build(), "c"))
 
 
-def test_a_target_says_which_steps_it_can():
-    net = snn.compile(seen, target="c")
-    drops = snn.compile(dropping, target="c").graph
-    (region,) = Executor(drops, PlainTarget())._layers
-    assert isinstance(plan_cycle(drops, region, {}, False, BASIC), CyclePlan)
-    assert plan_cycle(drops, region, {}, True, BASIC) == "dropout is a Dropout"
-
-    target = CTarget()
-    target.cycles.steps = BASIC
-    (why,) = Executor(net.graph, target)._cycles.values()
-    assert "is a Conv2d" in why
+def test_a_target_whose_kernels_have_no_such_step_goes_node_by_node():
+    text = explain_text(explain(seen.build(), "triton"))
+    assert "since its kernels have no Conv inside a cycle" in text
+    text = explain_text(explain(dropping.build(), "triton"))
+    assert "one kernel for the cycle" in text
+    assert "; in training 1 kernels and 2 products for each step, since its kernels have no Mask inside a cycle" in text
 
 
 def test_an_artifact_shows_the_function():
