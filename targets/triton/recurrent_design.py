@@ -24,7 +24,7 @@ FORMS = ("resident", "streamed", "steps", "together")
 ROWS = 16
 #: The largest layer that streams its weight: beyond, one program's share of the L2 bandwidth is too small.
 STREAMED = 512
-#: The largest layer whose weight stays on chip in slices, without being asked for.
+#: The largest layer whose weight stays on chip in slices: beyond, a program holds too many addresses of its part.
 SLICED = 256
 
 
@@ -136,7 +136,7 @@ def choose_design(asked: Demand, arch: Arch) -> Design:
     fits, why = _fits(asked, arch)
     slices = _sliced(asked, arch, why)
     if form is None:
-        form = "resident" if fits else "together" if slices and asked.size <= SLICED else "streamed"
+        form = "resident" if fits else "together" if slices else "streamed"
         form = "steps" if one_step or (not fits and asked.size > STREAMED) else form
     if form == "steps":
         return _steps(asked, arch, one_step)
@@ -192,7 +192,7 @@ _SLICE_HELD, _LOOSE = 11, 4
 
 def _sliced(asked: Demand, arch: Arch, kept: str) -> Design | None:
     """Programs that keep their rows of the weight on chip, or None where there are none."""
-    if not asked.parts or arch.name not in _SLICING:
+    if not asked.parts or arch.name not in _SLICING or asked.size > SLICED:
         return None
     width = _power(asked.size)
     load = asked.held + (_LOOSE if asked.size % 4 else 0)

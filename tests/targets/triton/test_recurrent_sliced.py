@@ -206,8 +206,12 @@ def test_resident_without_spills_on_hopper(size, kind):
         loads = 2 * part // (16 * 32 * design.warps)
         assert len(_WIDE.findall(before)) >= loads
         assert len(_WIDE.findall(loop)) < loads // 2
-        assert "atom.global.gpu.release" in before and "atom.global.gpu.release" in loop
         assert "ld.global.cg.v4" in loop
+        for text in (before, loop):  # all threads' stores, a barrier, one thread's release
+            sent = text[: text.index("atom.global.gpu.release")]
+            assert sent.rindex("bar.sync") > sent.rfind("st.global")
+        read = loop.index("ld.global.cg")  # one thread's acquire, a barrier, all threads' loads
+        assert loop.rindex("bar.sync", 0, read) > loop.rindex("ld.global.gpu.acquire", 0, read)
 
 
 def test_resident_without_spills_on_blackwell():
