@@ -23,7 +23,7 @@ from snncompile.targets.triton.recurrent import RecurrentLayers
 from snncompile.targets.triton.recurrent_design import Demand, check_together, choose_design
 from snncompile.targets.triton.turns import Turns, WaitError
 
-from ..recurrent_calls import KINDS, check_layer, loop_forward, make_calls, scan_of
+from ..recurrent_calls import KINDS, check_layer, close, loop_backward, loop_forward, make_calls, scan_of
 from ..scan_calls import poisoned
 
 HOPPER = ARCHS["sm_90"]
@@ -147,8 +147,13 @@ def test_chosen_from_129_to_256_neurons(most):
     courses, *_ = loop_forward(scan, call)
     made = chosen.forward(scan, replace(call, most=most))
     assert torch.equal(made.stored["spikes"], torch.stack(courses["spikes"]))
-    got = chosen.backward(scan, backward_call(made, ("spikes",)))
-    assert torch.isfinite(got.product).all()
+    back = backward_call(made, ("spikes",))
+    inputs, carry, start, sums = loop_backward(scan, back)
+    got = chosen.backward(scan, back)
+    assert close(got.product, torch.stack(inputs["x"]))
+    assert close(got.start, start)
+    assert close(got.states[0], carry["v"])
+    assert all(close(total, sums[a]) for a, total in got.accumulators.items())
     assert {(d.form, d.kept) for d in chosen._designs.values()} == {("together", True)}
 
 
