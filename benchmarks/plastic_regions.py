@@ -56,15 +56,15 @@ def assembly(neurons: int) -> snn.Network:
     @snn.model(dt=1 * ms)
     def model(x=snn.Spikes(64, max=1)):
         outside = snn.Linear(neurons, bias=False, init=0.3 * torch.rand(neurons, 64))
-        inside = snn.Linear(neurons, bias=False, init=0.05 * torch.rand(neurons, neurons))
+        inside = snn.Linear(neurons, bias=False, init=0.01 * torch.rand(neurons, neurons))
         own, back = snn.Feedback(neurons, max=1), snn.Feedback(neurons // 4, delay=2 * ms, max=1)
         inhibited = back >> snn.Sparse(neurons, p=0.1, sign=-1, seed=1)
         h = (x >> outside) + (own >> inside) + inhibited >> snn.LIF(threshold=1.5, max_spikes_per_dt=1, name="exc")
         own.close(h)
         sensed = h >> snn.Sparse(neurons // 4, p=0.1, sign=1, seed=2)
         back.close(sensed >> snn.LIF(threshold=0.5, max_spikes_per_dt=1, name="inh"))
-        snn.learn(outside, snn.STDP(eta_plus=1e-3, eta_minus=1e-3))
-        snn.learn(inside, snn.TripletSTDP())
+        snn.learn(outside, snn.STDP(eta_plus=1e-4, eta_minus=2e-4))
+        snn.learn(inside, snn.STDP(eta_plus=1e-4, eta_minus=2e-4))
         return h
 
     return snn.compile(model, target="c")

@@ -46,7 +46,7 @@ def run_cycle(ev: Evaluation, plan: CyclePlan, target: CycleTarget, events: Even
         tuple(weights_of(p, ev.graph.op(p.name), ev.params(p.name), ev.r.device) for p in plan.products),
         tuple(events if event_driven(ev.graph.op(p.name)) else None for p in plan.products),
         ev.random() if any(scan.draws for scan in plan.scans.values()) else None,
-        tuple(_mask(ev, m) for m in plan.masks),
+        tuple(mask(ev, m) for m in plan.masks),
     )
     inputs = [ev.course(e).reshape(*shape, size).float() for e, size in zip(plan.outside, plan.sizes, strict=True)]
     starts = {i: start(ev, late, it) for i, it in enumerate(plan.lines) if it.depth}
@@ -60,10 +60,10 @@ def run_cycle(ev: Evaluation, plan: CyclePlan, target: CycleTarget, events: Even
         keep_state(ev, late, plan.lines[i], rows)
 
 
-def _mask(ev: Evaluation, step: Mask) -> Tensor:
+def mask(ev: Evaluation, step: Mask) -> Tensor:
     """What a Dropout multiplies with, ``(B, N)``: drawn once for all steps."""
-    mask = sequence_mask(ev.graph.op(step.name), ev.r.batch, ev.r.device)
-    return mask.flatten(2)[0].float()
+    drawn = sequence_mask(ev.graph.op(step.name), ev.r.batch, ev.r.device)
+    return drawn.flatten(2)[0].float()
 
 
 def start(ev: Evaluation, late: Mapping[str, Edge], line: Line) -> Tensor:

@@ -61,11 +61,14 @@ class Executor:
         self._plastic: PlasticTarget | None = getattr(target, "plastic", None)
         self._plastic_layers = {r: match_plastic(graph, r) for r in self.regions if r.kind == "plastic"}
         self._region_target: PlasticRegionTarget | None = getattr(target, "plastic_regions", None)
-        self._plastic_plans: dict[Region, PlasticPlan | str] = {}
+        self._plastic_plans: dict[tuple[Region, bool], PlasticPlan | str] = {}  # outside of training, and in it
         if self._region_target is not None:
             scans = {name: prepared.scan for name, prepared in self._prepared.scans.items()}
             rules = {name: prepared.rule for name, prepared in self._prepared.rules.items()}
-            self._plastic_plans = {r: plan_plastic(graph, r, scans, rules) for r in self._plastic_layers}
+            for r in self._plastic_layers:
+                plan = self._plastic_plans[r, False] = plan_plastic(graph, r, scans, rules)
+                drops = isinstance(plan, PlasticPlan) and plan.sequence_only
+                self._plastic_plans[r, True] = plan_plastic(graph, r, scans, rules, True) if drops else plan
         ring: bool = getattr(self._recurrent, "ring", False)
         self._pairs = {} if self._events is None else matches(graph, self.regions)
         self._paired = {pair.connection: pair for pair in self._pairs.values()}
@@ -159,16 +162,12 @@ class Executor:
 
     def _run_plastic(self, ev: Evaluation, region: Region) -> None:
         layer, target = self._plastic_layers[region], self._plastic
-        plan, regions = self._plastic_plans.get(region), self._region_target
+        plan, regions = self._plastic_plans.get((region, ev.r.training)), self._region_target
         if ev.r.differentiable:
             run_plastic(ev, region)
         elif target is not None and not isinstance(layer, str) and not why_not(ev, layer, target):
             run_plastic_layer(ev, layer, region, target)
-        elif (
-            regions is not None
-            and isinstance(plan, PlasticPlan)
-            and way_of(plan, self._target.name).suits(plan, ev.r.batch, ev.r.training)
-        ):
+        elif regions is not None and isinstance(plan, PlasticPlan):
             run_plastic_region(ev, plan, region, regions)
         else:
             run_plastic(ev, region)

@@ -14,11 +14,16 @@ from snncompile.targets.plastic_plan import Learn, PlasticPlan, PlasticProduct
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan
 
+#: Connections that do not learn, and whose sums have a defined order.
 _FIXED = frozenset({"Linear", "Sparse", "Flatten", "Dropout", *DELAYS})
 
 
 def plan_plastic(
-    graph: Graph, region: Region, scans: Mapping[str, Scan], rules: Mapping[str, PlasticRule]
+    graph: Graph,
+    region: Region,
+    scans: Mapping[str, Scan],
+    rules: Mapping[str, PlasticRule],
+    training: bool = False,
 ) -> PlasticPlan | str:
     """The plan of a plastic region, or why there is none.
 
@@ -27,6 +32,7 @@ def plan_plastic(
         region: the region.
         scans: elementwise node -> its scan.
         rules: plasticity node -> its rule.
+        training: whether a Dropout drops.
     """
     for name in region.nodes:
         op = graph.op(name)
@@ -34,16 +40,16 @@ def plan_plastic(
             return f"{name} is a {op.kind}, not a Linear"
         if isinstance(op, Connection) and op.kind not in _FIXED:
             return f"{name} is a {op.kind}"
-    return _PlasticPlanner(graph, region, scans, rules).whole_plan()
+    return _PlasticPlanner(graph, region, scans, rules, training).whole_plan()
 
 
 class _PlasticPlanner(Planner):
     dense = True  # they sum in a defined order
 
     def __init__(
-        self, graph: Graph, region: Region, scans: Mapping[str, Scan], rules: Mapping[str, PlasticRule]
+        self, graph: Graph, region: Region, scans: Mapping[str, Scan], rules: Mapping[str, PlasticRule], training: bool
     ) -> None:
-        super().__init__(graph, region, scans)
+        super().__init__(graph, region, scans, training)
         self.rules = rules
         self.taught = [n for n in region.nodes if isinstance(graph.op(n), Plasticity)]
 

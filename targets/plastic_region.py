@@ -7,7 +7,7 @@ import torch
 from snncompile.ir.graph import Region
 from snncompile.ir.plasticity import Plasticity
 from snncompile.targets.cycle_call import CycleForwardCall, last_values, values_at
-from snncompile.targets.cycle_run import keep_state, leaving, start, there
+from snncompile.targets.cycle_run import keep_state, leaving, mask, start, there
 from snncompile.targets.cycle_weights import weights_of
 from snncompile.targets.evaluation import Evaluation
 from snncompile.targets.plastic import refuse_gradient
@@ -39,6 +39,7 @@ def _run(ev: Evaluation, plan: PlasticPlan, target: PlasticRegionTarget) -> None
         tuple(weights_of(p, ev.graph.op(p.name), ev.params(p.name), ev.r.device) for p in plan.products),
         tuple(dict.fromkeys(plan.ports[ref] for ref in refs)),
         tuple(dict.fromkeys(plan.ports[ref] for ref in summed)),
+        masks=tuple(mask(ev, m) for m in plan.masks),
         random=ev.random() if any(scan.draws for scan in plan.scans.values()) else None,
     )
     made = target.forward(plan, PlasticRegionCall(call, tuple(_taught(ev, plan, i) for i in range(len(plan.learns)))))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from snncompile.ir.plasticity import FACTORS
 from snncompile.ir.program import Program
 from snncompile.targets.c.cycle_forward import lag_names, print_neurons, print_sparse
+from snncompile.targets.c.cycle_images import helpers, mask_forward
 from snncompile.targets.c.cycle_source import LINES, SPARSE
 from snncompile.targets.c.cycle_writer import CycleSource, CycleWriter, RowFunction
 from snncompile.targets.c.kernel import PREAMBLE
@@ -26,7 +27,7 @@ from snncompile.targets.c.plastic_source import NAMES as LEARNING_NAMES
 from snncompile.targets.c.plastic_source import TAKING_PART
 from snncompile.targets.c.printer import Function, call_lines, print_called, print_function
 from snncompile.targets.c.products import EVENTS
-from snncompile.targets.cycle_plan import Copy, Neurons, Product, Read
+from snncompile.targets.cycle_plan import Copy, Mask, Neurons, Product, Read
 from snncompile.targets.plastic_plan import Learn, PlasticPlan, PlasticProduct
 from snncompile.targets.plastic_rule import PlasticRule
 
@@ -88,6 +89,8 @@ class _Printer:
             elif isinstance(step, Copy):
                 size = plan.lines[step.line].size
                 w.each_sequence(3, "snn_copy", [w.row("line", step.line), w.row("line", *step.read), str(size)])
+            elif isinstance(step, Mask):
+                mask_forward(w, step)
             elif isinstance(step, Product) and step.sparse:
                 print_sparse(w, step)
             elif isinstance(step, Product):
@@ -190,7 +193,8 @@ class _Printer:
         parts = [
             header, PREAMBLE, LINES, EVENTS, PRODUCT, TAKING_PART if any(g.plain for g in self.learning) else "",
             SPARSE, REGION, MASKED if any("mask" in g.fixed for g in self.learning) else "",
-            FIXED if self.fixed else "", print_called(functions), *(f.text for f in functions), *w.rows,
+            FIXED if self.fixed else "", *helpers(self.plan, forward=True), print_called(functions),
+            *(f.text for f in functions), *w.rows,
             *(text for learning in self.learning for text in learning.texts), "\n".join(body) + "\n",
         ]  # fmt: skip
         return "\n".join(p for p in parts if p)
@@ -364,7 +368,7 @@ class _Learning:
     def _masked(self, depth: int) -> list[str]:
         mask = self._turned("mask")
         seen = self._pointer("seen", "scratch: the weight times its mask")
-        return call_lines("snn_masked", [f"&{self.block}", str(self.ins), mask, seen], depth, ";")
+        return call_lines("snn_seen", [f"&{self.block}", str(self.ins), mask, seen], depth, ";")
 
     def _coefficient(self, part: str, c: str) -> str:
         name = self.learn.name

@@ -8,7 +8,7 @@ that a product reads whole rows, those of the inputs that are not zero. The upda
 from __future__ import annotations
 
 #: Names that mean something in the printed file.
-NAMES = """snn_block snn_room snn_block_of snn_block_product snn_turn snn_masked snn_fixed_row snn_chunk snn_in_order
+NAMES = """snn_block snn_room snn_block_of snn_block_product snn_turn snn_seen snn_fixed_row snn_chunk snn_in_order
 rank team room lanes found now active identity own CHUNK"""
 
 #: Outputs whose partial sums are made together: these stay in the nearest cache.
@@ -136,7 +136,7 @@ SNN_APART void snn_block_product(
 """
 
 MASKED = """/* What products read of a weight that has a mask. */
-SNN_APART void snn_masked(
+SNN_APART void snn_seen(
     struct snn_block *restrict own, int64_t M, const float *restrict mask, float *restrict seen)
 {
     const int64_t n = M * own->wide;

@@ -63,6 +63,7 @@ class PlasticRegions(Caller):
             given = Given(plan, cycle.inputs)
             given.lines("line", lines)
             given.coefs("coefficient", {n: plan.scans[n].coefs for n in plan.scans}, cycle.coefs)
+            given.masks(cycle.masks)
             given.random(cycle.random)
             for i, total in enumerate(sums):
                 given.take(("sum", i), total)

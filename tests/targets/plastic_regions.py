@@ -92,11 +92,11 @@ def chained(x=snn.Spikes(IN, max=1), teacher=snn.Spikes(OUT, max=1)):
     third = snn.Linear(OUT, bias=False, init=-drawn(OUT, 5, seed=8), sign=-1)
     down = snn.Feedback(5)
     h = (x >> first) + (down >> third) >> snn.LIF(threshold=1.5, name="low")
-    top = h >> second >> snn.LIF(threshold=2.0, name="top")
+    top = h >> snn.Dropout(0.3) >> second >> snn.LIF(threshold=1.5, name="top")
     down.close(top)
     reward = top >> snn.Linear(1, init=0.1 * torch.ones(1, 5), trainable=False) >> snn.LI(tau_mem=3 * ms)
     snn.learn(first, snn.STDP(eta_plus=0.05, eta_minus=0.06), post=teacher)
-    snn.learn(second, snn.MSTDPET(eta=0.3), reward=reward)
+    snn.learn(second, snn.MSTDPET(eta=0.3), pre=h, reward=reward)
     snn.learn(third, snn.STDP(w_min=-1.0, w_max=0.0, eta_plus=0.03, eta_minus=0.03))
     return {"top": top, "h": h}
 

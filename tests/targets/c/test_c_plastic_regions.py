@@ -53,7 +53,9 @@ def check(nets, x, state=None, record: bool | list[str] = True):
     batch = next(iter(x.values())).shape[0]
     state = state or plain.initial_state(batch)
     with torch.no_grad():
+        torch.manual_seed(1)  # what a Dropout draws
         want = plain.evolve(**x, state=state, record=record)
+        torch.manual_seed(1)
         got = one.evolve(**x, state=state, record=record)
     for a, b in zip(got, want, strict=True):
         a, b = (v if isinstance(v, dict) else {"out": v} for v in (a, b))
@@ -73,6 +75,23 @@ def test_every_form_is_that_of_the_loop(made, model):
         check(nets, given(nets[0], 2, 17), record=["linear.out:sum"])
     for batch, steps in ((1, 13), (3, 1), (2, 0)):
         check(nets, given(nets[0], batch, steps))
+
+
+def test_a_dropout_drops_in_training_alone(made):
+    nets = pair(models.chained)
+    x, outs = given(nets[0], 3, 15), []
+    for training in (False, True):
+        for net in nets:
+            net.train(training)
+        outs.append(check(nets, x)[0]["top"])
+    assert not torch.equal(*outs) and all(o.sum() > 0 for o in outs)
+    assert [len(plan.masks) for plan, _, _ in made if len(plan.nodes) > 4] == [0, 1]
+
+
+def test_a_gradient_is_refused():
+    net = pair(models.two_ways)[1]
+    with pytest.raises(snn.InputError, match=r"no gradient flows through learning \(stdp, triplet_stdp, decaying\)"):
+        net.evolve(**given(net, 1, 3))
 
 
 @pytest.mark.parametrize("name", models.RULES)
