@@ -44,7 +44,7 @@ def _cycle(graph: Graph, names: list[str]) -> Region:
         around = f", a cycle through {', '.join(others)}" if others else ""
         return Region("plastic", tuple(names), f"{', '.join(learned)} learns at every step{around}")
     least = min(late.values())
-    needs = f"step t needs step t-{least}" + (f", so {least} steps run at a time" if least > 1 else "")
+    needs = f"step t needs step t-{least}" + (f", so {least} steps can run at a time" if least > 1 else "")
     return Region("recurrent", tuple(names), f"a cycle through {', '.join(sorted(late))}: {needs}")
 
 

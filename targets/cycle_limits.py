@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
-from snncompile.targets.cycle_plan import Copy, CyclePlan, Neurons, Product
+from snncompile.targets.cycle_plan import Conv, Copy, CyclePlan, Mask, Neurons, Pool, Product
 
 #: C: cycles that are late by at least so many steps, with at least so many weights: their products are quicker for all
 #: of these steps at once, node by node. Dense ones of what is no spikes, and sparse ones of fewer sequences than that.
@@ -58,7 +58,8 @@ def _c(plan: CyclePlan) -> Way:
 def _triton(plan: CyclePlan) -> Way:
     for step in plan.steps:
         if not isinstance(step, TRITON_STEPS):
-            return Way(inf, f"its kernels have no {type(step).__name__} inside a cycle")
+            what = {Conv: "convolution", Pool: "pooling", Mask: "Dropout"}.get(type(step), type(step).__name__)
+            return Way(inf, f"its kernels have no {what} inside a cycle")
     if plan.weights * plan.late > NODE_WEIGHTS * len(plan.nodes):
         times = f" for {plan.late} steps at once" if plan.late > 1 else ""
         return Way(inf, f"its {plan.weights:,} weights are read quicker by many programs{times}")

@@ -12,22 +12,32 @@ from snncompile.targets.cycle_plan import CyclePlan
 #: Makes a float32 tensor of a shape, whose values do not matter.
 Make = Callable[[tuple[int, ...]], Tensor]
 
+#: Rows of a line that is a ring, by how many values are looked back: at least one more.
+Ring = Callable[[int], int]
 
-def forward_lines(plan: CyclePlan, call: CycleForwardCall, live: Collection[int], make: Make) -> list[Tensor | None]:
+
+def shortest(depth: int) -> int:
+    """As few rows as there must be."""
+    return depth + 1
+
+
+def forward_lines(
+    plan: CyclePlan, call: CycleForwardCall, live: Collection[int], make: Make, ring: Ring = shortest
+) -> list[Tensor | None]:
     """Lines that hold what came before the first step; None for those that are not ``live``."""
     steps, batch = call.shape
     whole = {read.line for read in call.store} | call.keep
     lines: list[Tensor | None] = [None] * len(plan.lines)
     for i in live:
         it = plan.lines[i]
-        lines[i] = line = make((it.depth + (steps if i in whole or not steps else 1), batch, it.size))
+        lines[i] = line = make((it.depth + steps if i in whole or not steps else ring(it.depth), batch, it.size))
         if it.depth:
             line[: it.depth] = call.starts[i]
     return lines
 
 
 def gradient_lines(
-    plan: CyclePlan, call: CycleBackwardCall, graded: Collection[int], make: Make
+    plan: CyclePlan, call: CycleBackwardCall, graded: Collection[int], make: Make, ring: Ring = shortest
 ) -> list[Tensor | None]:
     """Lines for gradients, in which those of the values after the last step are; None for those not ``graded``."""
     steps, batch = call.shape
@@ -35,7 +45,7 @@ def gradient_lines(
     found: list[Tensor | None] = [None] * len(plan.lines)
     for i in graded:
         it = plan.lines[i]
-        found[i] = line = make((it.depth + (steps if i in whole else 1), batch, it.size))
+        found[i] = line = make((it.depth + steps if i in whole else ring(it.depth), batch, it.size))
         end = call.finals.get(i)
         for k in range(it.depth):
             row = line[(steps + k) % len(line)]

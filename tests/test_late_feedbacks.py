@@ -45,7 +45,7 @@ def test_a_cycle_runs_as_many_steps_at_a_time_as_it_is_late():
 
     graph = compile_graph(model.build(), Request())
     (region,) = [r for r in graph.regions if r.kind == "recurrent"]
-    assert region.reason == "a cycle through fast, linear: step t needs step t-15, so 15 steps run at a time"
+    assert region.reason == "a cycle through fast, linear: step t needs step t-15, so 15 steps can run at a time"
     calls = []
     net = snn.compile(model, target="torch")
     target = net.executor(torch.device("cpu"))._prepared.scans["add_add_1_lif"].target

@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from snncompile.artifact.format import C_SOURCE, KERNELS, SOURCE
-from snncompile.artifact.printed_cycles import cycle_kernels, cycle_plans, plastic_plans, plastic_region_kernel
+from snncompile.artifact.printed_cycles import (
+    cycle_kernels,
+    cycle_plans,
+    plastic_plans,
+    plastic_region_kernel,
+    triton_cycle,
+)
 from snncompile.ir.connection import Connection
 from snncompile.ir.density import event_driven
 from snncompile.ir.elementwise import Elementwise
@@ -101,7 +107,14 @@ def _of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
         for role, source in scan_kernels(make_scan(name, node), ["seen"], per_neuron, late).items():
             yield Printed(name, f"{name}_{role}", source)
     layers, plastic = _layers(compiled, ring=True), _plastic_layers(compiled)
+    plans = cycle_plans(compiled, layers, "triton")
+    for plan in plans:
+        for owner, stem, kernel in triton_cycle(compiled, plan, options.archs):
+            yield Printed(owner, stem, kernel.source, kernel.settings)
+    inside = {name for plan in plans for name in plan.nodes}
     for name, op in compiled.of_type(Elementwise):
+        if name in inside:
+            continue
         scan = make_scan(name, op)
         per_neuron = [role for role, p in op.params.items() if p.shape != ()]
         read = _read(compiled, name, scan.results)
@@ -155,7 +168,7 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     from snncompile.targets.scan import make_scan, one_number
 
     layers, plastic = _layers(compiled, ring=False), _plastic_layers(compiled)
-    plans, learning = cycle_plans(compiled, layers), plastic_plans(compiled, plastic)
+    plans, learning = cycle_plans(compiled, layers, "c"), plastic_plans(compiled, plastic)
     inside = {name for plan in (*plans, *learning) for name in plan.nodes}
     late_names = late_products(compiled)
     for name, op in compiled.of_type(Connection):

@@ -1,8 +1,9 @@
-"""The functions of cycles, and of what learns, that C runs as one, printed."""
+"""The functions of cycles, and of what learns, that C runs as one, and the kernels that Triton does, printed."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from math import inf
 from typing import TYPE_CHECKING
 
 from snncompile.ir.elementwise import Elementwise
@@ -13,10 +14,12 @@ if TYPE_CHECKING:
     from snncompile.targets.c.cycle_writer import CycleSource
     from snncompile.targets.cycle_plan import CyclePlan, Read
     from snncompile.targets.plastic_plan import PlasticPlan
+    from snncompile.targets.triton.cycle_kernels import CompiledCycle
 
 
-def cycle_plans(compiled: Graph, layers: Collection[str]) -> list[CyclePlan]:
-    """The cycles of a network that are one function each, but for those of the populations ``layers``."""
+def cycle_plans(compiled: Graph, layers: Collection[str], target: str) -> list[CyclePlan]:
+    """The cycles of a network that are one function each on ``target``, but for those of the populations ``layers``."""
+    from snncompile.targets.cycle_limits import way_of
     from snncompile.targets.cycle_plan import CyclePlan
     from snncompile.targets.cycle_planner import plan_cycle
     from snncompile.targets.scan import make_scan
@@ -27,8 +30,8 @@ def cycle_plans(compiled: Graph, layers: Collection[str]) -> list[CyclePlan]:
             continue
         nodes = {n: compiled.op(n) for n in region.nodes}
         scans = {n: make_scan(n, op) for n, op in nodes.items() if isinstance(op, Elementwise)}
-        plan = plan_cycle(compiled, region, scans)
-        if isinstance(plan, CyclePlan):
+        plan = plan_cycle(compiled, region, scans, training=True)  # what drops is there in training alone
+        if isinstance(plan, CyclePlan) and way_of(plan, target).blocks_up_to < inf:
             found.append(plan)
     return found
 
@@ -36,6 +39,28 @@ def cycle_plans(compiled: Graph, layers: Collection[str]) -> list[CyclePlan]:
 def cycle_kernels(compiled: Graph, plan: CyclePlan) -> Iterator[tuple[str, str, CycleSource]]:
     """Node, role and source of the functions of one cycle."""
     from snncompile.targets.c.cycle_printed import cycle_sources
+
+    for role, source in cycle_sources(plan, _leaving(compiled, plan), *_one_number(compiled, plan)).items():
+        yield plan.nodes[0], f"{plan.name}_{role}", source
+
+
+def triton_cycle(compiled: Graph, plan: CyclePlan, archs: Sequence[str]) -> Iterator[tuple[str, str, CompiledCycle]]:
+    """Node, role and kernel of one cycle on Triton."""
+    from snncompile.targets.cycle_plan import Product
+    from snncompile.targets.cycle_weights import has_bias
+    from snncompile.targets.triton.arch import parse_arch
+    from snncompile.targets.triton.cycle_kernels import cycle_kernels as kernels_of
+
+    products = [step for step in plan.steps if isinstance(step, Product)]
+    biased = [p for p in products if has_bias(p, compiled.op(p.name))]
+    chips = [parse_arch(name) for name in archs or ("sm_90",)]
+    one, one_reverse = _one_number(compiled, plan)
+    for role, kernel in kernels_of(plan, _leaving(compiled, plan), one, one_reverse, biased, chips).items():
+        yield plan.nodes[0], f"{plan.name}_{role}", kernel
+
+
+def _one_number(compiled: Graph, plan: CyclePlan) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """Elementwise node -> coefficients, and reverse coefficients, that are one number for all neurons."""
     from snncompile.targets.scan import one_number
 
     one, one_reverse = {}, {}
@@ -43,8 +68,7 @@ def cycle_kernels(compiled: Graph, plan: CyclePlan) -> Iterator[tuple[str, str, 
         per_neuron = [role for role, p in compiled.op(name).params.items() if p.shape != ()]
         one[name] = one_number(scan, per_neuron)
         one_reverse[name] = one_number(scan, per_neuron, reverse=True)
-    for role, source in cycle_sources(plan, _leaving(compiled, plan), one, one_reverse).items():
-        yield plan.neurons[0].name, f"{plan.name}_{role}", source
+    return one, one_reverse
 
 
 def plastic_plans(compiled: Graph, layers: Collection[str]) -> list[PlasticPlan]:

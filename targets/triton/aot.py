@@ -20,6 +20,7 @@ from snncompile.targets.triton.arch import Arch
 from snncompile.targets.triton.availability import check_installed
 from snncompile.targets.triton.backward import print_backward
 from snncompile.targets.triton.config import FULL, Config, choose
+from snncompile.targets.triton.cycle_design import CycleSettings
 from snncompile.targets.triton.forward import print_forward
 from snncompile.targets.triton.kernel import CODEGEN, KernelSource
 from snncompile.targets.triton.plastic_conv_plan import ConvPlan
@@ -32,7 +33,7 @@ from snncompile.targets.triton.store import digest, directory, triton_version, w
 from snncompile.targets.variant import BackwardVariant, ForwardVariant, Layout
 
 #: Launch settings of a kernel, by its kind.
-Settings = Config | Design | PlasticPlan | ConvPlan | SplitTile | SparseSettings
+Settings = Config | CycleSettings | Design | PlasticPlan | ConvPlan | SplitTile | SparseSettings
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ class Cycles:
         make = self._make(device)
         steps, batch = call.shape
         live = plan.live((*call.store, *call.sums), call.keep)
-        lines = forward_lines(plan, call, live, make)
+        lines = forward_lines(plan, call, live, make, _ring)
         sums = tuple(make((batch, plan.lines[read.line].size)).zero_() for read in call.sums)
         if steps * batch:
             bias = tuple(w.bias is not None for w in call.weights)
@@ -103,7 +103,7 @@ class Cycles:
             return nothing_ran(plan, call, inputs, sums, make)
         kernel = self._kernel(plan, variant, print_cycle_backward)
         graded = [i for i in range(len(plan.lines)) if ("grad", i) in kernel.source.given]
-        grads = gradient_lines(plan, call, graded, make)
+        grads = gradient_lines(plan, call, graded, make, _ring)
         given = _Given(plan, kernel.source, call.shape, device)
         given.inputs(call.inputs)
         given.lines("line", call.lines)
@@ -176,11 +176,12 @@ class _Given:
                 self.values[("input step", i)], self.values[("input row", i)], _ = flat.stride()
 
     def lines(self, what: str, lines: Sequence[Tensor | None]) -> None:
-        """Lines, and how many rows they have."""
+        """Lines, and which bits of a step's number say where it stands: all of them in a line that is no ring."""
         for i, line in enumerate(lines):
             if line is not None:
                 self.values[(what, i)] = line
-                self.values[(f"{what} rows", i)] = len(line)
+                rows = len(line)
+                self.values[(f"{what} ring", i)] = -1 if rows & (rows - 1) else rows - 1
 
     def coefs(
         self, what: str, names: Mapping[str, Sequence[str]], coefs: Mapping[str, Sequence[Tensor]]
@@ -224,6 +225,11 @@ class _Given:
                     ("sources", *key): table.reads,
                     ("offsets", *key): table.offsets,
                 }
+
+
+def _ring(depth: int) -> int:
+    """Rows of a ring: a power of two."""
+    return 1 << depth.bit_length()
 
 
 def _scalar(plan: CyclePlan, coefs: Mapping[str, tuple[Tensor, ...]]) -> tuple[tuple[bool, ...], ...]:

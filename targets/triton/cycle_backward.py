@@ -112,8 +112,8 @@ def _given(w: CycleWriter, index: int, read: Read) -> tuple[str, str]:
         for what in ("time", "batch", "neurons")
     )
     now = w.names.new(f"{name}_now")
-    w.line(2, f"{now} = {pointer} + t * {step}.to(tl.int64)")
-    return now, f"(b * {row}.to(tl.int64) + n * {column}.to(tl.int64))"
+    w.line(2, f"{now} = {pointer} + t * ({step} + nil).to(tl.int64)")
+    return now, f"(b * ({row} + nil).to(tl.int64) + n * ({column} + nil).to(tl.int64))"
 
 
 def _sum(w: CycleWriter, places: Sequence[tuple[str, str]]) -> str:

@@ -108,7 +108,7 @@ def _place(w: CycleWriter, source: Read | int) -> tuple[str, str]:
     if isinstance(source, Read):
         return w.row("line", source), "at"
     now, stride = w.outside(source)
-    return now, f"(b * {stride}.to(tl.int64) + n)"
+    return now, f"(b * ({stride} + nil).to(tl.int64) + n)"
 
 
 def _load_all(w: CycleWriter, places: Mapping[str, tuple[str, str]]) -> dict[str, str]:
@@ -135,7 +135,7 @@ def _gradient_out(w: CycleWriter, port: str, source: int) -> str:
     about = f"gradient of {w.plan.outside[source].source}, (T, B, N)"
     pointer = w.address(("grad input", source), f"grad_{port}_{source}", about)
     name = w.names.new(f"grad_{port}_now")
-    w.line(2, f"{name} = {pointer} + t * (B.to(tl.int64) * {w.plan.sizes[source]})")
+    w.line(2, f"{name} = {pointer} + t * ((B + nil).to(tl.int64) * {w.plan.sizes[source]})")
     return name
 
 

@@ -26,12 +26,12 @@ def snn_dense(total, x, size, weight, width, b, n, there, present, AHEAD: tl.con
 
 GATHER = '''@triton.jit
 def snn_gather(
-    total, x, now, rows, B, size, most, weights, sources, offsets, width, b, n, there, present,
+    total, x, now, ring, B, size, most, weights, sources, offsets, width, b, n, there, present,
     LATE: tl.constexpr, AHEAD: tl.constexpr,
 ):
     """`total` + what comes over the synapses of each neuron, (most, width); the source is -1 where there is none.
 
-    A synapse reads row `now` of the line x, or (LATE) as many rows later as its offset says.
+    A synapse reads value `now` of the line x, or (LATE) as many steps later as its offset says.
     """
     for k in range(0, most, AHEAD):
         factors = ()
@@ -40,10 +40,9 @@ def snn_gather(
             place = (k + u) * width + n
             source = tl.load(sources + place, mask=there & (k + u < most), other=-1)
             used = source >= 0
-            row = now
+            row = now & ring
             if LATE:
-                row = now + tl.load(offsets + place, mask=used, other=0)
-                row = tl.where(row >= rows, row - rows, row)
+                row = (now + tl.load(offsets + place, mask=used, other=0)) & ring
             factors = factors + (tl.load(weights + place, mask=used, other=0.0),)
             from_x = (row.to(tl.int64) * B + b) * size + source
             values = values + (tl.load(x + from_x, mask=present & used, other=0.0),)
@@ -63,14 +62,14 @@ def print_product(w: CycleWriter, product: Product, bias: bool) -> None:
     made = w.row("line", Read(product.line))
     added = _bias(w, product) if bias else ""
     if product.sparse:
-        line, rows = w.line_of("line", product.read.line)
+        line, ring = w.line_of("line", product.read.line)
         late = product.part != "weight"
-        now = _number(w, "line", product.read, late)
+        now = _number(w, product.read, late)
         about = f"most synapses of a neuron of {product.name}"
         most = w.integer(("most", *_key(product)), f"{product.name}_most", about)
         weights, sources, offsets = (_table(w, product, what) for what in ("weights", "sources", "offsets"))
         w.tiles(width)
-        items = [_ZEROS, line, now, rows, "B", str(w.plan.lines[product.read.line].size), most]
+        items = [_ZEROS, line, now, ring, "B", str(w.plan.lines[product.read.line].size), most]
         items += [weights, sources, offsets if late else sources, str(width), *_WHERE, str(late), "AHEAD"]
         w.call(3, "total = snn_gather", items)
         if bias:
@@ -83,12 +82,9 @@ def print_product(w: CycleWriter, product: Product, bias: bool) -> None:
 _WHERE = ("b", "n", "there", "present")
 
 
-def _number(w: CycleWriter, what: str, read: Read, late: bool) -> str:
-    """The row that is read, a local computed here; where synapses have lags of their own, the one that these add to."""
-    _, rows = w.line_of(what, read.line)
-    now = w.names.new("now")
-    w.line(2, f"{now} = {'t' if late else f'(t{w.offset(read.line, read.lag)})'} % {rows}")
-    return now
+def _number(w: CycleWriter, read: Read, late: bool) -> str:
+    """The number of the value that is read; where synapses have lags of their own, what these add to."""
+    return "t" if late else f"t{w.offset(read.line, read.lag)}"
 
 
 def _key(product: Product) -> tuple[str, str]:
@@ -130,12 +126,12 @@ def _dense(w: CycleWriter, product: Product, width: int, added: str) -> None:
         w.call(3, "total = snn_dense", [begin, x, str(size), weight, *where])
         return
     lags, count = _lags(w, product)
-    line, rows = w.line_of("line", read.line)
+    line, ring = w.line_of("line", read.line)
     w.tiles(width)
     w.line(3, f"total = {begin}")
     w.line(3, f"part = {weight}")
     w.line(3, f"for l in range(0, {count}):")
-    w.line(4, f"x = snn_row({line}, t + tl.load({lags} + l), {rows}, B, {size})")
+    w.line(4, f"x = snn_row({line}, t + tl.load({lags} + l), {ring}, B, {size})")
     w.call(4, "total = snn_dense", ["total", "x", str(size), "part", *where])
     w.line(4, f"part += {size * width}")
 
@@ -156,11 +152,11 @@ def print_product_back(w: CycleWriter, product: Product) -> None:
         to = w.row("grad", read)
     else:
         lags, count = _lags(w, product)
-        line, rows = w.line_of("grad", read.line)
+        line, ring = w.line_of("grad", read.line)
         depth, part, to = 3, w.names.new("part"), w.names.new("to")
         w.line(2, f"{part} = {weight}")
         w.line(2, f"for l in range(0, {count}):")
-        w.line(3, f"{to} = snn_row({line}, t + tl.load({lags} + l), {rows}, B, {size})")
+        w.line(3, f"{to} = snn_row({line}, t + tl.load({lags} + l), {ring}, B, {size})")
     w.tiles(size, depth)
     w.load(depth + 1, "total", to)
     w.call(depth + 1, "total = snn_dense", ["total", given, str(width), part, str(size), *_WHERE, "AHEAD"])
@@ -174,9 +170,9 @@ def _scatter(w: CycleWriter, product: Product) -> None:
     read, size, width = product.read, w.plan.lines[product.read.line].size, w.plan.lines[product.line].size
     key, name = _key(product), product.name
     late = product.part != "weight"
-    line, rows = w.line_of("grad", read.line)
-    given, given_rows = w.line_of("grad", product.line)
-    now, given_now = _number(w, "grad", read, late), _number(w, "grad", Read(product.line), False)
+    line, ring = w.line_of("grad", read.line)
+    given, given_ring = w.line_of("grad", product.line)
+    now, given_now = _number(w, read, late), _number(w, Read(product.line), False)
     groups = w.integer(("groups", *key), f"{name}_groups", f"groups of synapses of {name}: of one lag and source")
     most = w.integer(("most back", *key), f"{name}_most", f"most synapses of a group of {name}")
     tables = [
@@ -188,14 +184,13 @@ def _scatter(w: CycleWriter, product: Product) -> None:
     ]
     sources = w.address(("group sources", *key), f"{name}_sources", "source of each group, (groups,)", "*i32")
     w.tiles(groups)
-    items = [_ZEROS, given, given_now, given_rows, "B", str(width), most, *tables, tables[1], groups]
+    items = [_ZEROS, given, given_now, given_ring, "B", str(width), most, *tables, tables[1], groups]
     w.call(3, "total = snn_gather", [*items, *_WHERE, "False", "AHEAD"])
     w.line(3, f"source = tl.load({sources} + n, mask=there, other=0)")
-    row = now
+    number = now
     if late:
         offsets = w.address(("group offsets", *key), f"{name}_offsets", "what to add to a step for its lag", "*i32")
-        w.line(3, f"row = {now} + tl.load({offsets} + n, mask=there, other=0)")
-        w.line(3, f"row = tl.where(row >= {rows}, row - {rows}, row)")
-        row = "row"
-    w.line(3, f"to = {line} + ({row}.to(tl.int64) * B + b) * {size} + source")
+        number = f"{number} + tl.load({offsets} + n, mask=there, other=0)"
+    w.line(3, f"row = ({number}) & {ring}")
+    w.line(3, f"to = {line} + (row.to(tl.int64) * B + b) * {size} + source")
     w.line(3, "tl.store(to, tl.load(to, mask=active, other=0.0) + total, mask=active)")

@@ -20,12 +20,20 @@ Key = tuple[str | int, ...]
 #: Compile-time arguments: sequences and neurons of a tile, and how many terms of a sum are loaded at a time.
 CYCLE_CONSTANTS = ("ROWS", "COLUMNS", "AHEAD")
 
-_LOCALS = "b present there l total part to now row value back groups g snn_row snn_dense snn_gather snn_scatter"
+_LOCALS = "b own nil present there l total part to now row value back groups g snn_row snn_dense snn_gather snn_scatter"
+
+#: How a step begins. What is computed from a 0 that the compiler does not know, and that seems to change, it cannot
+#: keep from step to step: the places of each line's elements would take more registers than there are.
+STEP = (
+    "nil = (B >> 31) * t  # always 0; it keeps addresses out of registers",
+    "b = own + nil",
+    "present = b < B",
+)
 
 ROW = '''@triton.jit
-def snn_row(line, number, rows, B, size):
-    """Where value `number` of a line of so many rows stands, (B, size)."""
-    return line + (number % rows).to(tl.int64) * B * size
+def snn_row(line, number, ring, B, size):
+    """Where value `number` of a line stands, (B, size)."""
+    return line + (number & ring).to(tl.int64) * B * size
 '''
 
 
@@ -78,12 +86,17 @@ class CycleWriter(Writer):
         return self._stems[line]
 
     def line_of(self, what: str, line: int) -> tuple[str, str]:
-        """A line's pointer, and its number of rows; ``what`` is ``"line"``, or ``"grad"`` for its gradient."""
+        """A line's pointer, and the bits that a row's number has.
+
+        ``what`` is ``"line"``, or ``"grad"`` for its gradient. A ring has a power of two of rows,
+        since a remainder by any number is slow, and takes registers.
+        """
         it, stem = self.plan.lines[line], self._stems[line]
         stem = f"grad_{stem}" if what == "grad" else stem
         about = f"{'gradient of ' if what == 'grad' else ''}{it.key}, (rows, B, {it.size})"
         pointer = self.address((what, line), stem, about)
-        return pointer, self.integer((f"{what} rows", line), f"{stem}_rows", f"rows of {pointer}")
+        about = f"rows of {pointer} less 1, if it is a ring"
+        return pointer, self.integer((f"{what} ring", line), f"{stem}_ring", about)
 
     def offset(self, line: int, lag: int) -> str:
         """By how much the number of a line's value, ``lag`` steps ago, exceeds that of the step, as ``" + number"``.
@@ -98,10 +111,10 @@ class CycleWriter(Writer):
 
     def row(self, what: str, read: Read, depth: int = 2) -> str:
         """Where a line's values stand, so many steps ago: a local, computed here."""
-        pointer, rows = self.line_of(what, read.line)
+        pointer, ring = self.line_of(what, read.line)
         name = self.names.new(f"{pointer.removesuffix('_ptr')}_{'before' if read.lag else 'now'}")
         number = f"t{self.offset(read.line, read.lag)}"
-        self.call(depth, f"{name} = snn_row", [pointer, number, rows, "B", str(self.plan.lines[read.line].size)])
+        self.call(depth, f"{name} = snn_row", [pointer, number, ring, "B", str(self.plan.lines[read.line].size)])
         return name
 
     def outside(self, index: int) -> tuple[str, str]:
@@ -112,7 +125,7 @@ class CycleWriter(Writer):
         step = self.integer(("input step", index), f"{name}_t", f"stride of {pointer} over time")
         stride = self.integer(("input row", index), f"{name}_b", f"stride of {pointer} over the batch")
         now = self.names.new(f"{name}_now")
-        self.line(2, f"{now} = {pointer} + t * {step}.to(tl.int64)")
+        self.line(2, f"{now} = {pointer} + t * ({step} + nil).to(tl.int64)")
         return now, stride
 
     # -- lines of the kernel
@@ -181,7 +194,7 @@ class CycleWriter(Writer):
         """
         self.keys[("T",)] = self.number("T", "time steps")
         self.keys[("B",)] = self.number("B", "sequences")
-        head = ["b = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]", "present = b < B"]
+        head = ["own = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]"]
         if ("random",) in self.keys:
             pointer = self.keys[("random",)]
             head += [
@@ -191,6 +204,7 @@ class CycleWriter(Writer):
                 f"first_step = tl.load({pointer} + 1)",
             ]
         head += ["for done in range(0, T):", "    t = T - 1 - done"] if reverse else ["for t in range(0, T):"]
+        head += [f"    {line}" for line in STEP]
         body = [*(f"    {line}" for line in head), *self.lines]
         body.append("        tl.debug_barrier()  # the next step reads what this one wrote")
         nodes = ", ".join(dict.fromkeys(s.name for s in self.plan.steps if not isinstance(s, Copy)))
@@ -200,7 +214,8 @@ class CycleWriter(Writer):
 
 Nodes: {comment(nodes)}.
 {about}
-A line of so many rows holds a signal over time, step after step, and begins again when it is full.
+A line holds a signal over time, a row for each step: all of them (then its `ring` is -1), or as many as a power of two,
+which begin again when it is full.
 
 {comment_block(arguments)}
 """

@@ -88,7 +88,7 @@ def test_a_late_cycle_runs_several_steps_at_a_time() -> None:
         return x >> snn.recurrent(snn.LIF(), via=snn.Linear(3), delay=4e-3)
 
     (region,) = compile_graph(net.build(), Request()).regions
-    assert region.reason == "a cycle through lif_back: step t needs step t-4, so 4 steps run at a time"
+    assert region.reason == "a cycle through lif_back: step t needs step t-4, so 4 steps can run at a time"
     said = {target: explain(net.build(), target).regions[0].runs_as for target in ("c", "triton")}
     assert said["c"] == "one function for the cycle, over all steps: 1 kernels and 1 products inside (C)"
     assert said["triton"].endswith("what comes back is a ring of 4 steps in the kernel (Triton)")

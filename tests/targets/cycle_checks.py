@@ -123,9 +123,10 @@ def rows_kept(target, steps):
     return {it.key.split(".")[-1]: len(v) for it, v in zip(plan.lines, made.lines, strict=True) if v is not None}
 
 
-def ring_rows(steps):
-    """What :func:`rows_kept` must be: a line is as long as it is looked back, but for those that are read outside."""
+def ring_rows(steps, five=6):
+    """What :func:`rows_kept` must be: a line is as long as it is looked back, but for those that are read outside;
+    ``five``: rows of one that is looked back by five steps."""
     return {
-        "linear_1": 1, "linear_2": 1, "linear_3": 1, "first_isyn": 1 + steps, "first_v": 2, "first_spikes": 6,
+        "linear_1": 1, "linear_2": 1, "linear_3": 1, "first_isyn": 1 + steps, "first_v": 2, "first_spikes": five,
         "linear_4": 1, "v": 2, "spikes": 1 + steps, "slow": 4,
     }  # fmt: skip

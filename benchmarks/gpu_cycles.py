@@ -1,0 +1,136 @@
+"""Cycles of several populations on this GPU: one kernel for the whole sequence against node by node.
+
+    python benchmarks/gpu_cycles.py [--repeat 20] [--only NAME]
+
+The cycles are those of benchmarks/cycles.py, of which the smaller ones also run with a larger batch. Both ways must
+agree before they are timed: weights are rounded to multiples of 1/1024, so that every order of summation is exact where
+spikes come back, and outputs are compared bit for bit there, gradients within rounding. Times are minimum and median of
+CUDA events, the two in turn; first calls, which compile, are told apart; launches are counted by the profiler.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from cycles import CASES
+from gpu_timing import kernels, milliseconds, no_gpu
+from torch import Tensor
+
+import snncompile as snn
+
+WAYS = ("one kernel", "node by node")
+
+#: Cases that also run with so many sequences.
+WIDER = {"E-I, dense, 128 + 32, B=16": 512, "a delay per synapse, 64, 1 to 8 steps, B=8": 256}
+
+Run = Callable[[], object]
+
+
+def rounded(net: snn.Network) -> None:
+    """Make the weights multiples of 1/1024."""
+    with torch.no_grad():
+        for name, value in net.named_parameters():
+            if name.endswith("weight"):
+                if name.startswith("linear") and value.shape[-1] == 64:
+                    value.mul_(4.0)
+                value.copy_((value * 1024).round() / 1024)
+
+
+def ways(model: snn.Model, batch: int, steps: int) -> tuple[dict[str, dict[str, Run]], str]:
+    """Way -> forward and training, and in what they differ, which must be nothing."""
+    torch.manual_seed(0)
+    net = snn.compile(model, target="triton").cuda()
+    rounded(net)
+    x = (torch.rand(batch, steps, 64, device="cuda") < 0.05).float()
+    executor = net.executor(x.device)
+    layers, found = executor._layers, executor._cycle_target
+    executor._layers = dict.fromkeys(layers, "not compared as layers")
+
+    def run(way: str) -> Tensor:
+        executor._cycle_target = found if way == WAYS[0] else None
+        y: Tensor = net(x)
+        return y
+
+    def forward(way: str) -> Tensor:
+        with torch.no_grad():
+            return run(way)
+
+    def train(way: str) -> dict[str, Tensor]:
+        net.zero_grad(set_to_none=True)
+        run(way).sum().backward()
+        return {n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None}
+
+    runs: dict[str, dict[str, Run]] = {
+        way: {"forward": lambda way=way: forward(way), "training": lambda way=way: train(way)} for way in WAYS
+    }
+    one, other = (forward(way) for way in WAYS)
+    counts = bool((other == other.round()).all())
+    said = ""
+    if not (torch.equal(one, other) if counts else torch.allclose(one, other, rtol=1e-4, atol=1e-5)):
+        said = f"outputs {float((one - other).abs().max()):g} apart"
+    grads = [train(way) for way in WAYS]
+    for name, grad in grads[1].items():
+        gap = float((grads[0][name] - grad).norm() / grad.norm().clamp(min=1e-6))
+        if gap > 1e-3:
+            said += f" gradient of {name} {gap:g} apart"
+    return runs, said
+
+
+def measure(name: str, model: snn.Model, batch: int, steps: int, repeat: int) -> None:
+    """Print the table of one case."""
+    start = time.perf_counter()
+    try:
+        runs, wrong = ways(model, batch, steps)
+    except Exception as err:  # the other cases are measured
+        print(f"\n{name}: failed: {type(err).__name__}: {str(err)[:200]}", flush=True)
+        return
+    torch.cuda.synchronize()
+    print(f"\n{name}, B={batch} T={steps}; first calls, of both ways, {time.perf_counter() - start:.1f} s")
+    if wrong:
+        print(f"  NOT COMPARED: {wrong}", flush=True)
+        return
+    times: dict[tuple[str, str], list[float]] = {}
+    for _ in range(repeat):
+        for way, each in runs.items():
+            for what, run in each.items():
+                times.setdefault((what, way), []).append(milliseconds(run))
+    for what in ("forward", "training"):
+        cells = []
+        for way in WAYS:
+            taken = times[what, way]
+            launched = kernels(runs[way][what])
+            said = f"{way} {min(taken):9.3f} ms ({statistics.median(taken):.3f})"
+            cells.append(f"{said}, {1e3 * min(taken) / steps:.2f} us/step, {launched} launches")
+        ratio = min(times[what, WAYS[1]]) / min(times[what, WAYS[0]])
+        print(f"  {what:<9} {cells[0]}   {cells[1]}   ratio {ratio:.2f}", flush=True)
+
+
+def main() -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--repeat", type=int, default=20)
+    parser.add_argument("--only", default="", help="cases whose name holds this")
+    options = parser.parse_args()
+    if no_gpu("gpu_cycles"):
+        return 1
+    import triton
+
+    torch.backends.cuda.matmul.allow_tf32 = False  # like is compared with like
+    versions = f"torch {torch.__version__}, triton {triton.__version__}, Python {platform.python_version()}"
+    print(f"{torch.cuda.get_device_name()}, {versions}, {datetime.date.today()}")
+    for name, (model, batch, steps, _) in CASES.items():
+        if options.only in name:
+            for sequences in dict.fromkeys((batch, WIDER.get(name, batch))):
+                measure(name, model, sequences, steps, options.repeat)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
