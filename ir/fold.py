@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from snncompile.ir.interp import constant
 from snncompile.ir.ops import OPS
 from snncompile.ir.program import Arg, Op, Program
 
@@ -30,7 +31,7 @@ def _value(op: str, args: tuple[Arg, ...]) -> Arg | None:
     if OPS[op].random:
         return None
     if not any(isinstance(a, str) for a in args) and not OPS[op].host_only:
-        result = OPS[op].step(*[torch.tensor(a) for a in args])
+        result = OPS[op].step(*[constant(a, torch.device("cpu")) for a in args])
         return bool(result) if result.dtype is torch.bool else result.item()
     if op in ("mul", "div") and args[1] == 1.0:
         return args[0]
@@ -45,7 +46,7 @@ def _value(op: str, args: tuple[Arg, ...]) -> Arg | None:
 
 def _logic(op: str, args: tuple[Arg, ...]) -> Arg | None:
     """``and`` and ``or`` with one constant operand: that constant, or the other operand."""
-    for constant, other in (args, args[::-1]):
-        if isinstance(constant, bool):
-            return other if constant == (op == "and") else constant
+    for known, other in (args, args[::-1]):
+        if isinstance(known, bool):
+            return other if known == (op == "and") else known
     return None

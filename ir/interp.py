@@ -16,7 +16,7 @@ from snncompile.ir.program import Program
 @lru_cache(maxsize=None, typed=True)  # typed: True == 1.0
 def _constant(value: float | bool, negative_zero: bool, device: torch.device) -> Tensor:
     del negative_zero  # part of the key: 0.0 == -0.0
-    return torch.tensor(value, device=device)
+    return torch.tensor(value, dtype=torch.bool if isinstance(value, bool) else torch.float32, device=device)
 
 
 def constant(value: float | bool, device: torch.device) -> Tensor:

@@ -106,7 +106,7 @@ def courses(random: Tensor, draws: Sequence[Draw], shape: tuple[int, int, int]) 
         shape: T, B, N.
     """
     steps, batch, size = shape
-    made = {d: torch.empty(shape, device=random.device) for d in draws}
+    made = {d: torch.empty(shape, dtype=torch.float32, device=random.device) for d in draws}
     blocks: dict[tuple[int, int], list[Draw]] = {}
     for d in made:
         blocks.setdefault((d.stream, d.block), []).append(d)
@@ -125,10 +125,10 @@ def courses(random: Tensor, draws: Sequence[Draw], shape: tuple[int, int, int]) 
 
 def new_seed() -> Tensor:
     """A seed from torch's generator: ``torch.manual_seed`` repeats it."""
-    return torch.randint(0, 2**63 - 1, ())
+    return torch.randint(0, 2**63 - 1, (), device="cpu")
 
 
 def first_random(seed: int | None, device: torch.device) -> Tensor:
     """The state before the first step: a seed, drawn where it is None, and step 0."""
-    drawn = new_seed() if seed is None else torch.tensor(seed)
+    drawn = new_seed() if seed is None else torch.tensor(seed, device="cpu")
     return torch.stack([drawn, torch.zeros_like(drawn)]).to(device)

@@ -136,7 +136,7 @@ class _Recorder(TorchDispatchMode):
 
     def input(self, name: str) -> Tensor:
         count, low, high = self.example
-        tensor = torch.linspace(low, high, count)
+        tensor = torch.linspace(low, high, count, dtype=torch.float32, device="cpu")
         self.bind(tensor, name)
         return tensor
 
@@ -211,7 +211,7 @@ class _Recorder(TorchDispatchMode):
             )
         with torch.utils._python_dispatch._disable_current_modes(), torch.no_grad():
             count, low, high = self.example
-            result = torch.linspace(low, high, count)
+            result = torch.linspace(low, high, count, dtype=torch.float32, device="cpu")
         self.bind(result, self.emit(UNIFORM, *Draw(self.stream, self.drawn).args))
         self.drawn += 1
         return result

@@ -213,7 +213,8 @@ def _setup(ctx: Any, inputs: Any, output: Any) -> None:
 def _backward(ctx: Any, grads: list[Tensor]) -> Any:
     n, m = ctx.counts
     held = list(ctx.saved_tensors)
-    given = [torch.zeros(()) if g is None else g for g in grads]  # None for whole numbers, which have none
+    none = torch.zeros((), dtype=torch.float32)  # of whole numbers, which have no gradient
+    given = [none if g is None else g for g in grads]
     made = evolve_backward(ctx.handle, ctx.record, held[:n], held[n : n + m], held[n + m :], given)
     found = [g if t.is_floating_point() else None for g, t in zip(made, held, strict=True)]
     return None, None, found[:n], found[n : n + m], found[n + m :]

@@ -14,7 +14,7 @@ from snncompile.ir.params import Parameter
 
 def initial_value(p: Parameter) -> Tensor:
     """The first value of ``p``; random ones come from torch's global generator."""
-    value = torch.empty(p.shape)
+    value = torch.empty(p.shape, dtype=torch.float32)
     if p.init.kind == "constant":
         return value.fill_(p.init.args[0])
     if p.init.kind == "given":

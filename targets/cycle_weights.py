@@ -155,7 +155,7 @@ class _Seen:
         for index, gain in ((r.index, r.gain), (r.other, r.other_gain)):
             if index is None:
                 continue
-            gain = torch.ones((), device=self.device) if gain is None else gain
+            gain = torch.ones((), dtype=torch.float32, device=self.device) if gain is None else gain
             parts.append((gain if weight is None else weight * gain).expand(self.features).reshape(-1))
         return torch.cat(parts)[self.order].float()
 

@@ -139,7 +139,8 @@ class Loop:
         return bool(readers) or is_output or ref in self.ev.want_course
 
     def _empty(self, ref: Ref) -> Tensor:
-        return torch.zeros(0, self.ev.r.batch, *self.ev.graph.type_of(ref).shape, device=self.ev.r.device)
+        shape = (0, self.ev.r.batch, *self.ev.graph.type_of(ref).shape)
+        return torch.zeros(shape, dtype=torch.float32, device=self.ev.r.device)
 
     def arriving(self, name: str, steps: int) -> list[Tensor]:
         """What arrives at ``name`` in this block, ``(steps, B, *features)`` for each port."""

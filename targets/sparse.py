@@ -234,6 +234,6 @@ def as_dense(op: Connection, params: Mapping[str, Tensor]) -> Tensor | None:
     if op.input.size * op.output.size > DENSE_LIMIT:
         return None
     pattern = pattern_of(op, params)
-    full = torch.zeros(pattern.outputs, pattern.inputs)
+    full = torch.zeros(pattern.outputs, pattern.inputs, dtype=torch.float32, device="cpu")
     full[pattern.targets.cpu(), pattern.sources.cpu()] = params["weight"].detach().cpu().float()
     return full

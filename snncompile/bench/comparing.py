@@ -95,9 +95,9 @@ def sample(
         shape = (options.steps, options.batch, *t.shape)
         if t.kind == "spikes":
             density = (declared or {}).get(name, DENSITY) if options.density is None else options.density
-            inputs[name] = (torch.rand(shape, generator=generator) < density).float()
+            inputs[name] = (torch.rand(shape, generator=generator, dtype=torch.float32) < density).float()
         else:
-            inputs[name] = torch.randn(shape, generator=generator)
+            inputs[name] = torch.randn(shape, generator=generator, dtype=torch.float32)
     return Sample(inputs, options.steps, options.batch)
 
 

@@ -54,9 +54,9 @@ def measure_rates(device: Any, largest: int) -> Rates:
     import torch
 
     size = max(largest, _SMALLEST)
-    source = torch.ones(size // 4, device=device)
+    source = torch.ones(size // 4, dtype=torch.float32, device=device)
     target = torch.empty_like(source)
-    a, b = (torch.rand(_SIDE, _SIDE, device=device) for _ in range(2))
+    a, b = (torch.rand(_SIDE, _SIDE, dtype=torch.float32, device=device) for _ in range(2))
     out = torch.empty_like(a)
     copy = _best(lambda: target.copy_(source))
     product = _best(lambda: torch.mm(a, b, out=out))

@@ -45,10 +45,10 @@ def random_sample(types: Mapping[str, SignalType], steps: int, batch: int, seed:
     for name, t in types.items():
         shape = (steps, batch, *t.shape)
         if t.kind == "spikes":
-            counts = torch.poisson(torch.full(shape, 0.36), generator=generator)
+            counts = torch.poisson(torch.full(shape, 0.36, dtype=torch.float32), generator=generator)
             inputs[name] = counts.clamp_(max=float(t.max or 1))
         else:
-            inputs[name] = torch.randn(shape, generator=generator)
+            inputs[name] = torch.randn(shape, generator=generator, dtype=torch.float32)
     return Sample(inputs, steps, batch)
 
 
@@ -97,4 +97,4 @@ def outcome(net: Network, executor: Executor, sample: Sample, record: Sequence[s
 
 
 def _weighting(v: Tensor) -> Tensor:
-    return torch.linspace(-1.0, 1.3, max(v.numel(), 1))[: v.numel()].reshape(v.shape)
+    return torch.linspace(-1.0, 1.3, max(v.numel(), 1), dtype=torch.float32)[: v.numel()].reshape(v.shape)

@@ -189,7 +189,7 @@ def _run(executor: Executor, request: Request, part: Arrays, courses: list[str],
     steps, batch = next(iter(part.values())).shape[:2]
     tensors = {n: torch.from_numpy(x) for n, x in part.items()}
     values = {n: v.detach().cpu().float() for n, v in request.values.items()}
-    state = {n: torch.full((batch, *i.shape), i.init) for n, i in executor.graph.states().items()}
+    state = {n: torch.full((batch, *i.shape), i.init, dtype=torch.float32) for n, i in executor.graph.states().items()}
     device = torch.device("cpu")
     return executor.run(Run(values, tensors, state, steps, batch, device, courses=courses, sums=sums))
 

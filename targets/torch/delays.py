@@ -151,7 +151,7 @@ def synapse_kernel(op: Connection, params: Mapping[str, Tensor], device: torch.d
     """Weights by how many steps ago, ``(depth + 1, out, in)``, and the bias; differentiable in weights and delays."""
     terms, bias = synapse_terms(op, params, read(steps_of(op, params, device), op.rule))
     shape = params["weight"].shape
-    kernel = torch.zeros(op.depth + 1, *shape, device=params["weight"].device)
+    kernel = params["weight"].new_zeros(op.depth + 1, *shape)
     for index, each in terms:
         kernel = kernel.scatter_add(0, index.expand(shape).unsqueeze(0), each.unsqueeze(0))
     return kernel, bias

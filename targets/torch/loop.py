@@ -50,7 +50,7 @@ class LoopTarget:
         carry = list(call.states)
         courses: dict[str, list[Tensor]] = {name: [] for name in call.store}
         saved: list[list[Tensor]] = [[] for _ in scan.states]
-        sums = {name: torch.zeros(batch, size, device=device) for name in call.sums}
+        sums = {name: torch.zeros(batch, size, dtype=torch.float32, device=device) for name in call.sums}
         for start in range(0, steps, max(piece, 1)):
             if call.checkpoint > 1:
                 for held, state in zip(saved, carry, strict=True):
@@ -77,7 +77,7 @@ class LoopTarget:
         scan, call = drawn_backward(drawing := scan, call)
         steps, batch, size = call.shape
         device = _device(call)
-        zero = torch.zeros(batch, size, device=device)
+        zero = torch.zeros(batch, size, dtype=torch.float32, device=device)
         finals = {s: g for s, g in zip(scan.states, call.grad_finals, strict=True) if g is not None}
         wanted = tuple(f"grad_{n}" for n, need in zip(scan.inputs, call.need_inputs, strict=True) if need)
         sums = scan.accumulators if call.need_accumulators else ()
@@ -90,7 +90,7 @@ class LoopTarget:
         carried = [name.removeprefix("grad_") for name in run.carried]
         carry = [finals.get(name, zero) for name in carried]
         fixed = dict(zip(scan.reverse_coefs, call.coefs, strict=True))
-        courses = {name: torch.empty(call.shape, device=device) for name in wanted}
+        courses = {name: torch.empty(call.shape, dtype=torch.float32, device=device) for name in wanted}
         totals = {name: torch.zeros_like(zero) for name in sums}
         piece = call.checkpoint if call.checkpoint > 1 else _piece(call.shape)
         for start in reversed(range(0, steps, piece)):
@@ -150,5 +150,5 @@ def _device(call: ForwardCall | BackwardCall) -> torch.device:
 
 def _cat(courses: list[Tensor], call: ForwardCall | BackwardCall) -> Tensor:
     if not courses:
-        return torch.zeros(0, *call.shape[1:], device=_device(call))
+        return torch.zeros(0, *call.shape[1:], dtype=torch.float32, device=_device(call))
     return courses[0] if len(courses) == 1 else torch.cat(courses)

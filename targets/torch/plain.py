@@ -37,7 +37,7 @@ class PlainTarget:
         steps, batch, size = call.shape
         states = list(call.states)
         stored: dict[str, list[Tensor]] = {name: [] for name in call.store}
-        sums = {name: torch.zeros(batch, size, device=_device(call)) for name in call.sums}
+        sums = {name: torch.zeros(batch, size, dtype=torch.float32, device=_device(call)) for name in call.sums}
         saved: list[tuple[Tensor, ...]] = []
         courses = [x.unbind(0) for x in call.inputs]
         for t in range(steps):
@@ -61,7 +61,7 @@ class PlainTarget:
         scan, call = drawn_backward(drawing := scan, call)
         step, reverse = self._interpreters(scan)
         steps, batch, size = call.shape
-        zero = torch.zeros(batch, size, device=_device(call))
+        zero = torch.zeros(batch, size, dtype=torch.float32, device=_device(call))
         carry = {name: zero if g is None else g for name, g in zip(scan.states, call.grad_finals, strict=True)}
         inputs: list[list[Tensor]] = [[] for _ in scan.inputs]
         totals = dict.fromkeys(scan.accumulators, zero)
@@ -121,4 +121,4 @@ def _device(call: ForwardCall | BackwardCall) -> torch.device:
 def _stack(course: list[Tensor], call: ForwardCall | BackwardCall) -> Tensor:
     if course:
         return torch.stack(course)
-    return torch.zeros(0, *call.shape[1:], device=_device(call))
+    return torch.zeros(0, *call.shape[1:], dtype=torch.float32, device=_device(call))

@@ -118,7 +118,7 @@ def dropout_mask(op: Connection, like: Tensor) -> Tensor:
 
 def sequence_mask(op: Connection, batch: int, device: torch.device) -> Tensor:
     """The mask of a Dropout inside a cycle, drawn before the first step: ``(1, batch, *features)``."""
-    return dropout_mask(op, torch.ones(1, batch, *op.output.shape, device=device))
+    return dropout_mask(op, torch.ones(1, batch, *op.output.shape, dtype=torch.float32, device=device))
 
 
 def _batch_norm(op: Connection, params: Mapping[str, Tensor], x: Tensor, training: bool) -> Tensor:

@@ -229,7 +229,7 @@ def _check(net: Network, back: Network, rounded: bool) -> None:
     """The network read back gives the same outputs on random spikes: bit for bit, or ``rounded``."""
     draw = torch.Generator().manual_seed(0)
     inputs = {
-        name: (torch.rand((2, _CHECKED_STEPS, *t.shape), generator=draw) < 0.3).float() * (t.max or 1)
+        name: (torch.rand((2, _CHECKED_STEPS, *t.shape), generator=draw) < 0.3).to(torch.float32) * (t.max or 1)
         for name, t in net.graph.input_types().items()
     }
     from snncompile.network import Network

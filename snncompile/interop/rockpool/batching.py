@@ -92,7 +92,7 @@ def auto_batch(
     if len(shapes) != len(states):
         raise InputError(f"{len(states)} states need as many target shapes, not {len(shapes)}")
     full = [tuple(s.shape) if shape is None else shape for s, shape in zip(states, shapes, strict=True)]
-    return x, tuple(torch.ones(x.shape[0], *shape) * s for s, shape in zip(states, full, strict=True))
+    return x, tuple(s.new_ones(x.shape[0], *shape) * s for s, shape in zip(states, full, strict=True))
 
 
 def _split(x: Tensor, types: Mapping[str, SignalType]) -> dict[str, Tensor]:

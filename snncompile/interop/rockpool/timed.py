@@ -217,7 +217,7 @@ class TimedModule:
     def _rastered(self, name: str, ts: Any, steps: int) -> Tensor:
         type = self.module.graph.input_types()[name]
         if ts is None:
-            return torch.zeros(1, steps, *type.shape)
+            return torch.zeros(1, steps, *type.shape, dtype=torch.float32)
         events = type.kind == "spikes"
         if events != _is_events(ts):
             wanted, found = ("TSEvent", "TSContinuous") if events else ("TSContinuous", "TSEvent")
