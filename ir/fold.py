@@ -30,8 +30,9 @@ def _value(op: str, args: tuple[Arg, ...]) -> Arg | None:
     """What the operation always gives: a constant or one of its operands; None where neither."""
     if OPS[op].random:
         return None
-    if not any(isinstance(a, str) for a in args) and not OPS[op].host_only:
-        result = OPS[op].step(*[constant(a, torch.device("cpu")) for a in args])
+    known = [a for a in args if not isinstance(a, str)]
+    if len(known) == len(args) and not OPS[op].host_only:
+        result = OPS[op].step(*[constant(a, torch.device("cpu")) for a in known])
         return bool(result) if result.dtype is torch.bool else result.item()
     if op in ("mul", "div") and args[1] == 1.0:
         return args[0]
