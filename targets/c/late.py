@@ -14,8 +14,10 @@ from snncompile.targets.c.compiler import ahead, function
 from snncompile.targets.c.late_source import WHOLE
 from snncompile.targets.late_product import Lags, LateTarget
 
-#: Lanes of a plane's row where there are so many: what a loop over them takes.
-LEAST_LANES = 64
+#: Lanes of a plane's row where there are so many: what makes up for what a loop over them takes besides.
+LEAST_LANES = 256
+#: Values of a plane beyond which rows stay shorter than that.
+LARGE = 2**20
 #: A late product takes as long as so many products without delays, forward and back; measured in ``docs/delays.md``.
 WORTH = 2
 
@@ -62,7 +64,7 @@ class LateProducts(Caller):
             return out.zero_()
         check_runnable(x)
         (x, *xs), (past, *pasts), (grad, *grads) = _strided(x), _strided(past), _strided(grad)
-        group = _group(steps, batch)
+        group = _group(steps, batch, inputs * (lags.depth + steps))
         rows = _whole((lags.depth + steps) * group + WHOLE), _whole(steps * group)
         team = self._team(steps * batch * lags.outputs, lags.outputs)
         room = scratch(inputs * rows[0] + lags.outputs * rows[1])
@@ -105,7 +107,7 @@ class LateProducts(Caller):
         early, *earlies = _strided(made[0])
         out, *outs = _strided(made[1])
         held = values.contiguous(), bias
-        group = _group(steps, batch)
+        group = _group(steps, batch, inputs * (sum(around) + steps))
         groups = -(-batch // group)
         team = self._team(steps * batch * outputs, groups * outputs)
         parts = 1 if groups >= 2 * team else min(-(-2 * team // groups), outputs)
@@ -192,9 +194,12 @@ def _strided(x: Tensor) -> tuple[Tensor, int, int]:
     return x, x.stride(0), x.stride(1)
 
 
-def _group(steps: int, batch: int) -> int:
-    """Sequences that are turned together: few where there are many steps."""
-    return max(1, min(batch, -(-LEAST_LANES // max(steps, 1))))
+def _group(steps: int, batch: int, values: int) -> int:
+    """Sequences, each of so many values, that are turned together: few where there are many steps, and a power of two,
+    by which what is late lies better in memory."""
+    steps = max(steps, 1)
+    many = max(-(-WHOLE // steps), min(-(-LEAST_LANES // steps), LARGE // max(values, 1)))
+    return max(1, min(batch, 1 << max(many - 1, 0).bit_length()))
 
 
 def _whole(lanes: int) -> int:
