@@ -29,7 +29,7 @@ from snncompile.targets.plastic_plan import PlasticPlan
 from snncompile.targets.plastic_region_call import PlasticRegionCall, PlasticRegionResult, Taught
 
 #: Values and weights of a step that a thread must have to be worth waking and waiting for.
-_WORTH = 2**15
+_WORTH = 2**16
 
 
 class PlasticRegions(Caller):

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 import snncompile as snn
+from snncompile.artifact.printed import printed_kernels
+from snncompile.targets.c import plastic_regions
 from snncompile.targets.c.plastic_regions import PlasticRegions
 
 from .. import plastic_regions as models
@@ -138,3 +140,15 @@ def test_weights_that_are_no_numbers(made, batch, value):
         for name, wanted in b.items():
             assert torch.equal(a[name].isnan(), wanted.isnan()), name
             assert torch.equal(a[name].nan_to_num(7.0), wanted.nan_to_num(7.0)), name
+
+
+def test_build_prints_the_function_that_runs(made, monkeypatch):
+    ran = []
+    plain = plastic_regions.print_plastic_region
+    monkeypatch.setattr(plastic_regions, "print_plastic_region", lambda *a: ran.append(plain(*a)) or ran[-1])
+    net = pair(models.competing(models.RULES["additive"]()))[1]
+    printed = {kernel.stem: kernel for kernel in printed_kernels(net.graph, None, "c")}
+    assert list(printed) == ["plastic_linear_forward"] and printed["plastic_linear_forward"].node == "stdp"
+    with torch.no_grad():
+        net.evolve(**given(net, 1, 3))
+    assert [source.text for source in ran] == [printed["plastic_linear_forward"].source.text]
