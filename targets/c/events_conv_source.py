@@ -184,14 +184,20 @@ SNN_INLINE void snn_spread(
 
 _IMAGE = """/* One image: out (groups * OUTPUTS, rows, columns). */
 SNN_ALONE void snn_conv_image(
-    const float *x, const float *weight, const float *bias, int32_t *listed, float *factors, float *sums, float *out,
-    int64_t groups, int64_t channels, int64_t height, int64_t width, int64_t rows, int64_t columns)
+    const float *restrict x, const float *restrict weight, const float *restrict bias, int32_t *restrict listed,
+    float *restrict factors, float *restrict sums, float *restrict out, int64_t groups, int64_t channels,
+    int64_t height, int64_t width, int64_t rows, int64_t columns)
 {
     const int64_t plane = height * width, places = rows * columns;
     for (int64_t group = 0; group < groups; group++) {
-        for (int64_t i = 0; i < places; i++)
+        float start[OUTPUTS];
+        for (int j = 0; j < OUTPUTS; j++)
+            start[j] = bias ? bias[group * OUTPUTS + j] : 0.0f;
+        for (int64_t i = 0; i < places; i++) {
+#pragma omp simd
             for (int j = 0; j < OUTPUTS; j++)
-                sums[i * OUTPUTS + j] = bias ? bias[group * OUTPUTS + j] : 0.0f;
+                sums[i * OUTPUTS + j] = start[j];
+        }
         for (int64_t c = group * channels; c < (group + 1) * channels; c++) {
             const int64_t count = snn_active(x + c * plane, plane, factors, listed);
             for (int64_t i = 0; i < count; i++) {
@@ -267,8 +273,8 @@ SNN_INLINE void snn_gather(
  * x_step and grad_step apart; `block` of them are turned at a time. */
 SNN_ALONE void snn_conv_weight(
     const float *x, int64_t x_step, const float *grad, int64_t grad_step, int64_t images, int64_t block,
-    int32_t *restrict count, float *restrict factors, float *restrict turned, float *restrict sums, float *bias,
-    int64_t groups, int64_t channels, int64_t height, int64_t width, int64_t rows, int64_t columns)
+    int32_t *restrict count, float *restrict factors, float *restrict turned, float *restrict sums,
+    float *restrict bias, int64_t groups, int64_t channels, int64_t height, int64_t width, int64_t rows, int64_t columns)
 {
     const int64_t plane = height * width, places = rows * columns;
     int32_t *restrict listed = count + plane;
@@ -281,11 +287,16 @@ SNN_ALONE void snn_conv_weight(
                 float total[OUTPUTS];
                 for (int j = 0; j < OUTPUTS; j++)
                     total[j] = 0.0f;
-                for (int64_t i = 0; i < places; i++) {
+                int64_t i = 0;
+                for (; i + 4 <= places; i += 4) {
+                    const float *restrict at = to + i * OUTPUTS;
 #pragma omp simd
                     for (int j = 0; j < OUTPUTS; j++)
-                        total[j] += to[i * OUTPUTS + j];
+                        total[j] += (at[j] + at[OUTPUTS + j]) + (at[2 * OUTPUTS + j] + at[3 * OUTPUTS + j]);
                 }
+                for (; i < places; i++)
+                    for (int j = 0; j < OUTPUTS; j++)
+                        total[j] += to[i * OUTPUTS + j];
                 for (int j = 0; j < OUTPUTS; j++)
                     bias[group * OUTPUTS + j] += total[j];
             }
@@ -294,7 +305,14 @@ SNN_ALONE void snn_conv_weight(
                     count[k] = 0;
                 for (int64_t image = first; image < last; image++) {
                     const float *from = x + image * x_step + c * plane;
-                    for (int64_t k = 0; k < plane; k++)
+                    int64_t k = 0;
+                    for (; k + 32 <= plane; k += 32)
+                        for (uint32_t mask = snn_mask(from + k); mask; mask &= mask - 1) {
+                            const int64_t i = k + SNN_LOWEST(mask), place = i * block + count[i]++;
+                            factors[place] = from[i];
+                            listed[place] = (int32_t)(image - first);
+                        }
+                    for (; k < plane; k++)
                         if (from[k] != 0.0f) {
                             factors[k * block + count[k]] = from[k];
                             listed[k * block + count[k]++] = (int32_t)(image - first);
