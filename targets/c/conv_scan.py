@@ -40,7 +40,7 @@ class ConvScans(Caller):
         steps, batch, size = call.shape
         check_all(conv.x, conv.weight, *call.states, *call.coefs)
         team, result = self._team(steps * batch * size, batch), allocate(call, self._make)
-        current = self._course(call.shape, batch if keep else team)
+        current = self._course(call.shape, batch) if keep else self._own(call.shape, team)
         variant = forward_variant(replace(call, inputs=(current,)), unit)
         source = self._source(scan, variant, conv)
         args, held = _of_conv(conv, size, team, 1)
@@ -73,10 +73,12 @@ class ConvScans(Caller):
         check_all(conv.x, conv.weight, *call.saved, *call.coefs, *grads.values())
         parts = max(1, min(PARTS, batch, SUMS // conv.weight.numel()))
         team = self._team(steps * batch * size, parts)
-        made = self._course(call.shape, team) if current is None else current
-        found = self._course(call.shape, batch if whole else team) if wanted else None
-        if found is not None and whole and conv.x.is_contiguous():
-            found = self._make(call.shape)
+        made = self._own(call.shape, team) if current is None else current
+        found: Tensor | None = None
+        if wanted and whole:
+            found = self._make(call.shape) if conv.x.is_contiguous() else self._course(call.shape, batch)
+        elif wanted:  # the current is read for the last time where its gradient is written
+            found = made if current is None else self._own(call.shape, team)
         variant = backward_variant(scan, replace(call, inputs=(made,), grads=grads), unit)
         source = self._source(scan, variant, conv)
         block = max(1, min(BLOCK, steps, TURNED * conv.window.groups // size))
@@ -119,6 +121,10 @@ class ConvScans(Caller):
         """Room for the course of some sequences, ``(T, batch, N)``, one after the other."""
         return self._make((batch, shape[0], shape[2])).transpose(0, 1)
 
+    def _own(self, shape: tuple[int, int, int], team: int) -> Tensor:
+        """The same for a sequence of each thread, which does not leave here: in memory as it comes."""
+        return self._empty((team, shape[0], shape[2]), dtype=torch.float32, device="cpu").transpose(0, 1)
+
     def _source(self, scan: Scan, variant: ForwardVariant | BackwardVariant, conv: ImageCourse) -> KernelSource:
         taps = taps_of(conv.weight.shape, conv.window)
 
@@ -136,10 +142,12 @@ def _of_conv(conv: ImageCourse, size: int, team: int, block: int) -> tuple[list[
     _, _, channels, *image = conv.x.shape
     groups, each = conv.window.groups, image[0] * image[1] * (block + 1)
     held = [turned(conv.weight, groups), *([] if conv.bias is None else [conv.bias.contiguous()])]
-    rooms = [scratch(team * each, dtype=torch.int32), scratch(team * each), scratch(team * block * size)]
-    at = [t.data_ptr() for t in held] + ([0] if conv.bias is None else []) + [t.data_ptr() for t in rooms]
+    room = scratch(team * (2 * each + block * size))  # lists of whole numbers, their values, and images
+    lists = room.data_ptr()
+    rooms = (lists, lists + 4 * team * each, lists + 8 * team * each)
+    at = [*(t.data_ptr() for t in held), *([0] if conv.bias is None else []), *rooms]
     sizes = (groups, channels // groups, *image, *conv.window.output(image, conv.weight.shape[2:]))
-    return [conv.x.data_ptr(), *conv.x.stride()[:2], *at, each, *sizes], held + rooms
+    return [conv.x.data_ptr(), *conv.x.stride()[:2], *at, each, *sizes], [*held, room]
 
 
 def _width(windows: Windows | None) -> int:

@@ -274,7 +274,8 @@ SNN_INLINE void snn_gather(
 SNN_ALONE void snn_conv_weight(
     const float *x, int64_t x_step, const float *grad, int64_t grad_step, int64_t images, int64_t block,
     int32_t *restrict count, float *restrict factors, float *restrict turned, float *restrict sums,
-    float *restrict bias, int64_t groups, int64_t channels, int64_t height, int64_t width, int64_t rows, int64_t columns)
+    float *restrict bias, int64_t groups, int64_t channels, int64_t height, int64_t width, int64_t rows,
+    int64_t columns)
 {
     const int64_t plane = height * width, places = rows * columns;
     int32_t *restrict listed = count + plane;

@@ -359,6 +359,9 @@ def file_text(
 """
     own = [*(["float *scratch"] if scratch else []), "int64_t cells", "int m"]
     inner = [a.part_declaration for a in w.arguments if a.part]
+    if frame is not None:  # which may have the gradient written over the input
+        shared = [f"*restrict {course.pointer}" for course in frame[1:] if course is not None]
+        inner = [d.replace("restrict ", "") if d.endswith(tuple(shared)) else d for d in inner]
     lines = [
         "/* One block: m neurons; a step of a course that is written lies `cells` behind the step before it. */",
         *call_lines(f"static void {block}", [*inner, *own]),
