@@ -5,11 +5,16 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
+from snncompile.targets.executor import Executor
 from snncompile.targets.scan import Late
 from snncompile.targets.triton.plastic import PlasticSequences
 from snncompile.targets.triton.recurrent import RecurrentLayers
 from snncompile.targets.triton.target import TritonTarget
 
+from ...compare import Outcome, assert_close_gradients, assert_same_bits
+from ...mixed_models import counts
+from ...plain_target import PlainTarget
+from ..cycle_checks import compiled, run
 from ..late_calls import lates
 from ..plastic_calls import PlainPlastic, assert_same, plastic_case
 from ..plastic_calls import on as plastic_on
@@ -182,6 +187,18 @@ def test_layer_that_learns(name, batch, outs, ins):
     want = PlainPlastic().forward(case.scan, case.rule, case.call)
     got = PlasticSequences(poisoned).forward(case.scan, case.rule, plastic_on(case, torch.device("cuda")).call)
     assert_same(replace(got, **{f.name: moved_back(getattr(got, f.name)) for f in fields(got)}), want)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("batch", [3, 200])
+def test_cycles_of_any_form(seed, batch):
+    net, record = compiled(seed, "triton")
+    x = counts(seed, batch, 13)
+    want = run(net, x, record, Executor(net.graph, PlainTarget()))
+    made = run(net.cuda(), x.cuda(), record, Executor(net.graph, TritonTarget(empty=poisoned)))
+    got = Outcome(moved_back(made.values), moved_back(made.gradients))
+    assert_same_bits(want, got)
+    assert_close_gradients(want, got)
 
 
 def moved_back(value):
