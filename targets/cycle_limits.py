@@ -8,7 +8,7 @@ own costs the host some tens of microseconds, once for all the steps by which th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
+from math import inf, prod
 
 from snncompile.targets.cycle_plan import Conv, Copy, CyclePlan, Mask, Neurons, Pool, Product
 
@@ -16,6 +16,8 @@ from snncompile.targets.cycle_plan import Conv, Copy, CyclePlan, Mask, Neurons, 
 #: of these steps at once, node by node. Dense ones of what is no spikes, and sparse ones of fewer sequences than that.
 DENSE_LATE, DENSE_WEIGHTS = 32, 2**18
 SPARSE_LATE, SPARSE_WEIGHTS, SPARSE_BATCH = 8, 2**20, 4
+#: And those with convolutions of what is no spikes, by their multiply-adds at a step of one sequence.
+CONV_LATE, CONV_PRODUCTS = 8, 2**22
 
 #: Triton: weights that a program reads in the time in which a node is run on its own, doubled: rather one kernel.
 NODE_WEIGHTS = 2**21
@@ -50,9 +52,17 @@ def _c(plan: CyclePlan) -> Way:
     at_once = f"products are quicker for {plan.late} steps at once"
     if plan.late >= DENSE_LATE and plan.dense >= DENSE_WEIGHTS:
         return Way(inf, f"its dense {at_once}")
+    if plan.late >= CONV_LATE and _convolved(plan) >= CONV_PRODUCTS:
+        return Way(inf, f"its convolutions are quicker for {plan.late} steps at once")
     if plan.late >= SPARSE_LATE and plan.sparse >= SPARSE_WEIGHTS:
         return Way(SPARSE_BATCH, f"its sparse {at_once}")
     return Way()
+
+
+def _convolved(plan: CyclePlan) -> int:
+    """Multiply-adds of convolutions of anything but spikes, at a step of one sequence."""
+    dense = [s.sliding for s in plan.steps if isinstance(s, Conv) and not s.events]
+    return sum(prod(s.outputs) * s.inputs[0] // s.groups * s.taps for s in dense)
 
 
 def _triton(plan: CyclePlan) -> Way:

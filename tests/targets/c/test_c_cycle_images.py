@@ -178,6 +178,20 @@ def test_a_target_whose_kernels_have_no_such_step_goes_node_by_node():
     assert "; in training 1 kernels and 2 products for each step, since its kernels have no Dropout inside" in text
 
 
+def late_images(node, late):
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Spikes((64, 12, 12), max=1)):
+        return x >> snn.recurrent(node, via=snn.Conv2d(64, 3, padding=1), delay=late * ms)
+
+    return explain_text(explain(model.build(), "c"))
+
+
+def test_large_convolutions_of_very_late_cycles_are_made_for_many_steps_at_once():
+    assert "since its convolutions are quicker for 9 steps at once" in late_images(snn.LI(), 9)
+    assert "one function for the cycle" in late_images(snn.LI(), 2)
+    assert "one function for the cycle" in late_images(snn.LIF(), 9)
+
+
 def test_an_artifact_shows_the_function():
     shown = {k.stem: k.source for k in printed_kernels(seen.build(), None, "c")}
     stem = next(s for s in shown if s.startswith("cycle_") and s.endswith("_forward"))
