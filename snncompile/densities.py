@@ -109,5 +109,4 @@ def _hinted(graph: Graph) -> Iterator[tuple[str, Edge]]:
     """The connections that take a density hint, each with the edge that feeds it."""
     for name, op in graph.of_type(Connection):
         if "density" in HINTS.get(op.kind, ()):
-            (edge,) = graph.inputs_of(name).values()
-            yield name, edge
+            yield name, graph.inputs_of(name)["x"]  # a connection that learns has its weight as another input

@@ -160,3 +160,19 @@ def test_a_linear_with_delays_takes_a_hint():
 
 def test_what_the_inputs_are_declared_to_be():
     assert declared(model.build()) == {"x": 0.05}
+
+
+def test_a_connection_that_learns_is_measured_by_its_input():
+    @snn.model
+    def learner(x=snn.Spikes(20, max=1)):
+        connection = snn.Linear(6, bias=False, init=np.full((6, 20), 0.25))
+        h = x >> connection >> snn.LIF()
+        snn.learn(connection, snn.STDP())
+        return h
+
+    net = snn.compile(learner, target="torch")
+    x = torch.zeros(2, 10, 20)
+    x[:, :, 3] = 1.0
+    found = snn.calibrate(net, x)
+    assert found.graph.op("linear").attrs["density"] == 0.05
+    assert torch.equal(found.learn(x)[1]["linear.weight"], net.learn(x)[1]["linear.weight"])

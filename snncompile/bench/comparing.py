@@ -147,7 +147,8 @@ def compare(
     graph = compile_graph(net.graph, Request(training=False))
     say("the machine")
     rates = measure_rates(device, largest_signal(graph, options.steps, options.batch))
-    notes = ["nothing here is trained: no backward pass"] if options.backward and ways and not backward else []
+    why = "it learns while it runs" if net.layout.learned else "nothing here is trained"
+    notes = [f"{why}: no backward pass"] if options.backward and ways and not backward else []
     return Comparison(rates, floor(graph, rates, options.steps, options.batch), tuple(found.values()), tuple(notes))
 
 
@@ -161,7 +162,8 @@ class _Way:
         self.inputs = {n: x.transpose(0, 1).contiguous().to(device) for n, x in given.inputs.items()}
         self.sizes: dict[str, int] = {} if self.inputs else {"steps": given.steps, "batch": given.batch}
         self.parameters = [p for p in self.net.parameters() if p.requires_grad]
-        self.trains = bool(self.parameters) and any(y.requires_grad for y in self._outputs())
+        learns = bool(self.net.layout.learned)  # without a gradient
+        self.trains = not learns and bool(self.parameters) and any(y.requires_grad for y in self._outputs())
         self.grads: list[Tensor] | None = None
 
     def _outputs(self) -> Sequence[Tensor]:

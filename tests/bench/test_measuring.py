@@ -82,3 +82,19 @@ def test_a_target_that_computes_something_else_is_not_timed(monkeypatch):
     found = compare(snn.compile(model), {"torch": None}, Options(4, 2, seconds=0.0), torch.device("cpu"))
     (row,) = found.targets
     assert (row.status, row.detail, row.forward) == ("failed", "torch is off", None)
+
+
+def test_what_learns_is_timed_without_a_backward_pass():
+    @snn.model
+    def learner(x=snn.Spikes(8, max=1)):
+        connection = snn.Linear(4)
+        h = x >> connection >> snn.LIF(threshold=0.3)
+        snn.learn(connection, snn.STDP())
+        return h
+
+    net = snn.compile(learner, target="torch")
+    before = net.value("linear.weight").detach().clone()
+    found = compare(net, {"torch": None, "c": None}, Options(steps=5, batch=2, seconds=0.0), torch.device("cpu"))
+    assert [(t.status, t.forward is None, t.both) for t in found.targets] == [("ok", False, None)] * 2
+    assert found.notes == ("it learns while it runs: no backward pass",)
+    assert torch.equal(net.value("linear.weight"), before)
