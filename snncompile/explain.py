@@ -326,17 +326,25 @@ def _plastic(graph: Graph, region: Region, target: str) -> str:
 
 def _plastic_region(graph: Graph, region: Region, target: str, why_no_layer: str) -> str:
     """What runs a region that learns and is no layer."""
+    from math import inf
+
+    from snncompile.targets.cycle_limits import way_of
     from snncompile.targets.plastic_plan import PlasticPlan
     from snncompile.targets.plastic_planner import plan_plastic
 
     loop = f"a loop over the steps (neurons: {_BACKENDS[target]}), weights updated at each"
-    plan = plan_plastic(graph, region, {}, {}) if target in ("c", "auto") else why_no_layer
+    plan = plan_plastic(graph, region, {}, {})
     if not isinstance(plan, PlasticPlan):
-        return f"{loop}, since {plan if target == 'c' else why_no_layer}"
+        return f"{loop}, since {plan if target != 'auto' else why_no_layer}"
     learn, products = len(plan.learns), len(plan.products) + len(plan.plastic_products)
     parts = [(len(plan.neurons), "kernel"), (products, "product"), (learn, "rule")]
     said = ", ".join(f"{n} {what}{'' if n == 1 else 's'}" for n, what in parts)
     one = f"one function for all steps, weights updated at each: {said} inside"
     if target == "c":
         return f"{one} ({_BACKENDS[target]})"
-    return f"{loop}, since {why_no_layer}; on a CPU {one}"
+    way = way_of(plan, "triton")
+    gpu = f"{loop}, since {way.why}"
+    if way.blocks_up_to != inf:
+        several = f"of more than {way.at_most:.0f} sequences a loop over the steps"
+        gpu = f"one kernel for all steps, weights updated at each: {said} inside, in one program; {several}"
+    return f"{gpu} (Triton)" if target == "triton" else f"on a GPU {gpu}; on a CPU {one}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import inf, prod
 
 from snncompile.targets.cycle_plan import Conv, Copy, CyclePlan, Mask, Neurons, Pool, Product
+from snncompile.targets.plastic_plan import PlasticPlan
 
 #: C: cycles that are late by at least so many steps, with at least so many weights: their products are quicker for all
 #: of these steps at once, node by node. Dense ones of what is no spikes, and sparse ones of fewer sequences than that.
@@ -21,6 +22,9 @@ CONV_LATE, CONV_PRODUCTS = 8, 2**22
 
 #: Triton: weights that a program reads in the time in which a node is run on its own, doubled: rather one kernel.
 NODE_WEIGHTS = 2**21
+
+#: Triton: sequences of a region that learns: one program takes them all.
+TAUGHT_TOGETHER = 64
 
 #: Triton: what its kernels do at a step.
 TRITON_STEPS: tuple[type, ...] = (Neurons, Product, Copy)
@@ -33,18 +37,22 @@ class Way:
     Attributes:
         blocks_up_to: batches of fewer sequences go node by node, so many steps at a time as the cycle is late.
         why: why, for a person.
+        at_most: batches of more sequences go node by node, too.
     """
 
     blocks_up_to: float = 0
     why: str = ""
+    at_most: float = inf
 
     def suits(self, plan: CyclePlan, batch: int, training: bool) -> bool:
         """Whether one function runs ``plan`` for so many sequences in the module's mode."""
-        return batch >= self.blocks_up_to and not (training and plan.sequence_only)
+        return self.blocks_up_to <= batch <= self.at_most and not (training and plan.sequence_only)
 
 
 def way_of(plan: CyclePlan, target: str) -> Way:
     """How ``target`` (``"c"`` or ``"triton"``) runs ``plan``."""
+    if isinstance(plan, PlasticPlan):
+        return _taught(plan) if target == "triton" else Way()
     return _triton(plan) if target == "triton" else _c(plan)
 
 
@@ -66,11 +74,31 @@ def _convolved(plan: CyclePlan) -> int:
 
 
 def _triton(plan: CyclePlan) -> Way:
-    for step in plan.steps:
-        if not isinstance(step, TRITON_STEPS):
-            what = {Conv: "convolution", Pool: "pooling", Mask: "Dropout"}.get(type(step), type(step).__name__)
-            return Way(inf, f"its kernels have no {what} inside a cycle")
+    missing = _missing(plan)
+    if missing:
+        return Way(inf, missing)
     if plan.weights * plan.late > NODE_WEIGHTS * len(plan.nodes):
         times = f" for {plan.late} steps at once" if plan.late > 1 else ""
         return Way(inf, f"its {plan.weights:,} weights are read quicker by many programs{times}")
     return Way()
+
+
+def _missing(plan: CyclePlan) -> str:
+    """What Triton's kernels do not do inside a cycle, or ""."""
+    for step in plan.steps:
+        if not isinstance(step, TRITON_STEPS):
+            what = {Conv: "convolution", Pool: "pooling", Mask: "Dropout"}.get(type(step), type(step).__name__)
+            return f"its kernels have no {what} inside a cycle"
+    return ""
+
+
+def _taught(plan: PlasticPlan) -> Way:
+    """A region that learns: each sequence reads all weights, and what learns is read twice more, and written."""
+    missing = _missing(plan)
+    if missing:
+        return Way(inf, missing)
+    learn = sum(plan.lines[p.line].size * plan.size_read(p.read) for p in plan.plastic_products)
+    most = (NODE_WEIGHTS * len(plan.nodes) - 3 * learn) // (plan.weights + learn)
+    if most < 1:
+        return Way(inf, f"its {plan.weights + learn:,} weights are read quicker by many programs")
+    return Way(at_most=min(most, TAUGHT_TOGETHER))

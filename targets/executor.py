@@ -167,7 +167,11 @@ class Executor:
             run_plastic(ev, region)
         elif target is not None and not isinstance(layer, str) and not why_not(ev, layer, target):
             run_plastic_layer(ev, layer, region, target)
-        elif regions is not None and isinstance(plan, PlasticPlan):
+        elif (
+            regions is not None
+            and isinstance(plan, PlasticPlan)
+            and way_of(plan, self._target.name).suits(plan, ev.r.batch, ev.r.training)
+        ):
             run_plastic_region(ev, plan, region, regions)
         else:
             run_plastic(ev, region)

@@ -76,6 +76,10 @@ class PlasticPlan(CyclePlan):
         """Its products with weights that change, in order."""
         return tuple(s for s in self.order if isinstance(s, PlasticProduct))
 
+    def size_read(self, source: Read | int) -> int:
+        """Values of a step of one sequence of a signal; one from outside by its position."""
+        return self.lines[source.line].size if isinstance(source, Read) else self.sizes[source]
+
     @cached_property
     def reads(self) -> frozenset[Read]:
         """Everything that a step reads, but for states and traces by themselves."""

@@ -423,9 +423,10 @@ def test_explained() -> None:
     assert "one kernel for all steps (C), weights updated at each" in explain_text(explain(images.build(), "c"))
     one = "one function for all steps, weights updated at each"
     assert f"runs as   {one}" in explain_text(explain(digits.build(), "c"))
-    text = explain_text(explain(digits.build(), "auto"))
-    assert "not one connection, one population and one rule" in text and f"on a CPU {one}" in text
-    assert one not in explain_text(explain(digits.build(), "triton"))
+    kernel = "one kernel for all steps, weights updated at each: 1 kernel, 2 products, 1 rule inside, in one program"
+    few = "of more than 64 sequences a loop over the steps"
+    assert f"runs as   {kernel}; {few} (Triton)" in explain_text(explain(digits.build(), "triton"))
+    assert f"on a GPU {kernel}; {few}; on a CPU {one}" in explain_text(explain(digits.build(), "auto"))
 
 
 def test_the_first_value_that_is_not_finite() -> None:

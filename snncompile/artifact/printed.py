@@ -12,6 +12,7 @@ from snncompile.artifact.printed_cycles import (
     cycle_plans,
     plastic_plans,
     plastic_region_kernel,
+    taught_kernel,
     triton_cycle,
 )
 from snncompile.ir.connection import Connection
@@ -94,6 +95,9 @@ def printed_kernels(
 
 
 def _of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
+    from math import inf
+
+    from snncompile.targets.cycle_limits import way_of
     from snncompile.targets.drawn import reading
     from snncompile.targets.late_linear import late_products
     from snncompile.targets.late_scan import late_reader
@@ -112,6 +116,10 @@ def _of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
         for owner, stem, kernel in triton_cycle(compiled, plan, options.archs):
             yield Printed(owner, stem, kernel.source, kernel.settings)
     inside = {name for plan in plans for name in plan.nodes}
+    learning = [plan for plan in plastic_plans(compiled, plastic) if way_of(plan, "triton").blocks_up_to < inf]
+    for taught in learning:
+        yield Printed(*taught_kernel(compiled, taught, options.archs))
+    inside |= {name for taught in learning for name in taught.nodes}
     for name, op in compiled.of_type(Elementwise):
         if name in inside:
             continue

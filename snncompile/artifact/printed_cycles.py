@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from snncompile.targets.cycle_plan import CyclePlan, Read
     from snncompile.targets.plastic_plan import PlasticPlan
     from snncompile.targets.triton.cycle_kernels import CompiledCycle
+    from snncompile.targets.triton.cycle_writer import CycleKernel
+    from snncompile.targets.triton.plastic_region_design import RegionSettings
+
+    Settings = Mapping[str, RegionSettings]
 
 
 def cycle_plans(compiled: Graph, layers: Collection[str], target: str) -> list[CyclePlan]:
@@ -103,6 +107,29 @@ def plastic_region_kernel(compiled: Graph, plan: PlasticPlan) -> tuple[str, str,
         scalar.append(tuple(c in one for c in scan.coefs))
     source = print_plastic_region(plan, RegionForward(tuple(scalar), plan.live(_leaving(compiled, plan))))
     return plan.learns[0].name, f"{plan.name}_forward", source
+
+
+def taught_kernel(compiled: Graph, plan: PlasticPlan, archs: Sequence[str]) -> tuple[str, str, CycleKernel, Settings]:
+    """Node, role, source and launch settings by chip of the Triton kernel of one region that learns.
+
+    It is that of a usual caller with one sequence; others are compiled when first used.
+    """
+    from snncompile.targets.scan import one_number
+    from snncompile.targets.triton.arch import parse_arch
+    from snncompile.targets.triton.plastic_region_design import choose_region_settings
+    from snncompile.targets.triton.plastic_region_kernel import RegionForward, print_region
+
+    scalar = []
+    for node in plan.neurons:
+        scan, params = plan.scans[node.name], compiled.op(node.name).params
+        one = one_number(scan, [role for role, p in params.items() if p.shape != ()])
+        scalar.append(tuple(c in one for c in scan.coefs))
+    products = (*plan.products, *plan.plastic_products)
+    bias = tuple("bias" in compiled.op(p.name).params and getattr(p, "part", "") != "seen" for p in products)
+    source = print_region(plan, RegionForward(tuple(scalar), bias, plan.live(_leaving(compiled, plan))))
+    chips = [parse_arch(name) for name in archs or ("sm_90",)]
+    settings = {chip.name: choose_region_settings(plan, 1, chip.warp) for chip in chips}
+    return plan.learns[0].name, f"{plan.name}_forward", source, settings
 
 
 def _leaving(compiled: Graph, plan: CyclePlan) -> tuple[Read, ...]:

@@ -64,13 +64,13 @@ class Cycles:
         make = self._make(device)
         steps, batch = call.shape
         live = plan.live((*call.store, *call.sums), call.keep)
-        lines = forward_lines(plan, call, live, make, _ring)
+        lines = forward_lines(plan, call, live, make, ring_rows)
         sums = tuple(make((batch, plan.lines[read.line].size)).zero_() for read in call.sums)
         if steps * batch:
             bias = tuple(w.bias is not None for w in call.weights)
             variant = CycleForward(_scalar(plan, call.coefs), bias, live, call.sums)
             kernel = self._kernel(plan, variant, print_cycle_forward)
-            given = _Given(plan, kernel.source, call.shape, device)
+            given = Given(plan, kernel.source, call.shape, device)
             given.inputs(call.inputs)
             given.lines("line", lines)
             given.coefs("coefficient", {n: scan.coefs for n, scan in plan.scans.items()}, call.coefs)
@@ -103,8 +103,8 @@ class Cycles:
             return nothing_ran(plan, call, inputs, sums, make)
         kernel = self._kernel(plan, variant, print_cycle_backward)
         graded = [i for i in range(len(plan.lines)) if ("grad", i) in kernel.source.given]
-        grads = gradient_lines(plan, call, graded, make, _ring)
-        given = _Given(plan, kernel.source, call.shape, device)
+        grads = gradient_lines(plan, call, graded, make, ring_rows)
+        given = Given(plan, kernel.source, call.shape, device)
         given.inputs(call.inputs)
         given.lines("line", call.lines)
         given.lines("grad", grads)
@@ -144,7 +144,7 @@ class Cycles:
             found = made[variant, interpret] = _Kernel(source, load(source, interpret))
         return found
 
-    def _run(self, kernel: _Kernel, given: _Given) -> None:
+    def _run(self, kernel: _Kernel, given: Given) -> None:
         _, batch = given.shape
         settings = self._settings or choose_settings(given.plan, batch, 64 if torch.version.hip else 32)
         args = [given.values[key] for key in kernel.source.given]
@@ -155,7 +155,7 @@ class Cycles:
             )  # fmt: skip
 
 
-class _Given:
+class Given:
     """What a kernel may take, by key."""
 
     def __init__(self, plan: CyclePlan, source: CycleKernel, shape: tuple[int, int], device: torch.device) -> None:
@@ -227,7 +227,7 @@ class _Given:
                 }
 
 
-def _ring(depth: int) -> int:
+def ring_rows(depth: int) -> int:
     """Rows of a ring: a power of two."""
     return 1 << depth.bit_length()
 

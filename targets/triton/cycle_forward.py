@@ -38,15 +38,15 @@ def print_cycle_forward(plan: CyclePlan, variant: CycleForward) -> CycleKernel:
         if isinstance(step, Neurons):
             print_neurons(w, step, scalar[step.name], variant.live)
         elif isinstance(step, Copy):
-            _copy(w, step)
+            print_copy(w, step)
         elif isinstance(step, Product):
             print_product(w, step, bias[step])
     for i, read in enumerate(variant.sums):
-        _sum(w, i, read)
+        print_sum(w, i, read)
     return w.kernel("forward over a whole sequence, in one launch", ABOUT, [DENSE, GATHER], reverse=False)
 
 
-def _copy(w: CycleWriter, step: Copy) -> None:
+def print_copy(w: CycleWriter, step: Copy) -> None:
     """Hold what another line holds."""
     about = f"{w.plan.lines[step.line].key}: what it holds"
     w.begin_step(about, [("line", step.read.line)], [("line", step.line)])
@@ -56,7 +56,7 @@ def _copy(w: CycleWriter, step: Copy) -> None:
     w.store(3, to, "value")
 
 
-def _sum(w: CycleWriter, index: int, read: Read) -> None:
+def print_sum(w: CycleWriter, index: int, read: Read) -> None:
     """Add to a sum over time."""
     key = w.plan.lines[read.line].key
     about = f"sum of {key} over time, (B, N), read and written"

@@ -183,7 +183,9 @@ class CycleWriter(Writer):
 
     # -- the module
 
-    def kernel(self, what: str, about: str, helpers: list[str], reverse: bool) -> CycleKernel:
+    def kernel(
+        self, what: str, about: str, helpers: list[str], reverse: bool, constants: tuple[str, ...] = CYCLE_CONSTANTS
+    ) -> CycleKernel:
         """The finished kernel.
 
         Args:
@@ -191,6 +193,7 @@ class CycleWriter(Writer):
             about: how it works, for the header.
             helpers: device functions that it calls, besides those of the nodes.
             reverse: whether it goes backward.
+            constants: compile-time arguments.
         """
         self.keys[("T",)] = self.number("T", "time steps")
         self.keys[("B",)] = self.number("B", "sequences")
@@ -224,7 +227,7 @@ import triton
 import triton.language as tl
 '''
         parts = [header, print_called(self.functions), *(f.text for f in self.functions), ROW, *helpers]
-        text = "\n\n".join(p for p in [*parts, jit_head(self.name, self.params, CYCLE_CONSTANTS)] if p)
+        text = "\n\n".join(p for p in [*parts, jit_head(self.name, self.params, constants)] if p)
         text += "\n".join(["", *body]) + "\n"
         work = sum(f.size for f in self.functions)
         return CycleKernel(

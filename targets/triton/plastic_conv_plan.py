@@ -15,9 +15,6 @@ _PROGRAMS = 128
 #: Neurons, and weights, that a program computes at a time, at most.
 _NEURONS, _WEIGHTS = 512, 256
 
-#: Registers that a thread may take of a chip of NVIDIA: left to itself the assembler stops at fewer, and spills.
-_REGISTERS = 200
-
 
 @dataclass(frozen=True)
 class ConvPlan:
@@ -30,6 +27,7 @@ class ConvPlan:
         pixels: inputs that it computes at a time.
         warps: warps of a program.
         stages: how far loads of a loop run ahead, as Triton counts.
+        registers: that a thread may take of a chip of NVIDIA: left to itself the assembler stops at fewer, and spills.
     """
 
     posts: int
@@ -38,10 +36,11 @@ class ConvPlan:
     pixels: int
     warps: int
     stages: int = 1
+    registers: int = 200
 
     def more(self, cuda: bool) -> dict[str, int]:
         """Launch settings besides warps and stages."""
-        return {"maxnreg": _REGISTERS} if cuda else {}
+        return {"maxnreg": self.registers} if cuda else {}
 
     @property
     def resident(self) -> bool:

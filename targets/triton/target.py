@@ -15,6 +15,7 @@ from snncompile.ir.errors import UnsupportedError
 from snncompile.targets.cycle_call import CycleTarget
 from snncompile.targets.late_product import LateTarget
 from snncompile.targets.plastic_call import PlasticTarget
+from snncompile.targets.plastic_region_call import PlasticRegionTarget
 from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.scan import (
     BackwardCall,
@@ -119,6 +120,13 @@ class TritonTarget:
         from snncompile.targets.triton.plastic import PlasticSequences
 
         return PlasticSequences(self._empty)
+
+    @cached_property
+    def plastic_regions(self) -> PlasticRegionTarget:
+        """Runs regions that learn, of any form."""
+        from snncompile.targets.triton.plastic_regions import PlasticRegions
+
+        return PlasticRegions(self._empty)
 
     def forward(self, scan: Scan, call: ForwardCall) -> ForwardResult:
         """Run ``scan`` from the first step to the last, in one launch."""

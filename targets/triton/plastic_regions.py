@@ -1,0 +1,114 @@
+"""Plastic regions of any form with one generated kernel for the whole sequence.
+
+It takes the lines and the neurons of cycles (``targets/triton/cycle.py``). Results equal those of the loop in
+``targets/plastic.py`` bit for bit.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snncompile.ir.plasticity import FACTORS
+from snncompile.targets.cycle_call import CycleForwardResult
+from snncompile.targets.cycle_lines import forward_lines
+from snncompile.targets.plastic_plan import PlasticPlan
+from snncompile.targets.plastic_region_call import PlasticRegionCall, PlasticRegionResult
+from snncompile.targets.triton.availability import check_runnable, interpreting
+from snncompile.targets.triton.courses import on_device
+from snncompile.targets.triton.cycle import Given, ring_rows
+from snncompile.targets.triton.cycle_writer import CycleKernel
+from snncompile.targets.triton.load import load
+from snncompile.targets.triton.plastic_region_design import RegionSettings, choose_region_settings
+from snncompile.targets.triton.plastic_region_kernel import RegionForward, print_region
+
+
+class PlasticRegions:
+    """Runs plastic regions, one launch a sequence.
+
+    Args:
+        empty: allocates outputs; tests hand in one that fills them with NaN.
+        settings: launch settings to use, instead of those chosen by size.
+    """
+
+    def __init__(self, empty: Callable[..., Tensor] = torch.empty, settings: RegionSettings | None = None) -> None:
+        self._empty = empty
+        self._settings = settings
+        self._kernels: weakref.WeakKeyDictionary[PlasticPlan, dict[Hashable, tuple[CycleKernel, Any]]]
+        self._kernels = weakref.WeakKeyDictionary()
+
+    def forward(self, plan: PlasticPlan, call: PlasticRegionCall) -> PlasticRegionResult:
+        """Run from the first step to the last."""
+        cycle = call.cycle
+        steps, batch = cycle.shape
+        device = call.taught[0].weight.device
+        check_runnable(call.taught[0].weight)
+        make = partial(self._empty, dtype=torch.float32, device=device)
+        live = plan.live((*cycle.store, *cycle.sums))
+        lines = forward_lines(plan, cycle, live, make, ring_rows)
+        sums = tuple(make((batch, plan.lines[read.line].size)).zero_() for read in cycle.sums)
+        weights = tuple(t.weight.clone() for t in call.taught)
+        synapses = tuple({n: s.clone() for n, s in t.synapses.items()} for t in call.taught)
+        if steps:
+            source, function = self._kernel(plan, _variant(plan, call, live))
+            given = Given(plan, source, cycle.shape, device)
+            given.inputs(cycle.inputs)
+            given.lines("line", lines)
+            given.coefs("coefficient", {n: scan.coefs for n, scan in plan.scans.items()}, cycle.coefs)
+            given.weights(cycle.weights, back=False)
+            for product, w in zip(plan.products, cycle.weights, strict=True):
+                if w.synapses is None:
+                    given.values[("ordered weight", product.name, product.part)] = w.values.contiguous()
+            given.values[("random",)] = cycle.random
+            given.values |= {("sum", i): total for i, total in enumerate(sums)}
+            for i, (weight, held) in enumerate(zip(weights, synapses, strict=True)):
+                given.values |= _taught(plan, call, i, make) | {
+                    ("taught", "weight", plan.learns[i].name): weight,
+                    **{("taught trace", plan.learns[i].name, t): value for t, value in held.items()},
+                }
+            settings = self._settings or choose_region_settings(plan, batch, 64 if torch.version.hip else 32)
+            with on_device(device):
+                function[(1,)](
+                    *(given.values[key] for key in source.given), *settings.constants.values(),
+                    num_warps=settings.warps, num_stages=settings.stages, enable_fp_fusion=False,
+                    **settings.more(not torch.version.hip),
+                )  # fmt: skip
+        return PlasticRegionResult(CycleForwardResult(tuple(lines), sums), weights, synapses)
+
+    def _kernel(self, plan: PlasticPlan, variant: RegionForward) -> tuple[CycleKernel, Any]:
+        made = self._kernels.setdefault(plan, {})
+        key = (variant, interpreting())
+        found = made.get(key)
+        if found is None:
+            source = print_region(plan, variant)
+            found = made[key] = source, load(source, interpreting())
+        return found
+
+
+def _variant(plan: PlasticPlan, call: PlasticRegionCall, live: tuple[int, ...]) -> RegionForward:
+    cycle = call.cycle
+    scalar = tuple(tuple([not c.dim() for c in cycle.coefs[n.name]]) for n in plan.neurons)
+    bias = [w.bias is not None for w in cycle.weights]
+    bias += [call.taught[p.rule].bias is not None for p in plan.plastic_products]
+    return RegionForward(scalar, tuple(bias), live, cycle.sums)
+
+
+def _taught(plan: PlasticPlan, call: PlasticRegionCall, place: int, make: Callable[..., Tensor]) -> dict[Any, Any]:
+    """What a rule reads, and room for its factors."""
+    learn, taught, batch = plan.learns[place], call.taught[place], call.cycle.shape[1]
+    outs, ins = taught.weight.shape
+    found: dict[Any, Any] = {("taught", role, learn.name): value for role, value in taught.fixed.items()}
+    for part, values in taught.coefs.items():
+        found |= {("taught", part, learn.name, c): value for c, value in values.items()}
+    for f in FACTORS:
+        found[("taught", f"pre {f}", learn.name)] = make((batch, ins))
+        found[("taught", f"post {f}", learn.name)] = make((batch, outs))
+    for product in plan.plastic_products:
+        if product.rule == place:
+            found[("plastic bias", product.name)] = taught.bias
+    return found

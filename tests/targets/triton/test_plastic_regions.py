@@ -1,0 +1,157 @@
+"""Plastic regions of any form in one kernel: against the loop that defines them, to the last bit, interpreted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+
+import pytest
+import torch
+
+import snncompile as snn
+from snncompile.artifact.kernels import make_kernels
+from snncompile.artifact.printed_cycles import plastic_plans, taught_kernel
+from snncompile.explain import explain, explain_text
+from snncompile.passes.pipeline import Request, compile_graph
+from snncompile.targets.cycle_limits import Way, way_of
+from snncompile.targets.triton.aot import Job, compile_jobs
+from snncompile.targets.triton.arch import ARCHS
+from snncompile.targets.triton.plastic_region_design import RegionSettings, choose_region_settings
+from snncompile.targets.triton.plastic_regions import PlasticRegions
+
+from .. import plastic_regions as models
+from ..scan_calls import poisoned
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list:
+    """The plans that ran as one kernel, in small tiles, with outputs of NaN."""
+    found = []
+
+    def forward(self, plan, call, run=PlasticRegions.forward):
+        found.append(plan)
+        rows = 1 << max(0, call.cycle.shape[1] - 1).bit_length()
+        return run(PlasticRegions(poisoned, RegionSettings(rows, 16, outs=16, warps=4)), plan, call)
+
+    monkeypatch.setattr(PlasticRegions, "forward", forward)
+    return found
+
+
+def pair(model) -> list[snn.Network]:
+    """The same network on the reference and on Triton."""
+    torch.manual_seed(0)
+    nets = [snn.compile(model, target=target) for target in ("torch", "triton")]
+    nets[1].load_state_dict(nets[0].state_dict())
+    return nets
+
+
+def given(net, batch: int, steps: int) -> dict[str, torch.Tensor]:
+    """Random inputs: spikes, and rewards of either sign."""
+    draw = torch.Generator().manual_seed(0)
+    found = {}
+    for name, kind in net.graph.input_types().items():
+        shape = (batch, steps, *kind.shape)
+        spikes = (torch.rand(shape, generator=draw) < 0.3).float()
+        found[name] = torch.randn(shape, generator=draw) if name == "reward" else spikes
+    return found
+
+
+def check(nets, batch: int, steps: int, record=True) -> tuple:
+    """Both give the same of everything; what the reference gives."""
+    x = given(nets[0], batch, steps)
+    with torch.no_grad():
+        want, got = (net.evolve(**x, record=record) for net in nets)
+    for a, b in zip(got, want, strict=True):
+        a, b = (v if isinstance(v, dict) else {"out": v} for v in (a, b))
+        assert list(a) == list(b)
+        for name, value in b.items():
+            assert torch.equal(a[name], value), name
+    return want
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "steps"),
+    [(models.two_ways, 2, 3), (models.chained, 2, 3), (models.delayed, 1, 4), (models.taught, 3, 5)],
+)
+def test_every_form_is_that_of_the_loop(ran: list, model, batch: int, steps: int) -> None:
+    nets = [net.eval() for net in pair(model)]  # a Dropout in training goes step by step
+    state = check(nets, batch, steps)[1]
+    assert ran and all(not torch.equal(state[n], nets[0].value(n)) for n in nets[0].layout.learned)
+
+
+@pytest.mark.parametrize("name", ["additive", "free", "triplet", "reward", "decaying"])
+def test_every_rule_is_that_of_the_loop(ran: list, name: str) -> None:
+    nets = pair(models.competing(models.RULES[name](), rate=1.5))
+    out = check(nets, 1, 6)[0]
+    assert len(ran) == 1 and out.sum() > 5
+
+
+@pytest.mark.parametrize(("batch", "steps"), [(3, 1), (2, 0), (0, 2)])
+def test_no_steps_one_and_no_sequences(ran: list, batch: int, steps: int) -> None:
+    check(pair(models.competing(models.RULES["additive"]())), batch, steps, record=["exc.spikes:sum", "exc.theta"])
+    assert len(ran) == 1
+
+
+def test_several_blocks_of_outputs_inputs_and_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+
+    @snn.model
+    def model(x=snn.Spikes(140, max=1)):
+        connection = snn.Linear(10, bias=False, init=0.2 * models.drawn(10, 140))
+        back = snn.Feedback(10)
+        own = back >> snn.Linear(10, init=-0.1 * models.drawn(10, 10), trainable=False)
+        h = (x >> connection) + own >> snn.LIF()
+        back.close(h)
+        snn.learn(connection, snn.MSTDPET(eta=0.5), post=h, reward=h >> snn.Linear(1, trainable=False))
+        return h
+
+    def forward(self, plan, call, run=PlasticRegions.forward):
+        used.append(choose_region_settings(plan, call.cycle.shape[1]))
+        return run(PlasticRegions(poisoned, RegionSettings(4, 4, outs=8, warps=4)), plan, call)
+
+    monkeypatch.setattr(PlasticRegions, "forward", forward)
+    assert check(pair(model), 3, 3)[0].sum() > 3
+    assert used == [RegionSettings(4, 256)]
+
+
+def region(model) -> tuple:
+    """The compiled graph of a model, and the plan of its region that learns."""
+    graph = compile_graph(model.build(), Request())
+    return graph, plastic_plans(graph, ())[-1]
+
+
+def test_which_regions_are_one_kernel() -> None:
+    plan = region(models.competing(models.RULES["additive"]()))[1]
+    assert way_of(plan, "triton") == Way(at_most=64)
+    wide = replace(plan, lines=tuple(replace(line, size=1000) for line in plan.lines), sizes=(1000,))
+    assert 1 <= way_of(wide, "triton").at_most < 10 and way_of(wide, "triton").suits(wide, 1, False)
+    assert not way_of(wide, "triton").suits(wide, 10, False)
+    huge = replace(plan, lines=tuple(replace(line, size=30000) for line in plan.lines), sizes=(3000,))
+    assert way_of(huge, "triton").blocks_up_to == inf
+    assert way_of(huge, "triton").why == "its 90,000,441 weights are read quicker by many programs"
+
+
+def test_larger_batches_go_step_by_step(ran: list) -> None:
+    nets = pair(models.competing(models.RULES["additive"]()))
+    with torch.no_grad():
+        want, got = (net.evolve(**given(net, 65, 1))[1] for net in nets)
+    assert not ran and torch.equal(got["linear.weight"], want["linear.weight"])
+
+
+def test_an_artifact_has_the_kernel_and_explain_says_so() -> None:
+    graph = models.competing(models.RULES["additive"]()).build()
+    made = make_kernels(graph, "triton", ["sm_90"])
+    (report,) = [r for r in made.reports if r.node == "stdp"]
+    assert report.kernel == "plastic_linear_forward" and report.spills == 0
+    said = explain_text(explain(graph, "triton"))
+    assert "one kernel for all steps, weights updated at each: 1 kernel, 2 products, 1 rule inside, in one" in said
+
+
+@pytest.mark.parametrize("model", [models.chained, models.competing(models.RULES["power"]())])
+def test_compiles_for_every_chip(model) -> None:
+    _, name, source, settings = taught_kernel(*region(model), list(ARCHS))
+    for b in compile_jobs([Job(name, source, ARCHS[arch], s) for arch, s in settings.items()]):
+        assert b.resources.spills == 0, f"{b.arch.name} {b.resources}"
+        assert b.resources.shared <= b.arch.shared
+        for word in (".ftz", "fma.", ".approx", "div.full"):
+            assert b.arch.backend != "cuda" or word not in b.assembly
