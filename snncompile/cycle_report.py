@@ -34,7 +34,8 @@ def _on(graph: Graph, region: Region, target: str, where: str) -> str:
     kernels = sum(isinstance(graph.op(n), Elementwise) for n in region.nodes)
     steps = min(lateness(graph, region.nodes).values())
     each = "each step" if steps == 1 else f"every {steps} steps"
-    parts = f"{kernels} kernels and {len(region.nodes) - kernels} products"
+    parts = f"{_counted(kernels, 'kernel')} and {_counted(len(region.nodes) - kernels, 'product')}"
+    inside = f"{_counted(kernels, 'population')} and {_counted(len(region.nodes) - kernels, 'connection')}"
     plan = plan_cycle(graph, region, {})
     if not isinstance(plan, CyclePlan):
         return f"{parts} for {each} ({where}), since {plan}"
@@ -47,4 +48,8 @@ def _on(graph: Graph, region: Region, target: str, where: str) -> str:
         dropping = plan_cycle(graph, region, {}, training=True)
         why = dropping if isinstance(dropping, str) else way_of(dropping, target).why
         training = f"; in training {parts} for {each}, since {why}" if why else ""
-    return f"{_ONE[target]} for the cycle, over all steps: {parts} inside ({where}){few}{training}"
+    return f"{_ONE[target]} for the cycle, over all steps: {inside} inside ({where}){few}{training}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")

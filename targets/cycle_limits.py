@@ -26,8 +26,8 @@ NODE_WEIGHTS = 2**21
 #: Triton: sequences of a region that learns: one program takes them all.
 TAUGHT_TOGETHER = 64
 
-#: Triton: what its kernels do at a step.
-TRITON_STEPS: tuple[type, ...] = (Neurons, Product, Copy)
+#: Triton: what its kernels do at a step of a region that learns.
+TAUGHT_STEPS: tuple[type, ...] = (Neurons, Product, Copy, Mask)
 
 
 @dataclass(frozen=True)
@@ -74,21 +74,18 @@ def _convolved(plan: CyclePlan) -> int:
 
 
 def _triton(plan: CyclePlan) -> Way:
-    missing = _missing(plan)
-    if missing:
-        return Way(inf, missing)
     if plan.weights * plan.late > NODE_WEIGHTS * len(plan.nodes):
         times = f" for {plan.late} steps at once" if plan.late > 1 else ""
         return Way(inf, f"its {plan.weights:,} weights are read quicker by many programs{times}")
     return Way()
 
 
-def _missing(plan: CyclePlan) -> str:
-    """What Triton's kernels do not do inside a cycle, or ""."""
+def _missing(plan: PlasticPlan) -> str:
+    """What Triton's kernels do not do inside a region that learns, or ""."""
     for step in plan.steps:
-        if not isinstance(step, TRITON_STEPS):
-            what = {Conv: "convolution", Pool: "pooling", Mask: "Dropout"}.get(type(step), type(step).__name__)
-            return f"its kernels have no {what} inside a cycle"
+        if not isinstance(step, TAUGHT_STEPS):
+            what = {Conv: "convolution", Pool: "pooling"}.get(type(step), type(step).__name__)
+            return f"its kernels have no {what} inside a region that learns"
     return ""
 
 

@@ -258,7 +258,7 @@ class Planner:
                 "late": min(lateness(self.graph, self.nodes).values()),
                 "dense": sum(self._weights(n, "Linear", "DelayedLinear") for n in self.nodes),
                 "sparse": sum(self._weights(n, "Sparse") for n in self.nodes),
-                "weights": sum(self._read(step) for step in steps if isinstance(step, Product)),
+                "weights": sum(self._read(step) for step in steps if isinstance(step, Product | Conv | Pool)),
             },
         )
 
@@ -275,8 +275,11 @@ class Planner:
         """The plan of these steps."""
         return CyclePlan(name=f"cycle_{self.nodes[0]}", steps=tuple(steps), **rest)
 
-    def _read(self, product: Product) -> int:
-        """Weights that a product reads at a step."""
+    def _read(self, product: Product | Conv | Pool) -> int:
+        """Weights that a product reads at a step, or values that a pooling does."""
+        if isinstance(product, Conv | Pool):
+            s = product.sliding
+            return prod(s.outputs) * (s.inputs[0] // s.groups) * s.taps
         op = self.graph.op(product.name)
         if product.part == "seen":
             return op.output.size if op.kind == "Delay" else op.input.size

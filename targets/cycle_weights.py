@@ -91,7 +91,7 @@ def weights_of(
     return Weights((0,), weight.float().unsqueeze(0), _float(bias))
 
 
-def has_bias(product: Product, op: Connection) -> bool:
+def has_bias(product: Product | Conv, op: Connection) -> bool:
     """Whether :func:`weights_of` gives ``product`` a bias, as far as that does not depend on values of delays."""
     own = product.part != "seen" and "bias" in op.params
     return own or (product.part != "weight" and op.rule.overbound is not None)

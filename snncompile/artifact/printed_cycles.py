@@ -50,13 +50,11 @@ def cycle_kernels(compiled: Graph, plan: CyclePlan) -> Iterator[tuple[str, str, 
 
 def triton_cycle(compiled: Graph, plan: CyclePlan, archs: Sequence[str]) -> Iterator[tuple[str, str, CompiledCycle]]:
     """Node, role and kernel of one cycle on Triton."""
-    from snncompile.targets.cycle_plan import Product
     from snncompile.targets.cycle_weights import has_bias
     from snncompile.targets.triton.arch import parse_arch
     from snncompile.targets.triton.cycle_kernels import cycle_kernels as kernels_of
 
-    products = [step for step in plan.steps if isinstance(step, Product)]
-    biased = [p for p in products if has_bias(p, compiled.op(p.name))]
+    biased = [p for p in plan.products if has_bias(p, compiled.op(p.name))]
     chips = [parse_arch(name) for name in archs or ("sm_90",)]
     one, one_reverse = _one_number(compiled, plan)
     for role, kernel in kernels_of(plan, _leaving(compiled, plan), one, one_reverse, biased, chips).items():

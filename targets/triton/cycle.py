@@ -23,13 +23,14 @@ from snncompile.targets.cycle_call import (
     CycleForwardResult,
 )
 from snncompile.targets.cycle_lines import Make, backward_result, forward_lines, gradient_lines, nothing_ran
-from snncompile.targets.cycle_plan import CyclePlan
+from snncompile.targets.cycle_plan import Conv, CyclePlan, Pool, Product
 from snncompile.targets.cycle_weights import Synapses, Weights
 from snncompile.targets.triton.availability import check_runnable, interpreting
 from snncompile.targets.triton.courses import on_device
 from snncompile.targets.triton.cycle_backward import CycleBackward, print_cycle_backward
 from snncompile.targets.triton.cycle_design import CycleSettings, choose_settings
 from snncompile.targets.triton.cycle_forward import CycleForward, print_cycle_forward
+from snncompile.targets.triton.cycle_images import as_product, conv_by_synapse, pool_by_synapse
 from snncompile.targets.triton.cycle_tables import group_table, neuron_table, pairs, step_offsets
 from snncompile.targets.triton.cycle_writer import CycleKernel, Key
 from snncompile.targets.triton.load import load
@@ -75,6 +76,7 @@ class Cycles:
             given.lines("line", lines)
             given.coefs("coefficient", {n: scan.coefs for n, scan in plan.scans.items()}, call.coefs)
             given.weights(call.weights, back=False)
+            given.images(call.masks, back=False, make=make)
             given.values[("random",)] = call.random
             given.values |= {("sum", i): total for i, total in enumerate(sums)}
             self._run(kernel, given)
@@ -110,6 +112,7 @@ class Cycles:
         given.lines("grad", grads)
         given.coefs("reverse coefficient", {n: scan.reverse_coefs for n, scan in plan.scans.items()}, call.coefs)
         given.weights(call.weights, back=True)
+        given.images(call.masks, back=True, make=make)
         given.values[("random",)] = call.random
         for i, (_, grad) in enumerate(call.grads):
             given.values[("given", i)] = grad
@@ -193,38 +196,65 @@ class Given:
     def weights(self, weights: Sequence[Weights], back: bool) -> None:
         """The weights of all products, as the forward or the backward kernel takes them."""
         for product, w in zip(self.plan.products, weights, strict=True):
-            key = (product.name, product.part)
-            before = self.plan.lines[product.read.line].depth - product.read.lag
-            offsets = tuple(before - lag for lag in w.lags)
-            values = w.values.detach()
-            if not back:
-                self.values[("bias", *key)] = None if w.bias is None else w.bias.detach().contiguous()
-            if w.synapses is None:
-                self.values[("lag offsets", *key)] = step_offsets(offsets, self.device)
-                self.values[("lags", *key)] = len(offsets)
-                if back:
-                    self.values[("weight back", *key)] = values.contiguous()
-                else:
-                    self.values[("weight", *key)] = values.transpose(1, 2).contiguous()
-                continue
-            if back:
-                groups = group_table(w.synapses, offsets)
-                self.values |= {
-                    ("most back", *key): len(groups.ids),
-                    ("groups", *key): groups.ids.shape[1],
-                    ("weights back", *key): groups.weights(values),
-                    ("targets", *key): groups.reads,
-                    ("group sources", *key): w.synapses.sources,
-                    ("group offsets", *key): groups.offsets,
-                }
+            if isinstance(product, Conv):
+                self._synapses(as_product(product), conv_by_synapse(product, w), back)
+            elif w.synapses is not None:
+                self._synapses(product, w, back)
             else:
-                table = neuron_table(w.synapses, self.plan.lines[product.line].size, offsets)
-                self.values |= {
-                    ("most", *key): len(table.ids),
-                    ("weights", *key): table.weights(values),
-                    ("sources", *key): table.reads,
-                    ("offsets", *key): table.offsets,
-                }
+                self._dense(product, w, back)
+
+    def images(self, masks: Sequence[Tensor], back: bool, make: Make) -> None:
+        """What poolings, and each Dropout, take besides."""
+        for step, mask in zip(self.plan.masks, masks, strict=True):
+            self.values[("mask", step.name)] = mask.contiguous()
+        for step in self.plan.steps:
+            if isinstance(step, Pool):
+                ways = (False, True) if back and step.most else (back,)
+                for way in ways:
+                    self._synapses(as_product(step), pool_by_synapse(step, self.device), way)
+                if back and step.most:
+                    shape = (self.shape[1], self.plan.lines[step.line].size)
+                    self.values[("places", step.name)] = make(shape).view(torch.int32)
+
+    def _offsets(self, product: Product, w: Weights) -> tuple[int, ...]:
+        before = self.plan.lines[product.read.line].depth - product.read.lag
+        return tuple(before - lag for lag in w.lags)
+
+    def _dense(self, product: Product, w: Weights, back: bool) -> None:
+        key, offsets, values = (product.name, product.part), self._offsets(product, w), w.values.detach()
+        self.values[("lag offsets", *key)] = step_offsets(offsets, self.device)
+        self.values[("lags", *key)] = len(offsets)
+        if back:
+            self.values[("weight back", *key)] = values.contiguous()
+        else:
+            self.values[("weight", *key)] = values.transpose(1, 2).contiguous()
+            self._bias(key, w)
+
+    def _synapses(self, product: Product, w: Weights, back: bool) -> None:
+        key, offsets, values = (product.name, product.part), self._offsets(product, w), w.values.detach()
+        assert w.synapses is not None
+        if back:
+            groups = group_table(w.synapses, offsets)
+            self.values |= {
+                ("most back", *key): len(groups.ids),
+                ("groups", *key): groups.ids.shape[1],
+                ("weights back", *key): groups.weights(values),
+                ("targets", *key): groups.reads,
+                ("group sources", *key): w.synapses.sources,
+                ("group offsets", *key): groups.offsets,
+            }
+            return
+        table = neuron_table(w.synapses, self.plan.lines[product.line].size, offsets)
+        self.values |= {
+            ("most", *key): len(table.ids),
+            ("weights", *key): table.weights(values),
+            ("sources", *key): table.reads,
+            ("offsets", *key): table.offsets,
+        }
+        self._bias(key, w)
+
+    def _bias(self, key: Key, w: Weights) -> None:
+        self.values[("bias", *key)] = None if w.bias is None else w.bias.detach().contiguous()
 
 
 def ring_rows(depth: int) -> int:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from snncompile.targets.cycle_plan import Copy, CyclePlan, Neurons, Product, Read
 from snncompile.targets.prune import Pruned, prune_reverse
 from snncompile.targets.triton.cycle_forward import ABOUT
+from snncompile.targets.triton.cycle_images import image_helpers, print_image_step_back
 from snncompile.targets.triton.cycle_neurons import print_neurons_back
 from snncompile.targets.triton.cycle_products import DENSE, GATHER, print_product_back
 from snncompile.targets.triton.cycle_writer import CycleKernel, CycleWriter
@@ -52,7 +53,10 @@ def print_cycle_backward(plan: CyclePlan, variant: CycleBackward) -> CycleKernel
             _copy(w, step)
         elif isinstance(step, Product):
             print_product_back(w, step)
-    return w.kernel("backward over a whole sequence, in one launch", ABOUT, [DENSE, GATHER], reverse=True)
+        else:
+            print_image_step_back(w, step)
+    helpers = [DENSE, GATHER, *image_helpers(plan)]
+    return w.kernel("backward over a whole sequence, in one launch", ABOUT, helpers, reverse=True)
 
 
 def pruned_of(plan: CyclePlan, node: Neurons, variant: CycleBackward, graded: Collection[int]) -> Pruned:

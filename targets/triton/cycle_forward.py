@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from snncompile.targets.cycle_plan import Copy, CyclePlan, Neurons, Product, Read
+from snncompile.targets.triton.cycle_images import image_helpers, print_image_step
 from snncompile.targets.triton.cycle_neurons import print_neurons
 from snncompile.targets.triton.cycle_products import DENSE, GATHER, print_product
 from snncompile.targets.triton.cycle_writer import CycleKernel, CycleWriter
@@ -41,9 +42,12 @@ def print_cycle_forward(plan: CyclePlan, variant: CycleForward) -> CycleKernel:
             print_copy(w, step)
         elif isinstance(step, Product):
             print_product(w, step, bias[step])
+        else:
+            print_image_step(w, step, bias.get(step, False))
     for i, read in enumerate(variant.sums):
         print_sum(w, i, read)
-    return w.kernel("forward over a whole sequence, in one launch", ABOUT, [DENSE, GATHER], reverse=False)
+    helpers = [DENSE, GATHER, *image_helpers(plan)]
+    return w.kernel("forward over a whole sequence, in one launch", ABOUT, helpers, reverse=False)
 
 
 def print_copy(w: CycleWriter, step: Copy) -> None:

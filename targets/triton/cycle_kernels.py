@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from snncompile.targets.cycle_plan import CyclePlan, Product, Read
+from snncompile.targets.cycle_plan import Conv, CyclePlan, Product, Read
 from snncompile.targets.triton.arch import Arch
 from snncompile.targets.triton.cycle_backward import CycleBackward, print_cycle_backward
 from snncompile.targets.triton.cycle_design import CycleSettings, choose_settings
@@ -34,7 +34,7 @@ def cycle_kernels(
     leaving: Collection[Read],
     one: Mapping[str, Collection[str]],
     one_reverse: Mapping[str, Collection[str]],
-    biased: Collection[Product],
+    biased: Collection[Product | Conv],
     archs: Sequence[Arch],
 ) -> dict[str, CompiledCycle]:
     """Role -> kernel: forward, for inference and training, and backward.

@@ -55,8 +55,8 @@ _TILE = "(ROWS, COLUMNS)"
 _ZEROS = f"tl.full({_TILE}, 0.0, tl.float32)"
 
 
-def print_product(w: CycleWriter, product: Product, bias: bool) -> None:
-    """One step of a product; ``bias``: whether it has one."""
+def print_product(w: CycleWriter, product: Product, bias: bool, divisor: int = 1) -> None:
+    """One step of a product; ``bias``: whether it has one; ``divisor``: by what a sparse one is divided."""
     width = w.plan.lines[product.line].size
     w.begin_step(f"{product.name}: the product", [("line", product.read.line)], [("line", product.line)])
     made = w.row("line", Read(product.line))
@@ -67,11 +67,12 @@ def print_product(w: CycleWriter, product: Product, bias: bool) -> None:
         now = _number(w, product.read, late)
         about = f"most synapses of a neuron of {product.name}"
         most = w.integer(("most", *_key(product)), f"{product.name}_most", about)
-        weights, sources, offsets = (_table(w, product, what) for what in ("weights", "sources", "offsets"))
+        weights, sources, offsets = (synapse_table(w, product, what) for what in ("weights", "sources", "offsets"))
         w.tiles(width)
         items = [_ZEROS, line, now, ring, "B", str(w.plan.lines[product.read.line].size), most]
         items += [weights, sources, offsets if late else sources, str(width), *_WHERE, str(late), "AHEAD"]
         w.call(3, "total = snn_gather", items)
+        _divide(w, divisor)
         if bias:
             w.line(3, f"total = total + {added}")
     else:
@@ -96,7 +97,13 @@ def _bias(w: CycleWriter, product: Product) -> str:
     return f"tl.load({pointer} + n, mask=there, other=0.0)"
 
 
-def _table(w: CycleWriter, product: Product, what: str) -> str:
+def _divide(w: CycleWriter, divisor: int) -> None:
+    if divisor != 1:
+        w.line(3, f"total = tl.div_rn(total, tl.full({_TILE}, {float(divisor)}, tl.float32))")
+
+
+def synapse_table(w: CycleWriter, product: Product, what: str) -> str:
+    """An argument with a sparse product's ``"weights"``, ``"sources"`` or ``"offsets"``, by neuron; its name."""
     about = {
         "weights": f"weights of {product.name}, (most, out), each neuron's in order",
         "sources": f"sources of {product.name}, likewise; -1 where there are no more",
@@ -136,13 +143,13 @@ def _dense(w: CycleWriter, product: Product, width: int, added: str) -> None:
     w.line(4, f"part += {size * width}")
 
 
-def print_product_back(w: CycleWriter, product: Product) -> None:
-    """The gradient of one step of a product, for what it reads."""
+def print_product_back(w: CycleWriter, product: Product, divisor: int = 1) -> None:
+    """The gradient of one step of a product, for what it reads; ``divisor`` as in :func:`print_product`."""
     read, size, width = product.read, w.plan.lines[product.read.line].size, w.plan.lines[product.line].size
     grad = ("grad", product.line)
     w.begin_step(f"{product.name}: the gradient of the product", [grad], [("grad", read.line)])
     if product.sparse:
-        _scatter(w, product)
+        _scatter(w, product, divisor)
         return
     given = w.row("grad", Read(product.line))
     about = f"weight of {product.name}, (lags, out, in)"
@@ -165,7 +172,7 @@ def print_product_back(w: CycleWriter, product: Product) -> None:
         w.line(3, f"{part} += {size * width}")
 
 
-def _scatter(w: CycleWriter, product: Product) -> None:
+def _scatter(w: CycleWriter, product: Product, divisor: int) -> None:
     """Groups of synapses of one source and one lag: no two of them add to the same value."""
     read, size, width = product.read, w.plan.lines[product.read.line].size, w.plan.lines[product.line].size
     key, name = _key(product), product.name
@@ -186,6 +193,7 @@ def _scatter(w: CycleWriter, product: Product) -> None:
     w.tiles(groups)
     items = [_ZEROS, given, given_now, given_ring, "B", str(width), most, *tables, tables[1], groups]
     w.call(3, "total = snn_gather", [*items, *_WHERE, "False", "AHEAD"])
+    _divide(w, divisor)
     w.line(3, f"source = tl.load({sources} + n, mask=there, other=0)")
     number = now
     if late:

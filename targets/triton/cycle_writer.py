@@ -20,7 +20,10 @@ Key = tuple[str | int, ...]
 #: Compile-time arguments: sequences and neurons of a tile, and how many terms of a sum are loaded at a time.
 CYCLE_CONSTANTS = ("ROWS", "COLUMNS", "AHEAD")
 
-_LOCALS = "b own nil present there l total part to now row value back groups g snn_row snn_dense snn_gather snn_scatter"
+_LOCALS = (
+    "b own nil present there l total part to now row value back groups g place"
+    " snn_row snn_dense snn_gather snn_most snn_pick"
+)
 
 #: How a step begins. What is computed from a 0 that the compiler does not know, and that seems to change, it cannot
 #: keep from step to step: the places of each line's elements would take more registers than there are.

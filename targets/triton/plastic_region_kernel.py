@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from snncompile.ir.ordered import LANES
 from snncompile.ir.plasticity import FACTORS
-from snncompile.targets.cycle_plan import Copy, Neurons, Product, Read
+from snncompile.targets.cycle_plan import Copy, Mask, Neurons, Product, Read
 from snncompile.targets.plastic_plan import Learn, PlasticPlan, PlasticProduct
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.triton.cycle_forward import print_copy, print_sum
+from snncompile.targets.triton.cycle_images import print_image_step
 from snncompile.targets.triton.cycle_neurons import print_neurons
 from snncompile.targets.triton.cycle_products import GATHER, print_product
 from snncompile.targets.triton.cycle_writer import CYCLE_CONSTANTS, CycleKernel, CycleWriter
@@ -76,6 +77,8 @@ def print_region(plan: PlasticPlan, variant: RegionForward) -> CycleKernel:
             print_neurons(w, step, scalar[step.name], variant.live)
         elif isinstance(step, Copy):
             print_copy(w, step)
+        elif isinstance(step, Mask):
+            print_image_step(w, step, False)
         elif isinstance(step, Learn):
             of_learn[step].print_sides()
         elif isinstance(step, PlasticProduct):

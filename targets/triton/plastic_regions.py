@@ -61,6 +61,7 @@ class PlasticRegions:
             given.lines("line", lines)
             given.coefs("coefficient", {n: scan.coefs for n, scan in plan.scans.items()}, cycle.coefs)
             given.weights(cycle.weights, back=False)
+            given.images(cycle.masks, back=False, make=make)
             for product, w in zip(plan.products, cycle.weights, strict=True):
                 if w.synapses is None:
                     given.values[("ordered weight", product.name, product.part)] = w.values.contiguous()

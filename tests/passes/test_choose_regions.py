@@ -90,7 +90,7 @@ def test_a_late_cycle_runs_several_steps_at_a_time() -> None:
     (region,) = compile_graph(net.build(), Request()).regions
     assert region.reason == "a cycle through lif_back: step t needs step t-4, so 4 steps can run at a time"
     said = {target: explain(net.build(), target).regions[0].runs_as for target in ("c", "triton")}
-    assert said["c"] == "one function for the cycle, over all steps: 1 kernels and 1 products inside (C)"
+    assert said["c"] == "one function for the cycle, over all steps: 1 population and 1 connection inside (C)"
     assert said["triton"].endswith("what comes back is a ring of 4 steps in the kernel (Triton)")
 
     @snn.model
@@ -101,4 +101,4 @@ def test_a_late_cycle_runs_several_steps_at_a_time() -> None:
         return h
 
     (said,) = [r.runs_as for r in explain(two.build(), "triton").regions if r.kind == "recurrent"]
-    assert said == "one kernel for the cycle, over all steps: 2 kernels and 1 products inside (Triton)"
+    assert said == "one kernel for the cycle, over all steps: 2 populations and 1 connection inside (Triton)"

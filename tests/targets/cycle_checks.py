@@ -10,6 +10,7 @@ from snncompile.targets.executor import Executor
 
 from ..compare import assert_close_gradients, assert_same_bits, outcome
 from ..cyclic_models import cyclic_model
+from ..image_cycles import INPUT, image_cycle
 from ..mixed_models import counts
 from ..plain_target import PlainTarget
 
@@ -40,6 +41,42 @@ def check_as_the_reference(seed, shape, target):
     got = run(net, x, record, executor)
     assert_same_bits(want, got)
     assert_close_gradients(want, got)
+
+
+#: Seeds whose images have one row.
+FLAT = {31}
+
+
+def compiled_images(seed, target="c"):
+    """A random network with a cycle of images, and what can be recorded of it."""
+    torch.manual_seed(seed)
+    net = snn.compile(image_cycle(seed, flat=seed in FLAT), target=target)
+    with torch.no_grad():
+        for name, value in net.named_parameters():
+            if name.endswith("bias"):
+                value.copy_((value * 8).round() / 8 + 0.125)
+    return net, [r for r in net.graph.recordable() if r != "x"]
+
+
+def images(seed, batch, steps):
+    """Spikes for such a network."""
+    shape = INPUT[:1] + INPUT[2:] if seed in FLAT else INPUT
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy(rng.poisson(0.5, size=(batch, steps, *shape)).clip(0, 3).astype(np.float32))
+
+
+def check_images_as_the_reference(seed, shapes, target):
+    """As :func:`check_as_the_reference`, for cycles of images, one batch and number of steps after the other."""
+    net, record = compiled_images(seed, target.name)
+    executor = Executor(net.graph, target)
+    (plan,) = (executor._dropping or executor._cycles).values()
+    assert isinstance(plan, CyclePlan) and executor._ways[plan].blocks_up_to == 0
+    for shape in shapes:
+        x = images(seed, *shape)
+        want = run(net, x, record, Executor(net.graph, PlainTarget()))
+        got = run(net, x, record, executor)
+        assert_same_bits(want, got)
+        assert_close_gradients(want, got)
 
 
 def check_pieces(net, steps, cut, x=None):

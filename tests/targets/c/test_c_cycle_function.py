@@ -82,7 +82,7 @@ def test_large_dense_products_of_very_late_cycles_are_made_for_many_steps_at_onc
         return x >> snn.Linear(1100) >> snn.recurrent(snn.LIF(), via=snn.Sparse(1100, indegree=1000), delay=9 * ms)
 
     text = explain_text(explain(wide.build(), "c"))
-    assert "one function for the cycle" in text and "of fewer than 4 sequences 1 kernels and 1 products" in text
+    assert "one function for the cycle" in text and "of fewer than 4 sequences 1 kernel and 1 product" in text
     net = snn.compile(wide, target="c")
     executor, ran = net.executor(torch.device("cpu")), []
     forward = executor._cycle_target.forward

@@ -9,12 +9,12 @@ from snncompile import ms
 from snncompile.artifact.printed import printed_kernels
 from snncompile.explain import explain, explain_text
 from snncompile.targets.c.target import CTarget
-from snncompile.targets.cycle_plan import Conv, CyclePlan, Mask, Pool
+from snncompile.targets.cycle_plan import Conv, Mask, Pool
 from snncompile.targets.executor import Executor
 
-from ...compare import assert_close_gradients, assert_same_bits, outcome
-from ...image_cycles import INPUT, image_cycle
+from ...compare import assert_same_bits, outcome
 from ...plain_target import PlainTarget
+from ..cycle_checks import check_images_as_the_reference, compiled_images, images, poisoned, run
 
 #: Seed -> batch and steps to begin with, then others.
 SEEDS = {
@@ -23,31 +23,6 @@ SEEDS = {
     31: [(3, 7), (1, 1)],
     50: [(1, 13), (4, 2)],
 }
-
-
-def poisoned(shape, **like):
-    return torch.full(shape, float("nan"), **like)
-
-
-def compiled(seed):
-    torch.manual_seed(seed)
-    net = snn.compile(image_cycle(seed, flat=seed == 31), target="c")
-    with torch.no_grad():
-        for name, value in net.named_parameters():
-            if name.endswith("bias"):
-                value.copy_((value * 8).round() / 8 + 0.125)
-    return net, [r for r in net.graph.recordable() if r != "x"]
-
-
-def images(seed, batch, steps):
-    shape = INPUT[:1] + INPUT[2:] if seed == 31 else INPUT
-    rng = np.random.default_rng(seed)
-    return torch.from_numpy(rng.poisson(0.5, size=(batch, steps, *shape)).clip(0, 3).astype(np.float32))
-
-
-def run(net, x, record, executor):
-    torch.manual_seed(7)  # what is dropped
-    return outcome(net, x, record, executor)
 
 
 def the_plan(net, executor=None):
@@ -59,19 +34,11 @@ def the_plan(net, executor=None):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_as_the_reference(seed):
-    net, record = compiled(seed)
-    executor = Executor(net.graph, CTarget(threads=1 + seed % 2, empty=poisoned))
-    assert isinstance(the_plan(net, executor), CyclePlan)
-    for shape in SEEDS[seed]:
-        x = images(seed, *shape)
-        want = run(net, x, record, Executor(net.graph, PlainTarget()))
-        got = run(net, x, record, executor)
-        assert_same_bits(want, got)
-        assert_close_gradients(want, got)
+    check_images_as_the_reference(seed, SEEDS[seed], CTarget(threads=1 + seed % 2, empty=poisoned))
 
 
 def test_what_the_seeds_have():
-    steps = [s for seed in SEEDS for s in the_plan(compiled(seed)[0]).steps]
+    steps = [s for seed in SEEDS for s in the_plan(compiled_images(seed)[0]).steps]
     convs = [s for s in steps if isinstance(s, Conv)]
     assert {s.events for s in convs} == {True, False}
     assert any(not s.events and s.sliding.groups > 1 for s in convs)
@@ -82,7 +49,7 @@ def test_what_the_seeds_have():
 
 
 def test_threads_and_the_batch_change_nothing():
-    net, record = compiled(26)
+    net, record = compiled_images(26)
     x = images(1, 7, 8)
     found = [run(net, x, record, Executor(net.graph, CTarget(threads=k, empty=poisoned))) for k in (1, 2, 5)]
     for other in found[1:]:
@@ -170,12 +137,9 @@ def test_dropout_drops_in_training_only():
     assert "one function for the cycle, over all steps" in explain_text(explain(dropping.build(), "c"))
 
 
-def test_a_target_whose_kernels_have_no_such_step_goes_node_by_node():
-    text = explain_text(explain(seen.build(), "triton"))
-    assert "since its kernels have no convolution inside a cycle" in text
-    text = explain_text(explain(dropping.build(), "triton"))
-    assert "one kernel for the cycle" in text
-    assert "; in training 1 kernels and 2 products for each step, since its kernels have no Dropout inside" in text
+def test_the_same_in_one_kernel():
+    assert "one kernel for the cycle" in explain_text(explain(seen.build(), "triton"))
+    assert "one kernel for the cycle" in explain_text(explain(dropping.build(), "triton"))
 
 
 def late_images(node, late):

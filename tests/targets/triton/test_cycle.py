@@ -126,7 +126,7 @@ def test_very_large_late_cycles_go_node_by_node():
         regions = explain(large(size, late).build(), "triton").regions
         return next(r.runs_as for r in regions if r.kind == "recurrent")
 
-    assert said(1024, 1) == "one kernel for the cycle, over all steps: 2 kernels and 2 products inside (Triton)"
+    assert said(1024, 1) == "one kernel for the cycle, over all steps: 2 populations and 2 connections inside (Triton)"
     assert said(1024, 9) == (
         "2 kernels and 2 products for every 9 steps (Triton), since its 2,097,152 weights are read quicker by many"
         " programs for 9 steps at once"
