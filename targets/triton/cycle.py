@@ -155,6 +155,7 @@ class Cycles:
             kernel.function[(-(-batch // settings.rows),)](
                 *args, *settings.constants.values(),
                 num_warps=settings.warps, num_stages=settings.stages, enable_fp_fusion=False,
+                **settings.more(not torch.version.hip),
             )  # fmt: skip
 
 

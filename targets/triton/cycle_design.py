@@ -26,6 +26,7 @@ class CycleSettings:
         ahead: terms of a sum loaded at a time.
         warps: warps per program.
         stages: how far Triton runs loads of a loop ahead: not at all, since they may read what the loop writes.
+        registers: that a thread may take of a chip of NVIDIA: left to itself the assembler stops at fewer, and spills.
     """
 
     rows: int
@@ -33,6 +34,11 @@ class CycleSettings:
     ahead: int = AHEAD
     warps: int = 8
     stages: int = 1
+    registers: int = 255
+
+    def more(self, cuda: bool) -> dict[str, int]:
+        """Launch settings besides warps and stages."""
+        return {"maxnreg": self.registers} if cuda else {}
 
     @property
     def constants(self) -> dict[str, int]:
