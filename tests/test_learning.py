@@ -157,7 +157,7 @@ def test_no_steps_no_batch_no_batch_axis() -> None:
 @pytest.mark.parametrize("target", ["c", "triton"])
 def test_every_target_learns_the_same(model: snn.Model, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    batch, steps = 2, 12 if target == "triton" else 40
+    batch, steps = 2, 8 if target == "triton" else 40
     net = compiled(model)
     inputs = {n: spikes(batch, steps, t.shape, seed=1) for n, t in net.graph.input_types().items()}
     twin = snn.Network(net.graph, target, values={n: v.detach().clone() for n, v in net.state_dict().items()})
