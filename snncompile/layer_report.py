@@ -47,7 +47,7 @@ def layer_report(graph: Graph, layer: Layer, precision: str, archs: Sequence[str
     scan = reading(make_scan(layer.neurons, op))
     lines = []
     for name in archs or USUAL:
-        ahead, back = layer_designs(scan, op.size, precision, parse_arch(name), layer.late > 1)
+        ahead, back = layer_designs(scan, op.size, precision, parse_arch(name), layer.late > 1, layer.most)
         product = product_of(ahead.precision, layer.most)
         spikes = _OPERANDS[product.operand] if product.parts == 2 else ""
         both = [("forward", ahead, spikes), ("backward", back, "")]

@@ -57,10 +57,13 @@ class LayerKernel:
     settings: Mapping[str, Design | SplitTile]
 
 
-def layer_designs(scan: Scan, size: int, precision: str, arch: Arch, ring: bool) -> tuple[Design, Design]:
-    """How a layer runs forward and backward on ``arch``; ``ring`` as in :class:`LayerShape`."""
+def layer_designs(
+    scan: Scan, size: int, precision: str, arch: Arch, ring: bool, most: int | None
+) -> tuple[Design, Design]:
+    """How a layer runs forward and backward on ``arch``; ``ring`` and ``most`` as in :class:`LayerShape`."""
     forward, backward = (
-        choose_design(Demand(size, precision, back, held(scan, back, ring)), arch) for back in (False, True)
+        choose_design(Demand(size, precision, back, held(scan, back, ring), real=most is None and not back), arch)
+        for back in (False, True)
     )
     return forward, backward
 
@@ -116,7 +119,7 @@ def layer_kernels(
         found[role] = replace(known, settings={**known.settings, arch.name: replace(design, why="")})
 
     for arch in archs:
-        ahead, back = layer_designs(scan, shape.size, precision, arch, shape.ring)
+        ahead, back = layer_designs(scan, shape.size, precision, arch, shape.ring, shape.most)
         add("recurrent", arch, ahead, forward)
         add("recurrent_save", arch, ahead, forward._replace(train=True))
         add("recurrent_backward", arch, back, backward)

@@ -73,19 +73,29 @@ class RecurrentLayers:
         self._launcher = Launcher()
 
     def design(
-        self, scan: Scan, shape: tuple[int, int, int], device: torch.device, backward: bool, ring: bool = False
+        self,
+        scan: Scan,
+        shape: tuple[int, int, int],
+        device: torch.device,
+        backward: bool,
+        ring: bool = False,
+        real: bool = False,
     ) -> Design:
-        """How a layer runs over a sequence of ``shape``; ``ring`` where what comes back is several steps late."""
-        key = (scan, shape[2], shape[0] <= 1, device, backward, ring)
+        """How a layer runs over a sequence of ``shape``.
+
+        ``ring``: whether what comes back is several steps late; ``real``: whether, forward, it is no whole number.
+        """
+        key = (scan, shape[2], shape[0] <= 1, device, backward, ring, real)
         if key not in self._designs:
-            asked = Demand(shape[2], self._precision, backward, held(scan, backward, ring), self._form, shape[0])
+            values = held(scan, backward, ring)
+            asked = Demand(shape[2], self._precision, backward, values, self._form, shape[0], real)
             self._designs[key] = choose_design(asked, self._arch or device_arch(device))
         return self._designs[key]
 
     def forward(self, scan: Scan, call: RecurrentForwardCall) -> RecurrentForwardResult:
         """Run from the first step to the last."""
         shape, device = call.shape, _checked(scan, call)
-        design = self.design(scan, shape, device, backward=False, ring=call.late > 1)
+        design = self.design(scan, shape, device, backward=False, ring=call.late > 1, real=call.most is None)
         product = product_of(design.precision, call.most)
         dense = design.dense and _contiguous(call.inputs)
         variant = RecurrentVariant(

@@ -103,6 +103,7 @@ class Demand:
         held: values that a step of one neuron of a resident kernel holds in registers.
         form: a form asked for; None chooses.
         steps: time steps; only whether there is more than one counts.
+        real: whether what comes back forward is no whole number, so that its product takes more registers.
     """
 
     size: int
@@ -111,6 +112,7 @@ class Demand:
     held: int = 0
     form: str | None = None
     steps: int = 2
+    real: bool = False
 
     @property
     def used(self) -> str:
@@ -186,8 +188,9 @@ def _resident(asked: Demand, arch: Arch, why: str) -> Design:
 #: Chips on which programs keep slices: on others the compiler takes what comes back into registers, and spills.
 _SLICING = ("sm_90", "sm_100")
 #: Values held for each neuron up to which a program takes a tile of 128 neurons, and what addresses take beside them
-#: where a row of a course is no multiple of 16 bytes (read from the binaries).
-_SLICE_HELD, _LOOSE = 11, 4
+#: where a row of a course is no multiple of 16 bytes; and those up to which one of 64 neurons has all sequences forward
+#: (read from the binaries).
+_SLICE_HELD, _LOOSE, _SLICE_TIGHT = 11, 4, 12
 
 
 def _sliced(asked: Demand, arch: Arch, kept: str) -> Design | None:
@@ -196,7 +199,8 @@ def _sliced(asked: Demand, arch: Arch, kept: str) -> Design | None:
         return None
     width = _power(asked.size)
     load = asked.held + (_LOOSE if asked.size % 4 else 0)
-    tiles = [(128, ROWS), (64, ROWS // 2 if asked.backward else ROWS)]
+    tight = asked.backward or asked.real or load > _SLICE_TIGHT
+    tiles = [(128, ROWS), (64, ROWS // 2 if tight else ROWS)]
     if load > _SLICE_HELD or (asked.backward and arch.name != "sm_90"):
         del tiles[0]
     for columns, rows in tiles:
@@ -227,14 +231,20 @@ def _looped(asked: Demand, form: str, arch: Arch, kept: str) -> Design:
     if form == "together":
         how = "is shared out over programs that wait for each other"
     stages = 1 if arch.backend == "hip" or not split else 3 if arch.shared >= _DEEP else 2
+    warps = 8 if columns == 128 else 4
+    if columns == 128 and split and arch.name == "sm_90" and asked.held > _STREAM_HELD[asked.backward]:
+        columns = 64  # half as many elements for each thread; sums stay as they are
     return Design(
-        form, asked.used, asked.size, ROWS, columns, inner, width, 8 if columns == 128 else 4, stages, False,
+        form, asked.used, asked.size, ROWS, columns, inner, width, warps, stages, False,
         f"the weight {how}: {kept}. {_precise(asked.used, asked)}",
     )  # fmt: skip
 
 
 #: Shared memory that holds three chunks of a weight on their way.
 _DEEP = 160_000
+#: Values held for each neuron up to which a kernel that streams its weight takes blocks of 128 neurons, forward and
+#: backward (read from the binaries).
+_STREAM_HELD = (8, 11)
 
 
 def _steps(asked: Demand, arch: Arch, one_step: bool) -> Design:

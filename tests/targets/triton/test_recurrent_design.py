@@ -1,9 +1,12 @@
 """Which form of kernel and which precision a recurrent layer gets, and that it fits the chip."""
 
 import pytest
+import torch
 
+import snncompile as snn
 from snncompile.ir.errors import UnsupportedError
 from snncompile.targets.precision import PRECISIONS, checked_precision
+from snncompile.targets.scan import make_scan
 from snncompile.targets.triton.aot import Job, compile_jobs
 from snncompile.targets.triton.arch import ARCHS, nearest
 from snncompile.targets.triton.layer_kernels import LayerShape, layer_kernels
@@ -11,6 +14,7 @@ from snncompile.targets.triton.recurrent_design import Demand, check_together, c
 from snncompile.targets.triton.recurrent_product import product_of
 
 from ..recurrent_calls import scan_of
+from ..scans import build
 
 HOPPER = ARCHS["sm_90"]
 
@@ -102,6 +106,22 @@ def _kernels(kind, port, size, precision, archs, most=65536):
     return layer_kernels(scan, shape, ("spikes",), (), precision, archs)
 
 
+def ten_states():
+    """A chain of ten currents, the last of which fires."""
+    names = tuple("abcdefghij")
+
+    def step(*args):
+        *states, x, bias, decay = args
+        new, value = {}, x + bias
+        for name, state in zip(names, states, strict=True):
+            new[name] = state * decay + value
+            value = new[name] * new[name] * 0.125 + value
+        spikes = torch.where(new["j"] >= 1.0, 1.0, 0.0)
+        return {**new, "j": torch.where(spikes > 0.0, 0.0, new["j"]), "spikes": spikes}
+
+    return build("ten", step, names, ("x", "bias"), ("spikes",), ("decay",))
+
+
 def _compiled(kernels, archs, roles=None):
     return compile_jobs(
         [
@@ -123,6 +143,47 @@ def test_no_spills_on_hopper(kind, port, size):
         assert b.resources.shared <= HOPPER.shared
         if b.settings.rows >= 16:
             assert "wgmma" in b.assembly  # Hopper's own matrix instructions, which read the weight where it lies
+
+
+@pytest.mark.parametrize(("neurons", "size"), [(snn.CubaLIF, 512), (snn.ALIF, 512), (snn.Izhikevich, 300)])
+def test_library_neurons_stream_without_spills(neurons, size):
+    """Each parameter with one value for each neuron, which takes more registers."""
+
+    @snn.model
+    def net(x=snn.Spikes(3)):
+        return x >> snn.Linear(5) >> neurons(name="cell")
+
+    op = net.build().op("cell")
+    scan, (port,) = make_scan("cell", op), op.inputs
+    shape = LayerShape(port, "spikes", 65536, True, size)
+    kernels = layer_kernels(scan, shape, ("spikes",), scan.params, "auto", [HOPPER])
+    made = _compiled(kernels, [HOPPER], ("recurrent", "recurrent_save", "recurrent_backward"))
+    assert len(made) == 3
+    for b in made:
+        assert b.settings.form == "streamed"
+        assert b.resources.spills == 0, f"{b.role} {b.resources}"
+        assert "wgmma" in b.assembly
+
+
+def test_neurons_that_hold_many_values_take_smaller_tiles():
+    def tile(size, held, backward=False, real=False):
+        design = choose_design(Demand(size, backward=backward, held=held, real=real), HOPPER)
+        return design.columns, design.rows, design.warps
+
+    assert [tile(512, held) for held in (8, 9)] == [(128, 16, 8), (64, 16, 8)]
+    assert [tile(512, held, backward=True) for held in (11, 12)] == [(128, 16, 8), (64, 16, 8)]
+    assert [tile(256, held) for held in (11, 12, 13)] == [(128, 16, 8), (64, 16, 8), (64, 8, 8)]
+    assert [tile(256, held, real=True) for held in (11, 12)] == [(128, 16, 8), (64, 8, 8)]
+    assert [tile(256, held, backward=True) for held in (11, 12)] == [(128, 16, 8), (64, 8, 8)]
+
+
+@pytest.mark.parametrize(("kind", "port", "most"), [("chain", "inh", None), ("ten", "x", 1)])
+def test_slices_of_many_states_without_spills(kind, port, most):
+    """What comes back is no whole number, and addresses take registers, too; and a neuron of ten states."""
+    scan = ten_states() if kind == "ten" else scan_of(kind)
+    kernels = layer_kernels(scan, LayerShape(port, "spikes", most, True, 129), ("spikes",), (), "auto", [HOPPER])
+    for b in _compiled(kernels, [HOPPER], ("recurrent", "recurrent_save")):
+        assert b.settings.sliced and b.resources.spills == 0, f"{b.role} {b.resources}"
 
 
 def test_compiles_for_every_chip():
