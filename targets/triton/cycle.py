@@ -206,8 +206,8 @@ class Given:
 
     def images(self, masks: Sequence[Tensor], back: bool, make: Make) -> None:
         """What poolings, and each Dropout, take besides."""
-        for step, mask in zip(self.plan.masks, masks, strict=True):
-            self.values[("mask", step.name)] = mask.contiguous()
+        for drop, mask in zip(self.plan.masks, masks, strict=True):
+            self.values[("mask", drop.name)] = mask.contiguous()
         for step in self.plan.steps:
             if isinstance(step, Pool):
                 ways = (False, True) if back and step.most else (back,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from snncompile.targets.cycle_plan import Copy, CyclePlan, Neurons, Product, Read
+from snncompile.targets.cycle_plan import Conv, Copy, CyclePlan, Neurons, Product, Read
 from snncompile.targets.triton.cycle_images import image_helpers, print_image_step
 from snncompile.targets.triton.cycle_neurons import print_neurons
 from snncompile.targets.triton.cycle_products import DENSE, GATHER, print_product
@@ -43,7 +43,7 @@ def print_cycle_forward(plan: CyclePlan, variant: CycleForward) -> CycleKernel:
         elif isinstance(step, Product):
             print_product(w, step, bias[step])
         else:
-            print_image_step(w, step, bias.get(step, False))
+            print_image_step(w, step, isinstance(step, Conv) and bias[step])
     for i, read in enumerate(variant.sums):
         print_sum(w, i, read)
     helpers = [DENSE, GATHER, *image_helpers(plan)]

@@ -9,8 +9,8 @@ from snncompile.ir.ordered import POSITION_LANES
 from snncompile.targets.plastic_fields import Fields
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan
+from snncompile.targets.triton.plastic_memory import InMemory
 from snncompile.targets.triton.plastic_parts import PlasticSource, PlasticVariant, full, key
-from snncompile.targets.triton.plastic_printing import PlasticKernel
 
 _LAYOUT = f"""One program owns POSTS output channels with all their positions: its weights, states and traces are no
 other's. Traces and factors of the inputs each program computes for itself. A step goes over the sequences, for the
@@ -31,9 +31,10 @@ def print_conv(scan: Scan, rule: PlasticRule, variant: PlasticVariant, fields: F
     return _Conv(scan, rule, variant, fields).print()
 
 
-class _Conv(PlasticKernel):
+class _Conv(InMemory):
     """The kernel being printed."""
 
+    places = _PLACES
     of_posts, of_inputs, of_weights, depth = "(POSTS, PLACES)", "(PIXELS,)", "(POSTS, TAPS)", 4
 
     def __init__(self, scan: Scan, rule: PlasticRule, variant: PlasticVariant, fields: Fields) -> None:
@@ -78,15 +79,7 @@ class _Conv(PlasticKernel):
             line(1, f"{self.bias} = tl.load({bias} + channel, mask=real, other=0.0)")
         self.take_signals()
         self.of_step, self.of_rule = p.coefficients(later=True)
-        about = "state, (B, N), read and written"
-        self.running = {s: p.pointer(f"final.{s}", f"{s}_running", about) for s in self.scan.states}
-        shapes = {"pre": "of each program, (programs, B, M)", "post": "(B, N)", "synapse": f"(B, {outs}, {taps})"}
-        for side, traces in p.side.items():
-            for t in traces:
-                slot = f"trace_each.{t}" if side == "pre" else f"trace_end.{t}"
-                self.running[key(t)] = p.pointer(slot, f"{t}_running", f"trace, {shapes[side]}, read and written")
-        about = "the output's factor, (B, N)"
-        self.after = {f: p.pointer(f"factor.{f}", f"post_{f}", about) for f in p.factors}
+        self.take_running(f"(B, {outs}, {taps})")
         self.inner = self.fields.channels * math.prod(self.fields.inner)
         about = f"padded, 0 at first, (programs, B, {self.inner})"
         self.before = {f: p.pointer(f"before.{f}", f"pre_{f}", f"the input's factor, {about}") for f in p.factors}
@@ -146,33 +139,8 @@ class _Conv(PlasticKernel):
         line(4, "at = t * cells + b * N + post")
         if self.variant.store_product:
             line(4, f"tl.store({self.product} + at, product, mask=mine)")
-        values = self.inputs_now()
-        for n, wanted in [*((s, s) for s in self.scan.states), *((key(t), t) for t in p.side["post"])]:
-            values[n] = self.w.names.new(wanted)
-            line(4, f"{values[n]} = tl.load({self.running[n]} + b * N + post, mask=mine, other=0.0)")
+        values = self.outputs_now(4)
         self.print_neurons(values)
-
-    def keep(self, depth: int, side: str, name: str, value: str) -> None:
-        """Stored where it came from."""
-        place, there = _PLACES[side]
-        self.w.line(depth, f"tl.store({self.running[name]} + {place}, {value}, mask={there})")
-
-    def keep_factor(self, factor: str, value: str) -> None:
-        """Stored until the weights' turn."""
-        self.w.line(4, f"tl.store({self.after[factor]} + b * N + post, {value}, mask=mine)")
-
-    def hears(self, depth: int, signal: str) -> str:
-        """Loaded where it is wanted."""
-        name = self.w.names.new(f"{signal}_now")
-        self.w.line(depth, f"{name} = tl.load({self.heard[signal].format('t', 'b')})")
-        return name
-
-    def eligible(self, depth: int, trace: str) -> str:
-        """Loaded where it is wanted."""
-        name = self.w.names.new(trace)
-        place, there = _PLACES["synapse"]
-        self.w.line(depth, f"{name} = tl.load({self.running[key(trace)]} + {place}, mask={there}, other=0.0)")
-        return name
 
     def _learning(self) -> None:
         line, taps = self.w.line, self.fields.taps
@@ -203,7 +171,7 @@ class _Conv(PlasticKernel):
         for i in range(POSITION_LANES):  # of both factors at once: where they meet is found out for both
             at = f"place + {i}" if i else "place"
             for f, sums in lanes.items():
-                line(5, f"after = snn_after({self.after[f]} + b * N, channel, {at})")
+                line(5, f"after = snn_after({self.factors[f]} + b * N, channel, {at})")
                 met = f"snn_meet({self.before[f]} + own, {at}, tap)"
                 line(5, f"{sums[i]} = {sums[i]} + after[:, None] * {met}[None, :]")
         while any(len(sums) > 1 for sums in lanes.values()):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from snncompile.ir.ordered import LANES
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan
+from snncompile.targets.triton.plastic_memory import InMemory
 from snncompile.targets.triton.plastic_parts import OF_WEIGHTS, PlasticSource, PlasticVariant, full, key
-from snncompile.targets.triton.plastic_printing import PlasticKernel
 
 _LAYOUT = f"""One program owns POSTS outputs; their weights, states and traces lie in memory, and so do traces of all
 inputs, which each program computes for itself. A step goes twice over the sequences, for the neurons and then for the
@@ -27,8 +27,10 @@ def print_streamed(scan: Scan, rule: PlasticRule, variant: PlasticVariant) -> Pl
     return _Streamed(scan, rule, variant, "plastic_streamed").print()
 
 
-class _Streamed(PlasticKernel):
+class _Streamed(InMemory):
     """The kernel being printed."""
+
+    places = _PLACES
 
     def print(self) -> PlasticSource:
         """The module."""
@@ -62,15 +64,7 @@ class _Streamed(PlasticKernel):
         self.weight = p.pointer("weight_end", "weight", "weights, (N, M), read and written")
         self.take_courses()
         self.of_step, self.of_rule = p.coefficients()
-        about = "state, (B, N), read and written"
-        self.running = {s: p.pointer(f"final.{s}", f"{s}_running", about) for s in self.scan.states}
-        shapes = {"pre": "of each program, (programs, B, M)", "post": "(B, N)", "synapse": "(B, N, M)"}
-        for side, traces in p.side.items():
-            for t in traces:
-                slot = f"trace_each.{t}" if side == "pre" else f"trace_end.{t}"
-                self.running[key(t)] = p.pointer(slot, f"{t}_running", f"trace, {shapes[side]}, read and written")
-        about = "the output's factor, (B, N)"
-        self.factors = {f: p.pointer(f"factor.{f}", f"post_{f}", about) for f in p.factors}
+        self.take_running("(B, N, M)")
         self.take_results()
         for name, about in (("T", "time steps"), ("B", "sequences"), ("N", "outputs"), ("M", "inputs")):
             p.number(name, name, about)
@@ -79,7 +73,7 @@ class _Streamed(PlasticKernel):
         return self.x.format(t, b)
 
     def _neurons(self) -> None:
-        p, line, names = self.parts, self.w.line, self.w.names
+        line = self.w.line
         line(3, "lanes = first")
         line(3, "if b > 0:")
         line(4, f"lanes = {full(0.0, OF_WEIGHTS)}")
@@ -90,33 +84,8 @@ class _Streamed(PlasticKernel):
         line(5, f"x = tl.load({self._x('t', 'b')}, mask=there, other=0.0)")
         line(5, "lanes = lanes + w * x[None, :]")
         self.print_product()
-        values = self.inputs_now()
-        for n, wanted in [*((s, s) for s in self.scan.states), *((key(t), t) for t in p.side["post"])]:
-            values[n] = names.new(wanted)
-            line(3, f"{values[n]} = tl.load({self.running[n]} + b * N + post, mask=mine, other=0.0)")
+        values = self.outputs_now(3)
         self.print_neurons(values)
-
-    def keep(self, depth: int, side: str, name: str, value: str) -> None:
-        """Stored where it came from."""
-        place, there = _PLACES[side]
-        self.w.line(depth, f"tl.store({self.running[name]} + {place}, {value}, mask={there})")
-
-    def keep_factor(self, factor: str, value: str) -> None:
-        """Stored until the weights' turn."""
-        self.w.line(3, f"tl.store({self.factors[factor]} + b * N + post, {value}, mask=mine)")
-
-    def hears(self, depth: int, signal: str) -> str:
-        """Loaded where it is wanted."""
-        name = self.w.names.new(f"{signal}_now")
-        self.w.line(depth, f"{name} = tl.load({self.heard[signal].format('t', 'b')})")
-        return name
-
-    def eligible(self, depth: int, trace: str) -> str:
-        """Loaded where it is wanted."""
-        name = self.w.names.new(trace)
-        place, there = _PLACES["synapse"]
-        self.w.line(depth, f"{name} = tl.load({self.running[key(trace)]} + {place}, mask={there}, other=0.0)")
-        return name
 
     def _learning(self) -> None:
         p, line, names = self.parts, self.w.line, self.w.names
