@@ -25,7 +25,6 @@ from snncompile.targets.triton.forward import print_forward
 from snncompile.targets.triton.kernel import CODEGEN, KernelSource
 from snncompile.targets.triton.plastic_conv_plan import ConvPlan
 from snncompile.targets.triton.plastic_plan import PlasticPlan
-from snncompile.targets.triton.plastic_region_design import RegionSettings
 from snncompile.targets.triton.recurrent_design import Design
 from snncompile.targets.triton.resources import Resources, check_fits
 from snncompile.targets.triton.sparse_kernel import SparseSettings
@@ -34,7 +33,7 @@ from snncompile.targets.triton.store import digest, directory, triton_version, w
 from snncompile.targets.variant import BackwardVariant, ForwardVariant, Layout
 
 #: Launch settings of a kernel, by its kind.
-Settings = Config | CycleSettings | Design | PlasticPlan | ConvPlan | RegionSettings | SplitTile | SparseSettings
+Settings = Config | CycleSettings | Design | PlasticPlan | ConvPlan | SplitTile | SparseSettings
 
 
 @dataclass(frozen=True)
@@ -210,7 +209,7 @@ def _compile(job: Job, function: Any) -> Binary:
         options["num_stages"] = settings.stages
     if isinstance(settings, Design) and settings.together:
         options["launch_cooperative_grid"] = True
-    if isinstance(settings, ConvPlan | CycleSettings | RegionSettings):
+    if isinstance(settings, ConvPlan | CycleSettings):
         options |= settings.more(arch.backend == "cuda")
     compiled = triton.compile(
         ASTSource(function, signature, constants, aligned),

@@ -5,44 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from snncompile.targets.plastic_plan import PlasticPlan
+from snncompile.targets.triton.cycle_design import CycleSettings
 
-#: Threads of the program; outputs whose weights it takes at a time; terms of a sparse sum that are loaded at a time.
-_THREADS, _OUTS, _AHEAD = 256, 16, 8
+#: Threads of the program; outputs whose weights it takes at a time.
+_THREADS, _OUTS = 256, 16
 
 #: Values of a tile of neurons, at most.
 _ELEMENTS = 1024
 
 
 @dataclass(frozen=True)
-class RegionSettings:
-    """Launch settings of a region's kernel.
+class RegionSettings(CycleSettings):
+    """Launch settings of a region's kernel: its rows are all sequences.
 
     Attributes:
-        rows: sequences of a tile of neurons: all of them.
-        columns: neurons of a tile.
         outs: outputs of a tile of weights.
-        warps: warps of the program.
-        ahead: terms of a sparse sum loaded at a time.
-        stages: how far loads of a loop run ahead: not at all, since they may read what the loop writes.
-        registers: that a thread may take of a chip of NVIDIA: left to itself the assembler stops at fewer, and spills.
     """
 
-    rows: int
-    columns: int
     outs: int = _OUTS
-    warps: int = 8
-    ahead: int = _AHEAD
-    stages: int = 1
-    registers: int = 255
-
-    def more(self, cuda: bool) -> dict[str, int]:
-        """Launch settings besides warps and stages."""
-        return {"maxnreg": self.registers} if cuda else {}
 
     @property
     def constants(self) -> dict[str, int]:
         """The kernel's compile-time arguments, in order."""
-        return {"ROWS": self.rows, "COLUMNS": self.columns, "AHEAD": self.ahead, "OUTS": self.outs}
+        return {**super().constants, "OUTS": self.outs}
 
 
 def choose_region_settings(plan: PlasticPlan, batch: int, warp: int = 32) -> RegionSettings:

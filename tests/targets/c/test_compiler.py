@@ -1,6 +1,7 @@
 """The host's compiler: found, missing, failing; what it built is kept, whole, for this user alone."""
 
 import contextlib
+import ctypes
 import os
 import shutil
 import stat
@@ -268,6 +269,8 @@ def test_what_cannot_begin_ahead_is_built_when_it_is_needed(cache, monkeypatch):
     ended = ThreadPoolExecutor(1)
     ended.shutdown()
     monkeypatch.setattr(compiler, "_pool", lambda: ended)
-    text = "int snn_at_exit(int x) { return x; }\n"
+    text = "void snn_at_exit(int *x) { *x = 7; }\n"
     compiler.ahead("snn_at_exit", text)
-    compiler.function("snn_at_exit", text, "i")
+    written = ctypes.c_int(0)
+    compiler.function("snn_at_exit", text, "p")(ctypes.addressof(written))
+    assert written.value == 7
