@@ -12,7 +12,8 @@ from snncompile.ir.ordered import LANES
 PAD = 16
 
 #: Names that mean something in the printed file.
-NAMES = "SUMS PAD snn_wild snn_busy snn_listed snn_columns snn_put_columns snn_ordered snn_all_ordered"
+NAMES = """SUMS PAD snn_wild snn_busy snn_listed snn_columns snn_put_columns snn_take snn_neighbours snn_ordered
+snn_all_ordered"""
 
 PRODUCT = f"""#define SUMS {LANES} /* partial sums of a product: inputs are dealt to them in turn */
 #define PAD {PAD} /* numbers that rows of values of outputs are padded to */
@@ -106,38 +107,48 @@ static void snn_put_columns(
             weight[j * M + listed[k]] = columns[k * wide + j];
 }}
 
-/* out = the products of the active inputs with their columns (`wide` values each, at their places), added up in the
- * order that every target keeps: partial sum l takes inputs l, l + SUMS, ...; then neighbours are added. Those that no
- * input reached are left out: they are zero. */
+/* Sums of n outputs are added up in the order that every target keeps: partial sum l takes inputs l, l + SUMS, ...;
+ * then neighbours are added. Those that no input reached are left out: they are zero. This adds an input's weights. */
+SNN_INLINE void snn_take(
+    float **sum, float *restrict total, int lane, const float *restrict weights, float factor, const int n)
+{{
+    if (sum[lane])
+        for (int j = 0; j < n; j++)
+            total[j] = total[j] + weights[j] * factor;
+    else
+        for (int j = 0; j < n; j++)
+            total[j] = 0.0f + weights[j] * factor;
+    sum[lane] = total;
+}}
+
+/* out = the partial sums, neighbours added. */
+SNN_INLINE void snn_neighbours(float **sum, const int n, float *restrict out)
+{{
+    for (int width = SUMS / 2; width; width /= 2)
+        for (int lane = 0; lane < width; lane++) {{
+            float *restrict even = sum[2 * lane];
+            const float *restrict odd = sum[2 * lane + 1];
+            if (even && odd)
+                for (int j = 0; j < n; j++)
+                    even[j] = even[j] + odd[j];
+            sum[lane] = even ? even : sum[2 * lane + 1];
+        }}
+    for (int j = 0; j < n; j++)
+        out[j] = sum[0] ? sum[0][j] : 0.0f;
+}}
+
+/* out = the products of the active inputs with their columns (`wide` values each, at their places), in order. */
 static void snn_ordered(
     const float *restrict factors, const int32_t *restrict active, int64_t count, const float *restrict columns,
     const int32_t *restrict place, int wide, float *restrict lanes, float *restrict out)
 {{
     float *sum[SUMS] = {{0}};
     for (int64_t k = 0; k < count; k++) {{
-        const float *restrict column = columns + (int64_t)place[active[k]] * wide;
-        const float factor = factors[k];
         const int lane = active[k] % SUMS;
-        float *restrict total = lanes + (int64_t)lane * wide;
-        if (sum[lane])
-            for (int j = 0; j < wide; j++)
-                total[j] = total[j] + column[j] * factor;
-        else
-            for (int j = 0; j < wide; j++)
-                total[j] = 0.0f + column[j] * factor;
-        sum[lane] = total;
+        const float *column = columns + (int64_t)place[active[k]] * wide;
+        snn_take(sum, lanes + (int64_t)lane * wide, lane, column, factors[k], wide);
     }}
-    for (int width = SUMS / 2; width; width /= 2)
-        for (int lane = 0; lane < width; lane++) {{
-            float *restrict even = sum[2 * lane];
-            const float *restrict odd = sum[2 * lane + 1];
-            if (even && odd)
-                for (int j = 0; j < wide; j++)
-                    even[j] = even[j] + odd[j];
-            sum[lane] = even ? even : sum[2 * lane + 1];
-        }}
-    for (int j = 0; j < wide; j++)
-        out[j] = sum[0] ? sum[0][j] : 0.0f;
+    snn_neighbours(sum, wide, out);
 }}
 
 /* The same in the same order, for m rows of M weights and every input. */

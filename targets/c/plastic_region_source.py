@@ -32,37 +32,17 @@ struct snn_block {{
     int32_t *marks;
 }};
 
-/* Sums of n outputs over the given inputs, in the order that every target keeps: partial sum l takes inputs l,
- * l + SUMS, ...; then neighbours are added. Those that no input reached are left out: they are zero. */
+/* Sums of n outputs over the given inputs, in order. */
 SNN_INLINE void snn_chunk(
     const float *restrict factors, const int32_t *restrict inputs, int64_t count, const float *restrict weight,
     int64_t W, const int n, float *restrict lanes, float *restrict out)
 {{
     float *sum[SUMS] = {{0}};
     for (int64_t k = 0; k < count; k++) {{
-        const float *restrict row = weight + inputs[k] * W;
-        const float factor = factors[k];
         const int lane = inputs[k] % SUMS;
-        float *restrict total = lanes + lane * CHUNK;
-        if (sum[lane])
-            for (int j = 0; j < n; j++)
-                total[j] = total[j] + row[j] * factor;
-        else
-            for (int j = 0; j < n; j++)
-                total[j] = 0.0f + row[j] * factor;
-        sum[lane] = total;
+        snn_take(sum, lanes + lane * CHUNK, lane, weight + inputs[k] * W, factors[k], n);
     }}
-    for (int width = SUMS / 2; width; width /= 2)
-        for (int lane = 0; lane < width; lane++) {{
-            float *restrict even = sum[2 * lane];
-            const float *restrict odd = sum[2 * lane + 1];
-            if (even && odd)
-                for (int j = 0; j < n; j++)
-                    even[j] = even[j] + odd[j];
-            sum[lane] = even ? even : sum[2 * lane + 1];
-        }}
-    for (int j = 0; j < n; j++)
-        out[j] = sum[0] ? sum[0][j] : 0.0f;
+    snn_neighbours(sum, n, out);
 }}
 
 /* room->now = the product of one sequence for `wide` outputs. `wild` where a weight is infinite or none: 0 times it is
