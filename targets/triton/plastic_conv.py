@@ -149,13 +149,13 @@ class _Conv(InMemory):
         line(3, f"here = real[:, None] & (tap < {taps})[None, :]")
         line(3, f"w = tl.load({self.weight} + rows, mask=here, other=0.0)")
         self.start_sums()
-        line(3, "for b in range(B):")
-        line(4, f"own = (program * B + b).to(tl.int64) * {self.inner}")
-        products = self._over_positions()
-        if "synapse" in self.parts.learn:
-            self.print_synapses(products, "w")
-        else:
-            for f, product in products.items():
+        if self.parts.factors or "synapse" in self.parts.learn:
+            line(3, "for b in range(B):")
+            line(4, f"own = (program * B + b).to(tl.int64) * {self.inner}")
+            products = self._over_positions() if self.parts.factors else {}
+            if "synapse" in self.parts.learn:
+                self.print_synapses(products, "w")
+            for f, product in products.items() if "synapse" not in self.parts.learn else ():
                 line(4, f"{f} = {f} + {product}")
         self.print_update("w")
         line(3, f"tl.store({self.weight} + rows, w_made, mask=here)")

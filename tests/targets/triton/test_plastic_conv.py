@@ -17,7 +17,7 @@ from snncompile.targets.triton.arch import ARCHS
 from snncompile.targets.triton.plastic import PlasticSequences, _variant, print_plastic
 from snncompile.targets.triton.plastic_conv_plan import ConvPlan, choose_conv_plan
 
-from ..plastic_calls import Convolution, PlainPlastic, assert_same, plastic_case
+from ..plastic_calls import RULES, Convolution, PlainPlastic, assert_same, plastic_case
 from ..scan_calls import poisoned
 
 SMALL = Convolution((2, 3, 4), 3, (2, 2), {"padding": (1, 0), "stride": (1, 2)})
@@ -59,6 +59,44 @@ def test_geometries(options: dict) -> None:
 @pytest.mark.parametrize(("steps", "batch"), [(0, 1), (1, 3), (2, 0)])
 def test_no_steps_one_and_no_sequences(steps: int, batch: int) -> None:
     check("additive", steps=steps, batch=batch, conv=SMALL)
+
+
+@snn.plasticity(pre={"seen": 0.0})
+class Forgetting:
+    """Weights decay, whatever the spikes: it takes no factor."""
+
+    def pre(z, seen):
+        return {"seen": seen * 0.5 + z}
+
+    def post(z):
+        return {}
+
+    def update(w, *, keep=0.75):
+        return {"w": w * keep}
+
+
+@snn.plasticity(synapse={"left": 1.0}, signals=("reward",))
+class Told:
+    """Likewise, with synapses that only hear a signal."""
+
+    def pre(z):
+        return {}
+
+    def post(z):
+        return {}
+
+    def synapse(w, left, reward):
+        return {"left": left * 0.5, "change": left * reward - w}
+
+    def update(w, change, *, rate=0.1):
+        return {"w": w + rate * change}
+
+
+@pytest.mark.parametrize("rule", [Forgetting(), Told()])
+@pytest.mark.parametrize("batch", [0, 2])
+def test_rules_that_take_no_factor(rule, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RULES, "own", rule)
+    check("own", steps=2, batch=batch, conv=SMALL)
 
 
 def test_what_is_no_number_spreads_as_in_the_plain_run() -> None:
