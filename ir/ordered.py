@@ -6,6 +6,8 @@ another order gives another network. So the order is part of the meaning there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -70,6 +72,29 @@ def ordered_positions(after: Tensor, fields: Tensor) -> Tensor:
     """
     each = [_over_positions(one, other) for one, other in zip(after, fields, strict=True)]
     return torch.stack(each) if each else after.new_zeros(0, after.shape[1], fields.shape[1])
+
+
+def ordered_windows(x: Tensor, size: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> Tensor:
+    """Sums over windows of images: each adds its values row by row, from the first to the last, starting from +0.
+
+    Args:
+        x: ``(B, channels, height, width)``.
+        size: height and width of a window.
+        stride: how far apart windows begin.
+        padding: zeros around an image.
+
+    Returns:
+        ``(B, channels, rows, columns)``.
+    """
+    (height, width), (down, across), (above, aside) = size, stride, padding
+    around = pad(x, (aside, aside, above, above))
+    rows, columns = (around.shape[2] - height) // down + 1, (around.shape[3] - width) // across + 1
+    total = x.new_zeros(*x.shape[:2], rows, columns)
+    for i in range(height):
+        for j in range(width):
+            last = i + (rows - 1) * down + 1, j + (columns - 1) * across + 1
+            total = total + around[:, :, i : last[0] : down, j : last[1] : across]
+    return total
 
 
 def _over_positions(after: Tensor, fields: Tensor) -> Tensor:

@@ -340,8 +340,10 @@ def _plastic_region(graph: Graph, region: Region, target: str, why_no_layer: str
     parts = [(len(plan.neurons), "kernel"), (products, "product"), (learn, "rule")]
     said = ", ".join(f"{n} {what}{'' if n == 1 else 's'}" for n, what in parts)
     one = f"one function for all steps, weights updated at each: {said} inside"
+    why = way_of(plan, "c").why
+    one = f"{loop}, since {why}" if why else one
     if target == "c":
-        return f"{one} ({_BACKENDS[target]})"
+        return one if why else f"{one} ({_BACKENDS[target]})"
     way = way_of(plan, "triton")
     gpu = f"{loop}, since {way.why}"
     if way.blocks_up_to != inf:

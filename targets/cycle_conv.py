@@ -10,7 +10,7 @@ from snncompile.targets.event_conv import EventConvTarget, Window
 
 
 def as_images(weight: Tensor) -> Tensor:
-    """The weight of a convolution of any number of dimensions as ``(O, C / groups, kh, kw)``."""
+    """The weight of a convolution of any number of dimensions as ``(O, C / groups, kh, kw)``; what it reads alike."""
     return weight.unsqueeze(2) if weight.dim() == 3 else weight
 
 

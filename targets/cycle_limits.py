@@ -26,8 +26,12 @@ NODE_WEIGHTS = 2**21
 #: Triton: sequences of a region that learns: one program takes them all.
 TAUGHT_TOGETHER = 64
 
-#: Triton: what its kernels do at a step of a region that learns.
-TAUGHT_STEPS: tuple[type, ...] = (Neurons, Product, Copy, Mask)
+#: What the functions of each target do at a step of a region that learns, and whether they teach convolutions there.
+TAUGHT_STEPS: dict[str, tuple[type, ...]] = {
+    "c": (Neurons, Product, Copy, Mask),
+    "triton": (Neurons, Product, Copy, Mask),
+}
+TAUGHT_CONVOLUTIONS = {"c": False, "triton": False}
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,9 @@ class Way:
 def way_of(plan: CyclePlan, target: str) -> Way:
     """How ``target`` (``"c"`` or ``"triton"``) runs ``plan``."""
     if isinstance(plan, PlasticPlan):
+        missing = _missing(plan, target)
+        if missing:
+            return Way(inf, missing)
         return _taught(plan) if target == "triton" else Way()
     return _triton(plan) if target == "triton" else _c(plan)
 
@@ -80,21 +87,20 @@ def _triton(plan: CyclePlan) -> Way:
     return Way()
 
 
-def _missing(plan: PlasticPlan) -> str:
-    """What Triton's kernels do not do inside a region that learns, or ""."""
+def _missing(plan: PlasticPlan, target: str) -> str:
+    """What a target's functions do not do inside a region that learns, or ""."""
     for step in plan.steps:
-        if not isinstance(step, TAUGHT_STEPS):
+        if not isinstance(step, TAUGHT_STEPS[target]):
             what = {Conv: "convolution", Pool: "pooling"}.get(type(step), type(step).__name__)
             return f"its kernels have no {what} inside a region that learns"
+    if not TAUGHT_CONVOLUTIONS[target] and any(p.sliding is not None for p in plan.plastic_products):
+        return "its kernels teach no convolution inside a region of several populations, or with a mask or signs"
     return ""
 
 
 def _taught(plan: PlasticPlan) -> Way:
     """A region that learns: each sequence reads all weights, and what learns is read twice more, and written."""
-    missing = _missing(plan)
-    if missing:
-        return Way(inf, missing)
-    learn = sum(plan.lines[p.line].size * plan.size_read(p.read) for p in plan.plastic_products)
+    learn = sum(plan.products_of(p) for p in plan.plastic_products)
     most = (NODE_WEIGHTS * len(plan.nodes) - 3 * learn) // (plan.weights + learn)
     if most < 1:
         return Way(inf, f"its {plan.weights + learn:,} weights are read quicker by many programs")

@@ -17,9 +17,19 @@ from torch import Tensor
 from snncompile.ir.connection import Connection
 from snncompile.ir.errors import InputError
 from snncompile.ir.graph import Ref, Region
-from snncompile.ir.ordered import not_zero, ordered_positions, ordered_product, ordered_taps, summed_over_batch
+from snncompile.ir.ordered import (
+    not_zero,
+    ordered_positions,
+    ordered_product,
+    ordered_taps,
+    ordered_windows,
+    summed_over_batch,
+)
 from snncompile.ir.plasticity import FACTORS, PLASTIC, Plasticity
+from snncompile.targets.cycle_conv import as_images
 from snncompile.targets.evaluation import Evaluation
+from snncompile.targets.event_conv import window_of
+from snncompile.targets.pooling import divisor_of
 from snncompile.targets.recurrent import Loop
 from snncompile.targets.torch.delays import Past
 from snncompile.targets.torch.products import folded
@@ -60,6 +70,11 @@ def refuse_gradient(ev: Evaluation, region: Region) -> None:
         )
 
 
+#: Connections whose sums have a defined order in a region that learns (:mod:`snncompile.ir.ordered`), whether they
+#: learn or not; those of a sparse one have it everywhere.
+ORDERED = frozenset({"Linear", "Conv1d", "Conv2d", "SumPool2d", "AvgPool2d"})
+
+
 class PlasticLoop(Loop):
     """A plastic region in progress."""
 
@@ -75,7 +90,7 @@ class PlasticLoop(Loop):
         op = self.ev.graph.op(name)
         if isinstance(op, Plasticity):
             self._learn(name, op, [x[0] for x in self.arriving(name, steps)])
-        elif isinstance(op, Connection) and (op.plastic or op.kind == "Linear"):
+        elif isinstance(op, Connection) and (op.plastic or op.kind in ORDERED):
             x, *weight = (values[0] for values in self.arriving(name, steps))
             params = {**self.params[name], "weight": weight[0]} if weight else self.params[name]
             self.now[Ref(name)] = current(op, params, x).unsqueeze(0)
@@ -133,17 +148,28 @@ class _OrderedPast(Past):
 
 
 def current(op: Connection, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    """What a connection of a plastic region gives at one step, ``(B, *features)``.
-
-    A dense one, and a convolution that learns, sum in order.
-    """
+    """What a connection among :data:`ORDERED` gives at one step, ``(B, *features)``."""
+    if op.kind in ("SumPool2d", "AvgPool2d"):
+        a = op.attrs
+        return ordered_windows(x.float(), a["kernel_size"], a["stride"], a["padding"]) / divisor_of(op)
     weight, bias = folded(op, params)
-    if op.kind == "Conv2d":
-        fields = unfolded(op.attrs, weight.shape, x.float())
-        y = ordered_taps(weight.float().flatten(1), fields).unflatten(2, op.output.shape[1:])
-        return y if bias is None else y + bias.float().reshape(-1, 1, 1)
+    if op.kind in ("Conv1d", "Conv2d"):
+        y = _convolved(op, as_images(weight).float(), as_images(x.float()))
+        y = y.unflatten(2, op.output.shape[1:])
+        return y if bias is None else y + bias.float().reshape(-1, *(1,) * (y.dim() - 2))
     y = ordered_product(weight.float(), x.float())
     return y if bias is None else y + bias.float()
+
+
+def _convolved(op: Connection, weight: Tensor, x: Tensor) -> Tensor:
+    """``x (B, C, H, W)`` with ``weight (O, C / groups, kh, kw)``: ``(B, O, positions)``, each group by itself."""
+    window, groups = window_of(op), op.attrs["groups"]
+    settings = {"stride": window.stride, "padding": window.padding, "dilation": window.dilation}
+    fields, taps = unfolded(settings, weight.shape, x), weight.flatten(1)
+    if groups == 1:
+        return ordered_taps(taps, fields)
+    pairs = zip(taps.chunk(groups), fields.chunk(groups, 1), strict=True)
+    return torch.cat([ordered_taps(w, f) for w, f in pairs], 1)
 
 
 def outer(op: Plasticity, after: Tensor, before: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """What a plastic region of any form is to a target that runs it as one function.
 
 It is a cycle (``targets/cycle_plan.py``) in which weights change: besides the steps of a cycle it has products with
-such weights, and rules that change them. Dense products sum in the order of
-:func:`snncompile.ir.ordered.ordered_product`.
+such weights, and rules that change them. All products, and sums over windows, have an order
+(:mod:`snncompile.ir.ordered`).
 """
 
 from __future__ import annotations
@@ -10,26 +10,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 from typing import NamedTuple
 
 from snncompile.targets.cycle_plan import CyclePlan, Read, Step
 from snncompile.targets.plastic_rule import PlasticRule
+from snncompile.targets.sliding import Sliding
 
 
 class PlasticProduct(NamedTuple):
-    """A dense product with a weight that changes: at every step as it is before any rule has changed it.
+    """A dense product or convolution with a weight that changes: at every step as it is before any rule has changed it.
 
     Attributes:
         name: the connection.
         rule: the rule that changes its weight, by its place among the plan's.
         read: what it reads; an outside signal by its position.
         line: what it makes.
+        sliding: of a convolution, which input meets which output.
     """
 
     name: str
     rule: int
     read: Read | int
     line: int
+    sliding: Sliding | None = None
 
 
 class Learn(NamedTuple):
@@ -75,6 +79,13 @@ class PlasticPlan(CyclePlan):
     def plastic_products(self) -> tuple[PlasticProduct, ...]:
         """Its products with weights that change, in order."""
         return tuple(s for s in self.order if isinstance(s, PlasticProduct))
+
+    def products_of(self, product: PlasticProduct) -> int:
+        """Multiply-adds of such a product at a step of one sequence."""
+        s = product.sliding
+        if s is None:
+            return self.lines[product.line].size * self.size_read(product.read)
+        return prod(s.outputs) * s.inputs[0] * s.taps
 
     def size_read(self, source: Read | int) -> int:
         """Values of a step of one sequence of a signal; one from outside by its position."""

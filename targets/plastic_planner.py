@@ -10,12 +10,14 @@ from snncompile.ir.graph import Edge, Graph, Ref, Region
 from snncompile.ir.plasticity import Plasticity
 from snncompile.targets.cycle_plan import Read
 from snncompile.targets.cycle_planner import Planner
+from snncompile.targets.plastic import ORDERED
 from snncompile.targets.plastic_plan import Learn, PlasticPlan, PlasticProduct
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan
+from snncompile.targets.sliding import sliding_of
 
-#: Connections that do not learn, and whose sums have a defined order.
-_FIXED = frozenset({"Linear", "Sparse", "Flatten", "Dropout", *DELAYS})
+#: Connections that may stand in such a region, and whose sums, where there are any, have a defined order.
+_KINDS = ORDERED | {"MaxPool2d", "Sparse", "Flatten", "Dropout"} | DELAYS
 
 
 def plan_plastic(
@@ -36,9 +38,7 @@ def plan_plastic(
     """
     for name in region.nodes:
         op = graph.op(name)
-        if isinstance(op, Connection) and op.plastic and op.kind != "Linear":
-            return f"{name} is a {op.kind}, not a Linear"
-        if isinstance(op, Connection) and op.kind not in _FIXED:
+        if isinstance(op, Connection) and op.kind not in _KINDS:
             return f"{name} is a {op.kind}"
     return _PlasticPlanner(graph, region, scans, rules, training).whole_plan()
 
@@ -87,7 +87,8 @@ class _PlasticPlanner(Planner):
             return [Learn(name, self._input(edges["pre"]), self._input(edges["post"]), signals, traces[0], traces[1])]
         if isinstance(op, Connection) and op.plastic:
             rule = self.taught.index(edges["weight"].source.node)
-            return [PlasticProduct(name, rule, self._input(edges["x"]), self.own[Ref(name)])]
+            sliding = sliding_of(op) if op.kind == "Conv2d" else None
+            return [PlasticProduct(name, rule, self._input(edges["x"]), self.own[Ref(name)], sliding)]
         return super()._steps_of(name)
 
     def _input(self, edge: Edge) -> Read | int:

@@ -5,10 +5,13 @@ It adds weights that change to that of cycles (``targets/cycle_call.py``), of wh
 
 1. the steps of the plan's ``order``, each for all sequences. Dense products are those of
    :func:`snncompile.ir.ordered.ordered_product`, one for each lag, added up in the order of the lags, then the bias;
-   one with a weight that changes reads it as it was before the step, times its mask where it has one. A rule runs its
-   programs ``before`` and ``after``, which give traces and factors;
+   convolutions those of :func:`~snncompile.ir.ordered.ordered_taps`, each group by itself, then the bias; sums over
+   windows those of :func:`~snncompile.ir.ordered.ordered_windows`, divided by what they are divided by. A product with
+   a weight that changes reads it as it was before the step, times its mask where it has one. A rule runs its programs
+   ``before`` and ``after``, which give traces and factors;
 2. once all are done, every rule changes its weight as :class:`~snncompile.ir.plasticity.Plasticity` says: products of
-   factors (or the changes of synapses) summed over the batch from the first sequence to the last, starting from +0.
+   factors (of a convolution summed over positions by :func:`~snncompile.ir.ordered.ordered_positions`) or the changes
+   of synapses, summed over the batch from the first sequence to the last, starting from +0.
 
 Results must equal those of the loop in ``targets/plastic.py`` bit for bit.
 """
@@ -27,13 +30,15 @@ from snncompile.targets.plastic_plan import PlasticPlan
 
 @dataclass(frozen=True)
 class Taught:
-    """A weight that changes, and its rule's numbers. N outputs, M inputs.
+    """A weight that changes, and its rule's numbers.
+
+    A weight is ``(N, M)``, outputs and inputs, or of a convolution ``(O, C, kh, kw)``.
 
     Attributes:
-        weight: ``(N, M)`` float32 contiguous: before the first step. Not to be written to.
-        bias: ``(N,)`` contiguous, or None.
-        fixed: ``"mask"`` and ``"sign"``, those that the connection has: ``(N, M)`` contiguous.
-        synapses: trace of side ``"synapse"`` -> its value before the first step, ``(B, N, M)`` contiguous.
+        weight: ``(*weight,)`` float32 contiguous: before the first step. Not to be written to.
+        bias: ``(N,)``, of a convolution ``(O,)``, contiguous, or None.
+        fixed: ``"mask"`` and ``"sign"``, those that the connection has: ``(*weight,)`` contiguous.
+        synapses: trace of side ``"synapse"`` -> its value before the first step, ``(B, *weight)`` contiguous.
         coefs: program name -> coefficient -> ``()``.
     """
 
@@ -63,7 +68,7 @@ class PlasticRegionResult:
 
     Attributes:
         cycle: as of a cycle.
-        weights: one ``(N, M)`` per rule, after the last step.
+        weights: one ``(*weight,)`` per rule, after the last step.
         synapses: per rule, its traces of side ``"synapse"`` after the last step.
     """
 

@@ -95,9 +95,6 @@ def printed_kernels(
 
 
 def _of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
-    from math import inf
-
-    from snncompile.targets.cycle_limits import way_of
     from snncompile.targets.drawn import reading
     from snncompile.targets.late_linear import late_products
     from snncompile.targets.late_scan import late_reader
@@ -116,7 +113,7 @@ def _of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
         for owner, stem, kernel in triton_cycle(compiled, plan, options.archs):
             yield Printed(owner, stem, kernel.source, kernel.settings)
     inside = {name for plan in plans for name in plan.nodes}
-    learning = [plan for plan in plastic_plans(compiled, plastic) if way_of(plan, "triton").blocks_up_to < inf]
+    learning = plastic_plans(compiled, plastic, "triton")
     for taught in learning:
         yield Printed(*taught_kernel(compiled, taught, options.archs))
     inside |= {name for taught in learning for name in taught.nodes}
@@ -176,7 +173,7 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     from snncompile.targets.scan import make_scan, one_number
 
     layers, plastic = _layers(compiled, ring=False), _plastic_layers(compiled)
-    plans, learning = cycle_plans(compiled, layers, "c"), plastic_plans(compiled, plastic)
+    plans, learning = cycle_plans(compiled, layers, "c"), plastic_plans(compiled, plastic, "c")
     inside = {name for plan in (*plans, *learning) for name in plan.nodes}
     late_names = late_products(compiled)
     for name, op in compiled.of_type(Connection):

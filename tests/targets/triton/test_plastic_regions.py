@@ -121,7 +121,7 @@ def test_several_blocks_of_outputs_inputs_and_sequences(monkeypatch: pytest.Monk
 def region(model) -> tuple:
     """The compiled graph of a model, and the plan of its region that learns."""
     graph = compile_graph(model.build(), Request())
-    return graph, plastic_plans(graph, ())[-1]
+    return graph, plastic_plans(graph, (), "triton")[-1]
 
 
 def test_which_regions_are_one_kernel() -> None:
