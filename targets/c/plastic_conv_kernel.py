@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from snncompile.ir.plasticity import FACTORS
 from snncompile.targets.c.plastic_conv_parts import print_conv_learning, print_conv_synapses
-from snncompile.targets.c.plastic_conv_source import FUNCTIONS, NAMES, constants
+from snncompile.targets.c.plastic_conv_source import CHANGE, NAMES, PRODUCT, constants
 from snncompile.targets.c.plastic_printing import PlasticPrinter, PlasticSource, PlasticVariant
 from snncompile.targets.c.printer import call_lines
 from snncompile.targets.plastic_fields import Fields
@@ -84,7 +84,7 @@ class ConvPrinter(PlasticPrinter):
             "        }",
             "    }",
         ]
-        return self.source(loop, _SIZES, _ABOUT, [constants(self.fields), FUNCTIONS, self._learning()])
+        return self.source(loop, _SIZES, _ABOUT, [constants(self.fields), PRODUCT, CHANGE, self._learning()])
 
     def _call_learning(self, factors: dict[str, str]) -> list[str]:
         items = ["own_weight", "N", "B", "own_outs", "wide", "own_p", "own_d"]

@@ -30,26 +30,25 @@ def room_of(fields: Fields, wide: int) -> int:
     return (fields.positions + 4 * fields.taps) * wide + lanes + fields.channels * height * width
 
 
-def constants(fields: Fields) -> str:
-    """The definitions that the functions read."""
+def constants(fields: Fields, pad: int = CHANNEL_PAD) -> str:
+    """The definitions that the functions read; ``pad``: what output channels are padded to."""
     pairs = [("IMAGE", fields.image), ("PLACES", fields.places), ("KERNEL", fields.kernel), ("STRIDE", fields.stride),
              ("PADDING", fields.padding), ("DILATION", fields.dilation)]  # fmt: skip
     lines = [f"#define SUMS {POSITION_LANES} /* partial sums of what changes a weight: positions are dealt to them */"]
-    lines += [f"#define PAD {CHANNEL_PAD} /* output channels are padded to */", f"#define CHANNELS {fields.channels}"]
+    lines += [f"#define PAD {pad} /* output channels are padded to */", f"#define CHANNELS {fields.channels}"]
     for name, pair in pairs:
         lines += [f"#define {name}_{axis} {n}" for axis, n in zip("HW", pair, strict=True)]
     return "\n".join(lines) + "\n"
 
 
-FUNCTIONS = """#define KERNEL (KERNEL_H * KERNEL_W)
+#: Its product.
+PRODUCT = """#define KERNEL (KERNEL_H * KERNEL_W)
 #define TAPS (CHANNELS * KERNEL) /* weights of an output channel */
 #define PLACES (PLACES_H * PLACES_W) /* positions of an output channel */
 #define PIXELS (IMAGE_H * IMAGE_W)
-#define INNER_H (IMAGE_H + 2 * PADDING_H) /* the image with its padding */
-#define INNER_W (IMAGE_W + 2 * PADDING_W)
 
 /* How many of n numbers are not 0; `wild` rises where one is infinite or none at all. */
-static int64_t snn_seen(const float *restrict values, int64_t n, int *wild)
+SNN_INLINE int64_t snn_seen(const float *restrict values, int64_t n, int *wild)
 {
     int32_t count = 0, odd = 0;
     for (int64_t k = 0; k < n; k++) {
@@ -74,22 +73,6 @@ SNN_INLINE void snn_add(float *restrict sums, const float *restrict values, floa
 #pragma omp simd
         for (int j = 0; j < PAD; j++)
             sums[k + j] = (first ? 0.0f : sums[k + j]) + values[k + j] * factor;
-}
-
-/* The sum of all partial sums of n numbers each: neighbours are added until one is left. Those that nothing reached are
- * left out: they are zero. */
-SNN_INLINE const float *snn_tree(float *sum[SUMS], int64_t n)
-{
-    for (int width = SUMS / 2; width; width /= 2)
-        for (int lane = 0; lane < width; lane++) {
-            float *restrict even = sum[2 * lane];
-            const float *restrict odd = sum[2 * lane + 1];
-            if (even && odd)
-                for (int64_t k = 0; k < n; k++)
-                    even[k] = even[k] + odd[k];
-            sum[lane] = even ? even : sum[2 * lane + 1];
-        }
-    return sum[0];
 }
 
 /* The product with every tap, also those that meet a zero. */
@@ -141,6 +124,41 @@ static void snn_turned(const float *restrict from, int m, int64_t n, int wide, f
         for (int j = m; j < wide; j++)
             to[k * wide + j] = 0.0f;
     }
+}
+
+/* The product of one sequence, `wide` output channels side by side. */
+static void snn_convolved(
+    const float *restrict x, const float *restrict taps, int wide, int every, float *restrict sums)
+{
+    if (every)
+        snn_all(x, taps, wide, sums);
+    else if (wide == PAD)
+        snn_scattered(x, taps, PAD, sums);
+    else if (wide == 2 * PAD)
+        snn_scattered(x, taps, 2 * PAD, sums);
+    else
+        snn_scattered(x, taps, wide, sums);
+}
+"""
+
+#: What both sides give for its weights; it needs :data:`PRODUCT`.
+CHANGE = """#define INNER_H (IMAGE_H + 2 * PADDING_H) /* the image with its padding */
+#define INNER_W (IMAGE_W + 2 * PADDING_W)
+
+/* The sum of all partial sums of n numbers each: neighbours are added until one is left. Those that nothing reached are
+ * left out: they are zero. */
+SNN_INLINE const float *snn_tree(float *sum[SUMS], int64_t n)
+{
+    for (int width = SUMS / 2; width; width /= 2)
+        for (int lane = 0; lane < width; lane++) {
+            float *restrict even = sum[2 * lane];
+            const float *restrict odd = sum[2 * lane + 1];
+            if (even && odd)
+                for (int64_t k = 0; k < n; k++)
+                    even[k] = even[k] + odd[k];
+            sum[lane] = even ? even : sum[2 * lane + 1];
+        }
+    return sum[0];
 }
 
 /* The image with its padding. */
@@ -226,20 +244,6 @@ SNN_INLINE void snn_by_inputs(
                 out[(int64_t)j * TAPS + c * KERNEL + k] = total ? total[j] : 0.0f;
         }
     }
-}
-
-/* The product of one sequence, `wide` output channels side by side. */
-static void snn_convolved(
-    const float *restrict x, const float *restrict taps, int wide, int every, float *restrict sums)
-{
-    if (every)
-        snn_all(x, taps, wide, sums);
-    else if (wide == PAD)
-        snn_scattered(x, taps, PAD, sums);
-    else if (wide == 2 * PAD)
-        snn_scattered(x, taps, 2 * PAD, sums);
-    else
-        snn_scattered(x, taps, wide, sums);
 }
 
 /* What one sequence gives for m * TAPS weights; whether there is anything. */
