@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from snncompile.ir.connection import Connection
 from snncompile.ir.errors import InputError, Location, ModelError
 from snncompile.ir.graph import Graph
 from snncompile.ir.plasticity import Plasticity
-from snncompile.signals_io import read_inputs
+from snncompile.signals_io import as_state, read_inputs
 
 if TYPE_CHECKING:
     from snncompile.network import Network
@@ -59,7 +60,11 @@ class LearningNetwork:
             InputError: as :meth:`evolve`.
         """
         self._must_learn("learn")
+        if not isinstance(keep, Iterable):
+            raise InputError(f"keep takes names of states, e.g. [{next(iter(self.layout.states))!r}], not {keep!r}")
         names = [keep] if isinstance(keep, str) else list(keep)
+        if state is not None and not isinstance(state, Mapping):
+            raise InputError(f"a state is a dict of tensors by name, not a {type(state).__name__}")
         for name in names:
             if name not in self.layout.states or (state is not None and name not in state):
                 known = ", ".join(self.layout.states)
@@ -89,25 +94,27 @@ class LearningNetwork:
 
         Raises:
             ModelError: where nothing in the network learns.
-            InputError: where ``state`` lacks a weight that learns, or has one of another shape, or one that is not
-                finite. The module is then as it was.
+            InputError: where ``state`` lacks a weight that learns, or has one of another shape or dtype, or one that is
+                not finite. The module is then as it was.
         """
         self._must_learn("commit")
         if not isinstance(state, Mapping):
             raise InputError(f"commit takes the state that evolve or step returned, not a {type(state).__name__}")
+        learnt = {}
         for name in self.layout.learned:
             own = self.value(name)
             if name not in state:
                 raise InputError(f"this state has no {name!r}: commit takes a state that evolve or step returned")
-            if state[name].shape != own.shape:
-                raise InputError(f"{name!r} has shape {tuple(state[name].shape)} in this state, not {tuple(own.shape)}")
-            if not bool(torch.isfinite(state[name]).all()):
+            value = learnt[name] = as_state(name, state[name], self.layout.states[name])
+            if value.shape != own.shape:
+                raise InputError(f"{name!r} has shape {tuple(value.shape)} in this state, not {tuple(own.shape)}")
+            if not bool(torch.isfinite(value).all()):
                 raise InputError(
-                    f"{name!r} is not finite any more in this state: learning ran away. The module keeps the weights it"
-                    " had; lower the rates of the rule, or bound it"
+                    f"{name!r} is not finite any more in this state: learning ran away, or an input was not finite. The"
+                    " module keeps the weights it had; lower the rates of the rule, or bound it"
                 )
-        for name in self.layout.learned:
-            self.value(name).copy_(state[name])
+        for name, value in learnt.items():
+            self.value(name).copy_(value)
         return self
 
     def frozen(self: Any) -> Network:
@@ -142,11 +149,13 @@ class LearningNetwork:
         if name not in self.layout.values:
             raise InputError(f"there is no parameter {name!r}; parameters: {', '.join(self.layout.values)}")
         weight = self.value(name)
-        axes = tuple(range(1, weight.dim())) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
-        if not axes or any(not -weight.dim() <= axis < weight.dim() for axis in axes):
+        given: Any = range(1, weight.dim()) if dim is None else dim
+        axes = tuple(given) if isinstance(given, Sequence) else (given,)
+        there = all(isinstance(axis, Integral) and -weight.dim() <= axis < weight.dim() for axis in axes)
+        if not axes or not there or len({axis % weight.dim() for axis in axes}) < len(axes):
             raise InputError(f"{name} has shape {tuple(weight.shape)}: there is no axis {dim} to sum over")
-        given: Any = total
-        if isinstance(given, str) or not math.isfinite(given) or given == 0:
+        number = isinstance(total, Real) or (isinstance(total, Tensor) and total.dim() == 0)
+        if not number or not math.isfinite(total) or total == 0:
             raise InputError(f"{name} cannot be scaled to sum to {total!r}: it takes a finite number other than 0")
         sums = weight.sum(axes, keepdim=True)
         if bool((sums * total < 0).any()):

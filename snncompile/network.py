@@ -217,7 +217,7 @@ class Network(LearningNetwork, ParameterNetwork, WrittenNetwork, nn.Module):
             InputError: for a name that is no state, a value of another shape, or a batch or seed that can be none.
         """
         state = self._initial(checked_batch(batch), self._device(), checked_seed(seed))
-        return state if carry is None else carried_on(state, carry)
+        return state if carry is None else carried_on(state, carry, self.layout.states)
 
     def _initial(self, batch: int, device: torch.device, seed: int | None = None) -> State:
         return initial_state(self.layout.states, batch, device, self.value, seed)

@@ -162,7 +162,7 @@ def check_state(state: Mapping[str, Tensor], infos: Mapping[str, StateInfo], bat
         said = [f"missing {', '.join(missing)}"] if missing else []
         said += [f"unknown {', '.join(unknown)}"] if unknown else []
         raise InputError(f"this is no state of this network: {'; '.join(said)}")
-    held = {name: _as_state(name, state[name], info) for name, info in infos.items()}
+    held = {name: as_state(name, state[name], info) for name, info in infos.items()}
     for name, info in infos.items():
         if tuple(held[name].shape) != info.full_shape(batch):
             raise InputError(
@@ -171,7 +171,12 @@ def check_state(state: Mapping[str, Tensor], infos: Mapping[str, StateInfo], bat
     return held
 
 
-def _as_state(name: str, value: Any, info: StateInfo) -> Tensor:
+def as_state(name: str, value: Any, info: StateInfo) -> Tensor:
+    """``value`` as the state ``name``, a tensor of its dtype.
+
+    Raises:
+        InputError: for what is no tensor or array of numbers, and one of another dtype.
+    """
     if info.dtype == "float32":
         return _as_float(f"state {name!r}", value)
     held = _tensor(f"state {name!r}", value)

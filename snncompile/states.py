@@ -12,6 +12,7 @@ from torch import Tensor
 from snncompile.ir.errors import InputError
 from snncompile.ir.graph import StateInfo
 from snncompile.ir.random import RANDOM, first_random
+from snncompile.signals_io import as_state
 
 
 def initial_state(
@@ -66,17 +67,21 @@ def _first(info: StateInfo, batch: int, device: torch.device, value: Callable[[s
     return torch.full(info.full_shape(batch), info.init, device=device, dtype=getattr(torch, info.dtype))
 
 
-def carried_on(state: Mapping[str, Tensor], carry: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def carried_on(
+    state: Mapping[str, Tensor], carry: Mapping[str, Any], infos: Mapping[str, StateInfo]
+) -> dict[str, Tensor]:
     """``state`` with some entries from ``carry``, one of batch 1 repeated for every sequence.
 
     Raises:
-        InputError: for a name that ``state`` does not have, or a value of another shape.
+        InputError: for a name that ``state`` does not have, or a value of another shape or dtype.
     """
+    if not isinstance(carry, Mapping):
+        raise InputError(f"carry is a dict of states by name, not a {type(carry).__name__}")
     found = dict(state)
-    for name, value in carry.items():
+    for name, given in carry.items():
         if name not in state:
             raise InputError(f"there is no state {name!r} to carry on; states: {', '.join(state)}")
-        shape = state[name].shape
+        value, shape = as_state(name, given, infos[name]), state[name].shape
         fits = value.shape == shape or (value.shape[:1] == (1,) and value.shape[1:] == shape[1:])
         if not fits:
             raise InputError(f"the state {name!r} has shape {tuple(value.shape)}; here it is {tuple(shape)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -222,11 +223,13 @@ def test_normalisation_leaves_what_is_zero_and_takes_any_axis() -> None:
 
 def test_normalisation_that_makes_no_sense() -> None:
     net = compiled()
-    for total in (0.0, float("nan"), float("inf")):
+    for total in (0.0, float("nan"), float("inf"), None, "3", torch.ones(6)):
         with pytest.raises(snn.InputError, match=r"cannot be scaled to sum to .*a finite number other than 0"):
             net.normalize_("linear.weight", total)
-    with pytest.raises(snn.InputError, match=r"linear.weight has shape \(6, 10\): there is no axis 2 to sum over"):
-        net.normalize_("linear.weight", 1.0, dim=2)
+    for dim in (2, "a", 1.0, (1, -1)):
+        said = rf"linear.weight has shape \(6, 10\): there is no axis {re.escape(str(dim))} to sum over"
+        with pytest.raises(snn.InputError, match=said):
+            net.normalize_("linear.weight", 1.0, dim=dim)
     with pytest.raises(snn.InputError, match=r"linear.bias has shape \(6,\): there is no axis None"):
         net.normalize_("linear.bias", 1.0)
     with pytest.raises(snn.InputError, match=r"a sum there is \d.*every weight would change its sign"):
@@ -253,6 +256,22 @@ def test_mistakes_between_examples() -> None:
     assert torch.equal(net.value("linear.weight"), START)
     with pytest.raises(snn.InputError, match=r"state 'linear.weight' has shape \(2, 6, 10\)"):
         net.learn(spikes(2, 2), state={**state, "linear.weight": START.expand(2, 6, 10)})
+    for keep in (None, 5):
+        with pytest.raises(snn.InputError, match=rf"keep takes names of states, e.g. \['exp_syn.isyn'\], not {keep}"):
+            net.learn(spikes(1, 2), state=state, keep=keep)
+    with pytest.raises(snn.InputError, match="a state is a dict of tensors by name, not a list"):
+        net.learn(spikes(1, 2), state=["exc.theta"], keep=["exc.theta"])
+    with pytest.raises(snn.InputError, match="carry is a dict of states by name, not a list"):
+        net.initial_state(1, carry=["exc.theta"])
+    with pytest.raises(snn.InputError, match=r"state 'exc.theta' is of type NoneType: give a tensor or an array"):
+        net.initial_state(1, carry={"exc.theta": None})
+    with pytest.raises(snn.InputError, match=r"state 'linear.weight' is of type NoneType: give a tensor or an array"):
+        net.commit({"linear.weight": None})
+    with pytest.raises(snn.InputError, match=r"state 'linear.weight' is complex64; networks compute in float32"):
+        net.commit({"linear.weight": START.to(torch.complex64)})
+    assert torch.equal(net.commit({"linear.weight": START.numpy()}).value("linear.weight"), START)
+    theta = net.initial_state(3, carry={"exc.theta": START[:1, :6].numpy()})["exc.theta"]
+    assert torch.equal(theta, START[:1, :6].expand(3, 6))
     for use in (lambda n: n.learn(spikes(1, 2)), lambda n: n.commit({})):
         with pytest.raises(snn.ModelError, match="nothing in this network learns"):
             use(net.frozen())
