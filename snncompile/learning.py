@@ -154,8 +154,9 @@ class LearningNetwork:
         there = all(isinstance(axis, Integral) and -weight.dim() <= axis < weight.dim() for axis in axes)
         if not axes or not there or len({axis % weight.dim() for axis in axes}) < len(axes):
             raise InputError(f"{name} has shape {tuple(weight.shape)}: there is no axis {dim} to sum over")
-        number = isinstance(total, Real) or (isinstance(total, Tensor) and total.dim() == 0)
-        if not number or not math.isfinite(total) or total == 0:
+        goal: Any = total
+        number = isinstance(goal, Real) or (isinstance(goal, Tensor) and goal.dim() == 0)
+        if not number or not math.isfinite(goal) or goal == 0:
             raise InputError(f"{name} cannot be scaled to sum to {total!r}: it takes a finite number other than 0")
         sums = weight.sum(axes, keepdim=True)
         if bool((sums * total < 0).any()):
