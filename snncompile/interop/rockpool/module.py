@@ -6,6 +6,7 @@ As with Rockpool's Jax modules nothing changes in place: what sets or resets ret
 from __future__ import annotations
 
 import difflib
+import math
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from snncompile.interop.rockpool.attributes import PARAMETER, SIMULATION, STATE, Attribute
 from snncompile.interop.rockpool.batching import auto_batch
+from snncompile.interop.rockpool.series import seconds
 from snncompile.interop.rockpool.store import Store
 from snncompile.interop.rockpool.trees import Tree, leaves
 from snncompile.ir.errors import InputError, ModelError
@@ -110,7 +112,7 @@ class Module:
 
     def attributes_named(self, name: str | Sequence[str]) -> Tree:
         """Every attribute of one of the names, as a tree without empty submodules."""
-        names = (name,) if isinstance(name, str) else tuple(name)
+        names = _several(name)
         found = Tree({n: self._read(a) for n, a in self._own.items() if n in names})
         for child, module in self.modules().items():
             inside = module.attributes_named(names)
@@ -214,7 +216,7 @@ class Module:
         """
         from snncompile.interop.rockpool.timed import TimedModule
 
-        if dt is not None and abs(dt - self.dt) > 1e-9 * self.dt:
+        if dt is not None and not math.isclose(seconds("dt", dt), self.dt):
             warnings.warn(f"dt={dt:g} is ignored: the module has a time step, {self.dt:g} s", stacklevel=2)
         return TimedModule(self, output_num, add_events=add_events)
 
@@ -274,7 +276,7 @@ class Module:
     def _get_attribute_family(self, type_name: str, family: Family = None) -> Tree:
         if type_name not in (PARAMETER, SIMULATION, STATE):
             raise InputError(f"attributes are {PARAMETER}, {SIMULATION} or {STATE}, not {type_name!r}")
-        wanted = (family,) if isinstance(family, str) else family
+        wanted = None if family is None else _several(family)
         found = Tree()
         for name, a in self._own.items():
             if a.kind == type_name and (wanted is None or a.family in wanted):
@@ -369,6 +371,11 @@ class Module:
         said = f"{indent}{self.full_name} with shape {self.shape}"
         inside = [module._described(indent + "    ") for module in self.modules().values()]
         return "\n".join([said + " {", *inside, indent + "}"]) if inside else said
+
+
+def _several(names: Any) -> tuple[Any, ...]:
+    """One name or several, as Rockpool tells them apart: several are a tuple or a list."""
+    return tuple(names) if isinstance(names, (tuple, list)) else (names,)
 
 
 def _is_result(data: Any) -> bool:

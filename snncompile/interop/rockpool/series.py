@@ -5,8 +5,10 @@ Rockpool's own ``TSEvent`` and ``TSContinuous`` are taken wherever these are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -71,8 +73,7 @@ class TSEvent(_Series):
 
     def __post_init__(self) -> None:
         times = _times(self.times, self.name)
-        channels = np.zeros(times.shape, int) if self.channels is None else np.asarray(self.channels)
-        channels = np.broadcast_to(channels, times.shape).astype(int)
+        channels = _channels(self.channels, times.size, self.name)
         if times.size and (self.t_stop is None or times[-1] >= self.t_stop):
             raise InputError(f"t_stop of events {self.name!r} must lie after the last of them, at {times[-1]:g} s")
         needed = int(channels.max()) + 1 if channels.size else 0
@@ -147,7 +148,7 @@ class TSContinuous(_Series):
 
     def __post_init__(self) -> None:
         times = _times(self.times, self.name)
-        samples = np.asarray(self.samples, dtype=float)
+        samples = _numbers(self.samples, f"the samples of {self.name!r}")
         samples = samples.reshape(len(samples), -1) if samples.size else np.zeros((times.size, 0))
         if len(samples) != times.size:
             raise InputError(f"samples {self.name!r} have {times.size} times and {len(samples)} rows")
@@ -230,11 +231,42 @@ def _said(series: TSEvent | TSContinuous, what: str) -> str:
     return f"{type(series).__name__} {series.name!r} {span}, {len(series)} {what}, {series.num_channels} channels"
 
 
+def seconds(what: str, value: Any) -> float:
+    """``value`` as a time.
+
+    Raises:
+        InputError: where it is no finite number.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise InputError(f"{what} is a time in seconds, not {value!r}")
+    return float(value)
+
+
 def _times(times: Any, name: str) -> np.ndarray:
-    array = np.atleast_1d(np.asarray(times, dtype=float)).reshape(-1)
+    array = np.atleast_1d(_numbers(times, f"the times of {name!r}")).reshape(-1)
+    if not np.isfinite(array).all():
+        raise InputError(f"the times of {name!r} are not all finite")
     if np.any(np.diff(array) < 0):
         raise InputError(f"the times of {name!r} go back")
     return array
+
+
+def _channels(channels: Any, events: int, name: str) -> np.ndarray:
+    array = np.atleast_1d(_numbers(0 if channels is None else channels, f"the channels of {name!r}")).reshape(-1)
+    if array.size not in (1, events):
+        raise InputError(f"events {name!r} have {events} times and {array.size} channels")
+    with np.errstate(invalid="ignore"):
+        whole = np.all(np.mod(array, 1.0) == 0.0)
+    if not whole:
+        raise InputError(f"the channels of {name!r} are whole numbers from 0")
+    return np.broadcast_to(array, (events,)).astype(int)
+
+
+def _numbers(values: Any, what: str) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        raise InputError(f"{what} are numbers, side by side in an array; these are not") from None
 
 
 def _set(frozen: Any, **values: Any) -> None:

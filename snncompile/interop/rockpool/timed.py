@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from snncompile.interop.rockpool import series as own
-from snncompile.interop.rockpool.series import SNAP, TSContinuous, TSEvent, events_in
+from snncompile.interop.rockpool.series import SNAP, TSContinuous, TSEvent, events_in, seconds
 from snncompile.interop.rockpool.trees import Tree
 from snncompile.ir.errors import InputError
 from snncompile.ir.types import SignalType
@@ -94,7 +94,7 @@ class TimedModule:
 
     @t.setter
     def t(self, new_t: float) -> None:
-        self._timestep = int(np.floor(new_t / self.dt + SNAP))
+        self._timestep = int(np.floor(seconds("t", new_t) / self.dt + SNAP))
 
     def reset_time(self) -> None:
         """Set the clock to 0."""
@@ -210,7 +210,7 @@ class TimedModule:
             duration = max(ts.duration if ts.periodic else ts.t_stop - self.t for ts in series)
             if duration <= 0:
                 raise InputError(f"the input ends before the present time, {self.t:g} s; reset_time() goes back to 0")
-        if duration < 0:
+        if seconds("duration", duration) < 0:
             raise InputError(f"duration is a time of at least 0, not {duration:g}")
         return int(np.floor(duration / self.dt + SNAP))
 

@@ -136,7 +136,7 @@ def test_state_as_the_original(module: NetworkModule, original: Any) -> None:
 def test_attributes_named(module: NetworkModule) -> None:
     found = module.attributes_named(["v", "tau"])
     assert {name: list(inside) for name, inside in found.items()} == {"exp_syn": ["tau"], "lif": ["v"], "li": ["v"]}
-    assert module.attributes_named("nothing") == {}
+    assert module.attributes_named("nothing") == module.attributes_named(3) == module.parameters(3) == {}
 
 
 def test_attributes_as_attributes(module: NetworkModule) -> None:

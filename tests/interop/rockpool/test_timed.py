@@ -73,6 +73,11 @@ def test_samples_as_the_original(original: Any) -> None:
         (lambda: TSEvent([0.2, 0.1], t_stop=1.0), "go back"),
         (lambda: TSEvent([0.2]), "t_stop of events 'unnamed' must lie after the last of them, at 0.2 s"),
         (lambda: TSEvent([0.2], [3], 2, t_stop=1.0), "on channels 3 to 3 of 2"),
+        (lambda: TSEvent([float("nan")], t_stop=1.0), "the times of 'unnamed' are not all finite"),
+        (lambda: TSEvent(["a"], t_stop=1.0), "the times of 'unnamed' are numbers, side by side in an array"),
+        (lambda: TSEvent([0.1, 0.2], [0, 1, 2], t_stop=1.0), "events 'unnamed' have 2 times and 3 channels"),
+        (lambda: TSEvent([0.1], [0.5], t_stop=1.0), "the channels of 'unnamed' are whole numbers from 0"),
+        (lambda: TSContinuous([0.1, 0.2], [[1.0], [2.0, 3.0]]), "the samples of 'unnamed' are numbers, side by side"),
         (lambda: TSContinuous([0.1], [[1.0], [2.0]]), "have 1 times and 2 rows"),
         (lambda: TSContinuous([0.1], [[1.0]], interp_kind="cubic"), "'previous' or 'linear', not 'cubic'"),
         (lambda: TSContinuous.from_clocked(np.ones(3), DT)(0.5), "go from 0 to 0.003 s, but are needed from 0.5"),
@@ -155,6 +160,8 @@ def test_clock_and_state(module: NetworkModule) -> None:
     assert timed.t == 0.0 and not torch.equal(timed.state()["lif"]["v"], torch.zeros(3))
     timed.t = 0.0071
     assert timed.t == pytest.approx(0.007)
+    with pytest.raises(snn.InputError, match="t is a time in seconds, not None"):
+        timed.t = None
     timed.reset_state()
     assert torch.equal(timed.state()["lif"]["v"], torch.zeros(3)) and timed.t == pytest.approx(0.007)
     timed(num_timesteps=3)
@@ -178,6 +185,9 @@ def test_dt_is_the_modules_own(module: NetworkModule) -> None:
     with pytest.warns(UserWarning, match=r"dt=0.002 is ignored: the module has a time step, 0.001 s"):
         assert module.timed(dt=2e-3).dt == DT
     assert module.timed(dt=DT).dt == DT
+    for dt in ("1", float("inf"), True):
+        with pytest.raises(snn.InputError, match=f"dt is a time in seconds, not {dt!r}"):
+            module.timed(dt=dt)
 
 
 def test_output_num_and_several_inputs() -> None:
@@ -217,6 +227,8 @@ def test_options_of_the_output(module: NetworkModule) -> None:
         (None, {}, r"say how long to run: a series, duration= or num_timesteps="),
         (None, {"num_timesteps": 1.5}, "num_timesteps is a whole number of at least 0, not 1.5"),
         (None, {"duration": -1.0}, "duration is a time of at least 0, not -1"),
+        (None, {"duration": "1"}, "duration is a time in seconds, not '1'"),
+        (None, {"duration": float("nan")}, "duration is a time in seconds, not nan"),
         (TSEvent([], [], 4, t_stop=0.0), {}, r"the input ends before the present time, 0 s; reset_time\(\)"),
     ],
 )
