@@ -23,15 +23,12 @@ CONV_LATE, CONV_PRODUCTS = 8, 2**22
 #: Triton: weights that a program reads in the time in which a node is run on its own, doubled: rather one kernel.
 NODE_WEIGHTS = 2**21
 
-#: Triton: sequences of a region that learns: one program takes them all.
-TAUGHT_TOGETHER = 64
-
 #: What the functions of each target do at a step of a region that learns, and whether they teach convolutions there.
 TAUGHT_STEPS: dict[str, tuple[type, ...]] = {
     "c": (Neurons, Product, Copy, Mask),
-    "triton": (Neurons, Product, Copy, Mask),
+    "triton": (Neurons, Product, Copy, Mask, Conv, Pool),
 }
-TAUGHT_CONVOLUTIONS = {"c": False, "triton": False}
+TAUGHT_CONVOLUTIONS = {"c": False, "triton": True}
 
 
 @dataclass(frozen=True)
@@ -104,4 +101,4 @@ def _taught(plan: PlasticPlan) -> Way:
     most = (NODE_WEIGHTS * len(plan.nodes) - 3 * learn) // (plan.weights + learn)
     if most < 1:
         return Way(inf, f"its {plan.weights + learn:,} weights are read quicker by many programs")
-    return Way(at_most=min(most, TAUGHT_TOGETHER))
+    return Way(at_most=most)

@@ -61,7 +61,7 @@ class Cycles:
     def forward(self, plan: CyclePlan, call: CycleForwardCall) -> CycleForwardResult:
         """Run from the first step to the last."""
         device = _device(*call.inputs, *call.starts.values())
-        _check_size(plan, call.shape[1])
+        check_size(plan, call.shape[1])
         make = self._make(device)
         steps, batch = call.shape
         live = plan.live((*call.store, *call.sums), call.keep)
@@ -221,10 +221,14 @@ class Given:
         before = self.plan.lines[product.read.line].depth - product.read.lag
         return tuple(before - lag for lag in w.lags)
 
-    def _dense(self, product: Product, w: Weights, back: bool) -> None:
-        key, offsets, values = (product.name, product.part), self._offsets(product, w), w.values.detach()
+    def _lags(self, product: Product, w: Weights) -> None:
+        key, offsets = (product.name, product.part), self._offsets(product, w)
         self.values[("lag offsets", *key)] = step_offsets(offsets, self.device)
         self.values[("lags", *key)] = len(offsets)
+
+    def _dense(self, product: Product, w: Weights, back: bool) -> None:
+        key, values = (product.name, product.part), w.values.detach()
+        self._lags(product, w)
         if back:
             self.values[("weight back", *key)] = values.contiguous()
         else:
@@ -267,7 +271,8 @@ def _scalar(plan: CyclePlan, coefs: Mapping[str, tuple[Tensor, ...]]) -> tuple[t
     return tuple(tuple([not c.dim() for c in coefs[n.name]]) for n in plan.neurons)
 
 
-def _check_size(plan: CyclePlan, batch: int) -> None:
+def check_size(plan: CyclePlan, batch: int) -> None:
+    """Raise :class:`UnsupportedError` where a step of a line has more elements than 32 bits count."""
     largest = max(plan.lines, key=lambda line: line.size)
     if batch * largest.size >= _LIMIT:
         raise UnsupportedError(

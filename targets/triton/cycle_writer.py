@@ -59,6 +59,10 @@ class CycleWriter(Writer):
         name: the kernel's name.
     """
 
+    #: How a program begins, and each step.
+    program_head: tuple[str, ...] = ("own = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]",)
+    step_head: tuple[str, ...] = STEP
+
     def __init__(self, plan: CyclePlan, name: str) -> None:
         super().__init__()
         for local in _LOCALS.split():
@@ -200,7 +204,7 @@ class CycleWriter(Writer):
         """
         self.keys[("T",)] = self.number("T", "time steps")
         self.keys[("B",)] = self.number("B", "sequences")
-        head = ["own = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]"]
+        head = [*self.program_head]
         if ("random",) in self.keys:
             pointer = self.keys[("random",)]
             head += [
@@ -210,7 +214,7 @@ class CycleWriter(Writer):
                 f"first_step = tl.load({pointer} + 1)",
             ]
         head += ["for done in range(0, T):", "    t = T - 1 - done"] if reverse else ["for t in range(0, T):"]
-        head += [f"    {line}" for line in STEP]
+        head += [f"    {line}" for line in self.step_head]
         body = [*(f"    {line}" for line in head), *self.lines]
         body.append("        tl.debug_barrier()  # the next step reads what this one wrote")
         nodes = ", ".join(dict.fromkeys(s.name for s in self.plan.steps if not isinstance(s, Copy)))

@@ -7,8 +7,9 @@ It takes the lines and the neurons of cycles (``targets/triton/cycle.py``). Resu
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
+from math import prod
 from typing import Any
 
 import torch
@@ -17,11 +18,13 @@ from torch import Tensor
 from snncompile.ir.plasticity import FACTORS
 from snncompile.targets.cycle_call import CycleForwardResult
 from snncompile.targets.cycle_lines import forward_lines
+from snncompile.targets.cycle_plan import Product
+from snncompile.targets.cycle_weights import Weights
 from snncompile.targets.plastic_plan import PlasticPlan
 from snncompile.targets.plastic_region_call import PlasticRegionCall, PlasticRegionResult
 from snncompile.targets.triton.availability import check_runnable, interpreting
 from snncompile.targets.triton.courses import on_device
-from snncompile.targets.triton.cycle import Given, ring_rows
+from snncompile.targets.triton.cycle import Given, check_size, ring_rows
 from snncompile.targets.triton.cycle_writer import CycleKernel
 from snncompile.targets.triton.load import load
 from snncompile.targets.triton.plastic_region_design import RegionSettings, choose_region_settings
@@ -48,6 +51,7 @@ class PlasticRegions:
         steps, batch = cycle.shape
         device = call.taught[0].weight.device
         check_runnable(call.taught[0].weight)
+        check_size(plan, batch)
         make = partial(self._empty, dtype=torch.float32, device=device)
         live = plan.live((*cycle.store, *cycle.sums))
         lines = forward_lines(plan, cycle, live, make, ring_rows)
@@ -56,15 +60,12 @@ class PlasticRegions:
         synapses = tuple({n: s.clone() for n, s in t.synapses.items()} for t in call.taught)
         if steps:
             source, function = self._kernel(plan, _variant(plan, call, live))
-            given = Given(plan, source, cycle.shape, device)
+            given = _Given(plan, source, cycle.shape, device)
             given.inputs(cycle.inputs)
             given.lines("line", lines)
             given.coefs("coefficient", {n: scan.coefs for n, scan in plan.scans.items()}, cycle.coefs)
             given.weights(cycle.weights, back=False)
             given.images(cycle.masks, back=False, make=make)
-            for product, w in zip(plan.products, cycle.weights, strict=True):
-                if w.synapses is None:
-                    given.values[("ordered weight", product.name, product.part)] = w.values.contiguous()
             given.values[("random",)] = cycle.random
             given.values |= {("sum", i): total for i, total in enumerate(sums)}
             for i, (weight, held) in enumerate(zip(weights, synapses, strict=True)):
@@ -91,6 +92,23 @@ class PlasticRegions:
         return found
 
 
+class _Given(Given):
+    """What the kernel of a region may take: weights of dense products and convolutions as they are."""
+
+    def weights(self, weights: Sequence[Weights], back: bool) -> None:
+        """The weights that stay."""
+        for product, w in zip(self.plan.products, weights, strict=True):
+            if w.synapses is not None:
+                assert isinstance(product, Product)
+                self._synapses(product, w, back)
+                continue
+            key = (product.name, product.part)
+            self.values[("ordered weight", *key)] = w.values.contiguous()
+            self._bias(key, w)
+            if isinstance(product, Product):
+                self._lags(product, w)
+
+
 def _variant(plan: PlasticPlan, call: PlasticRegionCall, live: tuple[int, ...]) -> RegionForward:
     cycle = call.cycle
     scalar = tuple(tuple([not c.dim() for c in cycle.coefs[n.name]]) for n in plan.neurons)
@@ -102,13 +120,13 @@ def _variant(plan: PlasticPlan, call: PlasticRegionCall, live: tuple[int, ...]) 
 def _taught(plan: PlasticPlan, call: PlasticRegionCall, place: int, make: Callable[..., Tensor]) -> dict[Any, Any]:
     """What a rule reads, and room for its factors."""
     learn, taught, batch = plan.learns[place], call.taught[place], call.cycle.shape[1]
-    outs, ins = taught.weight.shape
+    node = plan.rules[learn.name].node
     found: dict[Any, Any] = {("taught", role, learn.name): value for role, value in taught.fixed.items()}
     for part, values in taught.coefs.items():
         found |= {("taught", part, learn.name, c): value for c, value in values.items()}
     for f in FACTORS:
-        found[("taught", f"pre {f}", learn.name)] = make((batch, ins))
-        found[("taught", f"post {f}", learn.name)] = make((batch, outs))
+        found[("taught", f"pre {f}", learn.name)] = make((batch, prod(node.pre)))
+        found[("taught", f"post {f}", learn.name)] = make((batch, prod(node.post)))
     for product in plan.plastic_products:
         if product.rule == place:
             found[("plastic bias", product.name)] = taught.bias

@@ -13,7 +13,7 @@ from snncompile.artifact.kernels import make_kernels
 from snncompile.artifact.printed_cycles import plastic_plans, taught_kernel
 from snncompile.explain import explain, explain_text
 from snncompile.passes.pipeline import Request, compile_graph
-from snncompile.targets.cycle_limits import Way, way_of
+from snncompile.targets.cycle_limits import NODE_WEIGHTS, Way, way_of
 from snncompile.targets.triton.aot import Job, compile_jobs
 from snncompile.targets.triton.arch import ARCHS
 from snncompile.targets.triton.plastic_region_design import RegionSettings, choose_region_settings
@@ -30,8 +30,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list:
 
     def forward(self, plan, call, run=PlasticRegions.forward):
         found.append(plan)
-        rows = 1 << max(0, call.cycle.shape[1] - 1).bit_length()
-        return run(PlasticRegions(poisoned, RegionSettings(rows, 16, outs=16, warps=4)), plan, call)
+        return run(PlasticRegions(poisoned, RegionSettings(2, 16, warps=4, sequences=2, taps=64)), plan, call)
 
     monkeypatch.setattr(PlasticRegions, "forward", forward)
     return found
@@ -111,11 +110,11 @@ def test_several_blocks_of_outputs_inputs_and_sequences(monkeypatch: pytest.Monk
 
     def forward(self, plan, call, run=PlasticRegions.forward):
         used.append(choose_region_settings(plan, call.cycle.shape[1]))
-        return run(PlasticRegions(poisoned, RegionSettings(4, 4, outs=8, warps=4)), plan, call)
+        return run(PlasticRegions(poisoned, RegionSettings(2, 4, outs=8, warps=4, sequences=2)), plan, call)
 
     monkeypatch.setattr(PlasticRegions, "forward", forward)
     assert check(pair(model), 3, 3)[0].sum() > 3
-    assert used == [RegionSettings(4, 256)]
+    assert used == [RegionSettings(4, 256, sequences=4)]
 
 
 def region(model) -> tuple:
@@ -126,7 +125,8 @@ def region(model) -> tuple:
 
 def test_which_regions_are_one_kernel() -> None:
     plan = region(models.competing(models.RULES["additive"]()))[1]
-    assert way_of(plan, "triton") == Way(at_most=64)
+    taught, stay = models.IN * models.OUT, models.OUT**2  # what learns is read twice more, and written
+    assert way_of(plan, "triton") == Way(at_most=(NODE_WEIGHTS * len(plan.nodes) - 3 * taught) // (taught + stay))
     wide = replace(plan, lines=tuple(replace(line, size=1000) for line in plan.lines), sizes=(1000,))
     assert 1 <= way_of(wide, "triton").at_most < 10 and way_of(wide, "triton").suits(wide, 1, False)
     assert not way_of(wide, "triton").suits(wide, 10, False)
@@ -135,11 +135,22 @@ def test_which_regions_are_one_kernel() -> None:
     assert way_of(huge, "triton").why == "its 90,000,441 weights are read quicker by many programs"
 
 
-def test_larger_batches_go_step_by_step(ran: list) -> None:
-    nets = pair(models.competing(models.RULES["additive"]()))
-    with torch.no_grad():
-        want, got = (net.evolve(**given(net, 65, 1))[1] for net in nets)
-    assert not ran and torch.equal(got["linear.weight"], want["linear.weight"])
+def test_a_batch_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+
+    def forward(self, plan, call, run=PlasticRegions.forward):
+        ran.append(choose_region_settings(plan, call.cycle.shape[1]))
+        return run(PlasticRegions(poisoned), plan, call)
+
+    monkeypatch.setattr(PlasticRegions, "forward", forward)
+    check(pair(models.competing(models.RULES["additive"]())), 67, 3)
+    assert ran == [RegionSettings(64, 16, sequences=4)]
+
+
+def test_batches_beyond_the_limit_go_step_by_step(ran: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snncompile.targets.executor.way_of", lambda plan, target: Way(at_most=2))
+    check(pair(models.competing(models.RULES["additive"]())), 3, 1)
+    assert not ran
 
 
 def test_an_artifact_has_the_kernel_and_explain_says_so() -> None:

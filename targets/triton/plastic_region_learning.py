@@ -1,0 +1,252 @@
+"""Prints what a rule does inside a region that learns: traces and factors of either side, and the change of a weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+from snncompile.ir.ordered import LANES, POSITION_LANES
+from snncompile.ir.plasticity import FACTORS
+from snncompile.targets.cycle_plan import Read
+from snncompile.targets.plastic_plan import Learn
+from snncompile.targets.plastic_rule import PlasticRule
+from snncompile.targets.sliding import Sliding
+from snncompile.targets.triton.plastic_parts import full
+from snncompile.targets.triton.plastic_region_conv import meeting, sliding_of_fields
+from snncompile.targets.triton.plastic_region_writer import RegionWriter
+from snncompile.targets.triton.printer import Function, print_function
+
+#: Names that mean something in what is printed here.
+LOCALS = "each out lane rows k inside w w_made change after met place OUTS TAPS"
+
+
+class Teacher:
+    """A rule, in a kernel being printed.
+
+    Attributes:
+        sliding: the geometry of the convolution that it teaches, if it is one.
+        ins: values of the input.
+        outs: values of the output.
+        shape: output channels, and weights of each; of a dense connection ``(outs, ins)``.
+        weight: where the weight is.
+        fixed: ``"mask"`` and ``"sign"``, those that there are -> where.
+    """
+
+    def __init__(self, w: RegionWriter, rule: PlasticRule, learn: Learn, place: int) -> None:
+        self.w, self.rule, self.learn, self.place = w, rule, learn, place
+        self.node = rule.node
+        fields = fields_of(self.node)
+        self.sliding = None if fields is None else sliding_of_fields(fields)
+        self.outs, self.ins = prod(self.node.post), prod(self.node.pre)
+        self.shape = shape = (self.outs, self.ins) if fields is None else (fields.outs, fields.taps)
+        self.weight = self._own("weight", f"{learn.name}_weight", f"weight of {learn.name}, {shape}, read and written")
+        self.fixed = {
+            role: self._own(role, f"{learn.name}_{role}", f"{role} of {learn.name}, {shape}")
+            for role in ("mask", "sign")
+            if role in self.node.params
+        }
+        self.functions = {
+            part: print_function(w.names.new(f"{learn.name}_{part}"), program, _ABOUTS[part], self._scalars(part))
+            for part, program in rule.programs.items()
+        }
+        w.functions += self.functions.values()
+        reader = self.functions.get("synapse", self.functions["update"])
+        self.factors = [f for f in FACTORS if f in reader.args]
+        #: the shape of a tile of weights
+        self.tile = f"(OUTS, {LANES})" if fields is None else "(TAPS,)"
+
+    def _scalars(self, part: str) -> Sequence[str]:
+        return (*self.rule.coefs[part], *self.node.signals)
+
+    def _own(self, what: str, wanted: str, about: str) -> str:
+        return self.w.address(("taught", what, self.learn.name), wanted, about)
+
+    def _factor(self, side: str, factor: str) -> str:
+        about = f"{self.learn.name}: factor of the {side} side, (B, {self._size(side)})"
+        return self._own(f"{side} {factor}", f"{self.learn.name}_{side}_{factor}", about)
+
+    def _size(self, side: str) -> int:
+        return self.ins if side == "pre" else self.outs
+
+    def _coefficients(self, part: str, depth: int) -> dict[str, str]:
+        """Load the coefficients that a program reads; their names."""
+        values = {}
+        for c in self.rule.coefs[part]:
+            if c in self.functions[part].args:
+                values[c] = self.w.names.new(f"{part}_{c}")
+                about = f"coefficient of {self.learn.name}'s {part}, one number"
+                pointer = self.w.address(("taught", part, self.learn.name, c), f"{self.learn.name}_{part}_{c}", about)
+                self.w.line(depth, f"{values[c]} = tl.load({pointer})")
+        return values
+
+    # -- either side ---------------------------------------------------------------------------------------------------
+
+    def print_sides(self) -> None:
+        """Traces and factors of either side."""
+        learn = self.learn
+        for side, part, source, traces in (
+            ("pre", "before", learn.pre, learn.pre_traces),
+            ("post", "after", learn.post, learn.post_traces),
+        ):
+            lines = dict(zip((t.local for t in self.node.of_side(side)), traces, strict=True))
+            self._print_side(side, part, source, lines)
+
+    def _print_side(self, side: str, part: str, source: Read | int, lines: Mapping[str, int]) -> None:
+        w, size = self.w, self._size(side)
+        reads = [("line", source.line)] if isinstance(source, Read) else []
+        writes = [("line", line) for line in lines.values()]
+        writes += [(f"{side} {f}", self.place) for f in self.factors]
+        w.begin_step(f"{self.learn.name}: the rule's {side} side", reads, writes)
+        if isinstance(source, Read):
+            z, offset = w.row("line", source), "at"
+        else:
+            z, stride = w.outside(source)
+            offset = f"(b * {stride}.to(tl.int64) + n)"
+        before = {t: w.row("line", Read(line, 1)) for t, line in lines.items()}
+        after = {t: w.row("line", Read(line)) for t, line in lines.items()}
+        factors = {f: self._factor(side, f) for f in self.factors}
+        w.tiles(size)
+        function = self.functions[part]
+        values = {name: w.names.new(name) for name in ("z", *lines) if name in function.args}
+        for name, local in values.items():
+            w.load(3, local, z if name == "z" else before[name], offset if name == "z" else "at")
+        values |= self._coefficients(part, 3)
+        made = w.call_step(3, function, values, size)
+        for name, pointer in {**after, **factors}.items():
+            w.store(3, pointer, made[name])
+
+    # -- the weight ----------------------------------------------------------------------------------------------------
+
+    def print_update(self) -> None:
+        """What the rule makes of the weights, at the end of a step."""
+        w = self.w
+        reads = [(f"{side} {f}", self.place) for side in ("pre", "post") for f in self.factors]
+        w.begin_step(f"{self.learn.name}: the weights change", reads, [("weight", self.place)])
+        signals = self._signals()
+        coefs: dict[str, dict[str, str]] = {}
+        for part in ("synapse", "update"):
+            if part in self.functions:
+                coefs[part] = self._coefficients(part, 2)
+        self._open_tiles()
+        w.line(3, f"w = tl.load({self.weight} + rows, mask=inside, other=0.0)")
+        fixed = {}
+        for role, pointer in self.fixed.items():
+            fixed[role] = w.names.new(role)
+            w.line(3, f"{fixed[role]} = tl.load({pointer} + rows, mask=inside, other=0.0)")
+        totals = {name: w.names.new(f"{name}_sum") for name in (["change"] if "synapse" in coefs else self.factors)}
+        for total in totals.values():
+            w.line(3, f"{total} = {full(0.0, self.tile)}")
+        if totals:
+            w.line(3, "for each in range(0, B):")
+            self._print_sequence(totals, signals, coefs)
+        values = {"w": "w", **fixed, **totals, **coefs["update"]}
+        self._call(3, self.functions["update"], values, {"w": "w_made"})
+        w.line(3, f"tl.store({self.weight} + rows, w_made, mask=inside)")
+
+    def _open_tiles(self) -> None:
+        """Open the loop over tiles of weights: where these stand, ``rows``, and which of them there are, ``inside``."""
+        w, (outs, each) = self.w, self.shape
+        if self.sliding is None:
+            blocks = f"({each} + {LANES - 1}) // {LANES}"
+            w.loop(f"(({outs} + OUTS - 1) // OUTS) * ({blocks})")
+            w.line(3, f"out = turn // ({blocks}) * OUTS + tl.arange(0, OUTS)")
+            w.line(3, f"k = turn % ({blocks}) * {LANES} + tl.arange(0, {LANES})")
+            w.line(3, f"inside = (out < {outs})[:, None] & (k < {each})[None, :]")
+            w.line(3, f"rows = out.to(tl.int64)[:, None] * {each} + k[None, :]")
+        else:
+            w.loop(f"({outs * each} + TAPS - 1) // TAPS")
+            w.line(3, "rows = turn * TAPS + tl.arange(0, TAPS)")
+            w.line(3, f"inside = rows < {outs * each}")
+
+    def _signals(self) -> dict[str, str]:
+        """Where the signals that synapses hear stand for sequence ``each``."""
+        if "synapse" not in self.functions:
+            return {}
+        given = dict(zip(self.node.signals, self.learn.signals, strict=True))
+        heard = self.functions["synapse"].args
+        return {s: self.w.values_of(source, 1, "each") for s, source in given.items() if s in heard}
+
+    def _print_sequence(
+        self, totals: Mapping[str, str], signals: Mapping[str, str], coefs: Mapping[str, Mapping[str, str]]
+    ) -> None:
+        """What one sequence changes in a tile of weights."""
+        w, (outs, ins) = self.w, self.shape
+        products = self._outer() if self.sliding is None else self._over_places(self.sliding)
+        if "synapse" not in self.functions:
+            for f, product in products.items():
+                w.line(4, f"{totals[f]} = {totals[f]} + {product}")
+            return
+        values = {"w": "w", **products, **coefs["synapse"]}
+        for s, pointer in signals.items():
+            values[s] = w.names.new(s)
+            w.line(4, f"{values[s]} = tl.load({pointer})")
+        held = [t.local for t in self.node.of_side("synapse")]
+        pointers = {}
+        for t in held:
+            about = f"trace of {self.learn.name}, (B, {outs}, {ins}), read and written"
+            pointers[t] = self.w.address(("taught trace", self.learn.name, t), f"{self.learn.name}_{t}_trace", about)
+            values[t] = w.names.new(t)
+            pointers[t] = f"{pointers[t]} + (each + nil).to(tl.int64) * {outs * ins} + rows"
+            w.line(4, f"{values[t]} = tl.load({pointers[t]}, mask=inside, other=0.0)")
+        made = {n: w.names.new(f"{n}_made") for n in (*held, "change")}
+        self._call(4, self.functions["synapse"], values, made)
+        for t in held:
+            w.line(4, f"tl.store({pointers[t]}, {made[t]}, mask=inside)")
+        w.line(4, f"{totals['change']} = {totals['change']} + {made['change']}")
+
+    def _outer(self) -> dict[str, str]:
+        """Print the products of the factors of a dense connection; their names."""
+        w, (outs, ins) = self.w, self.shape
+        products = {}
+        for f in self.factors:
+            post, pre, products[f] = (w.names.new(f"{side}_{f}") for side in ("post", "pre", "both"))
+            at = f"{self._factor('post', f)} + each * {outs} + out"
+            w.line(4, f"{post} = tl.load({at}, mask=out < {outs}, other=0.0)")
+            at = f"{self._factor('pre', f)} + each * {ins} + k"
+            w.line(4, f"{pre} = tl.load({at}, mask=k < {ins}, other=0.0)")
+            w.line(4, f"{products[f]} = {post}[:, None] * {pre}[None, :]")
+        return products
+
+    def _over_places(self, s: Sliding) -> dict[str, str]:
+        """Print the sums of such products over all places of a convolution, by lanes; their names."""
+        w, (_, taps), places = self.w, self.shape, s.outputs[1] * s.outputs[2]
+        lanes = {f: [w.names.new(f"{f}_{i}") for i in range(POSITION_LANES)] for f in self.factors}
+        for sums in lanes.values():
+            for name in sums:
+                w.line(4, f"{name} = {full(0.0, self.tile)}")
+        meet = meeting(w, s)
+        w.line(4, f"for place in range(0, {places}, {POSITION_LANES}):")
+        for i in range(POSITION_LANES):
+            at = f"place + {i}" if i else "place"
+            here = f"inside & ({at} < {places})" if places % POSITION_LANES else "inside"
+            for f, sums in lanes.items():
+                after = f"{self._factor('post', f)} + each * {self.outs} + rows // {taps} * {places} + {at}"
+                w.line(5, f"after = tl.load({after}, mask={here}, other=0.0)")
+                pre = f"{self._factor('pre', f)} + each * {self.ins}"
+                w.line(5, f"{sums[i]} = {sums[i]} + after * {meet}({pre}, rows % {taps}, {at}, {here})")
+        while any(len(sums) > 1 for sums in lanes.values()):
+            for sums in lanes.values():
+                for left, right in zip(sums[::2], sums[1::2], strict=True):
+                    w.line(4, f"{left} = {left} + {right}")
+                del sums[1::2]
+        return {f: sums[0] for f, sums in lanes.items()}
+
+    def _call(self, depth: int, function: Function, values: Mapping[str, str], targets: Mapping[str, str]) -> None:
+        """Print ``targets = function(values)``, each a tile of weights."""
+        if any(r in targets for r in function.results):
+            left = [targets.get(r, "_") for r in function.results]
+            head = f"{', '.join(left)}{',' if len(left) == 1 else ''} = {function.name}"
+            self.w.call(depth, head, [values[a] for a in function.args])
+        for result, target in targets.items():
+            if result in function.constants:
+                self.w.line(depth, f"{target} = {full(function.constants[result], self.tile)}")
+            elif result in function.flat:
+                self.w.line(depth, f"{target} = tl.broadcast_to({target}, {self.tile})")
+
+
+_ABOUTS = {
+    "before": "The rule's traces and factors of the inputs.",
+    "after": "The rule's traces and factors of the outputs.",
+    "synapse": "What one sequence changes.",
+    "update": "The new weights.",
+}
