@@ -13,7 +13,7 @@ from snncompile.targets.triton.store import digest, directory, ensure, triton_ve
 
 #: Device functions by which generated kernels reduce, and Triton's own that do the same: the interpreter hands those to
 #: NumPy, and takes element by element what it does not know.
-REDUCING = {"snn_larger": "_elementwise_max", "snn_sum": "_sum_combine"}
+REDUCING = {"snn_larger": "_elementwise_max", "snn_sum": "_sum_combine", "snn_add": "_sum_combine"}
 
 _loaded: dict[tuple[str, bool], ModuleType] = {}
 
