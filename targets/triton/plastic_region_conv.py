@@ -6,19 +6,11 @@ a tap in the padding meets 0.
 
 from __future__ import annotations
 
-from snncompile.targets.plastic_fields import Fields
 from snncompile.targets.sliding import Sliding
 from snncompile.targets.triton.plastic_region_writer import RegionWriter
 
 #: Names that mean something in what is printed here.
 LOCALS = "k u tap taps row column inside values weights channel place image v"
-
-
-def sliding_of_fields(fields: Fields) -> Sliding:
-    """The geometry of a convolution that learns."""
-    f = fields
-    images = (f.channels, *f.image), (f.outs, *f.places)
-    return Sliding(*images, f.kernel, f.stride, f.padding, f.dilation, 1)
 
 
 def taps_of(s: Sliding) -> int:

@@ -12,7 +12,7 @@ from snncompile.targets.plastic_plan import Learn
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.sliding import Sliding
 from snncompile.targets.triton.plastic_parts import full
-from snncompile.targets.triton.plastic_region_conv import meeting, sliding_of_fields
+from snncompile.targets.triton.plastic_region_conv import meeting
 from snncompile.targets.triton.plastic_region_writer import RegionWriter
 from snncompile.targets.triton.printer import Function, print_function
 
@@ -35,10 +35,10 @@ class Teacher:
     def __init__(self, w: RegionWriter, rule: PlasticRule, learn: Learn, place: int) -> None:
         self.w, self.rule, self.learn, self.place = w, rule, learn, place
         self.node = rule.node
-        fields = fields_of(self.node)
-        self.sliding = None if fields is None else sliding_of_fields(fields)
+        self.sliding = next(p.sliding for p in w.plan.plastic_products if p.rule == place)
         self.outs, self.ins = prod(self.node.post), prod(self.node.pre)
-        self.shape = shape = (self.outs, self.ins) if fields is None else (fields.outs, fields.taps)
+        first, *rest = self.node.weight.shape
+        self.shape = shape = (first, prod(rest))
         self.weight = self._own("weight", f"{learn.name}_weight", f"weight of {learn.name}, {shape}, read and written")
         self.fixed = {
             role: self._own(role, f"{learn.name}_{role}", f"{role} of {learn.name}, {shape}")
@@ -53,7 +53,7 @@ class Teacher:
         reader = self.functions.get("synapse", self.functions["update"])
         self.factors = [f for f in FACTORS if f in reader.args]
         #: the shape of a tile of weights
-        self.tile = f"(OUTS, {LANES})" if fields is None else "(TAPS,)"
+        self.tile = f"(OUTS, {LANES})" if self.sliding is None else "(TAPS,)"
 
     def _scalars(self, part: str) -> Sequence[str]:
         return (*self.rule.coefs[part], *self.node.signals)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 
 from snncompile.targets.cycle_plan import Read
+from snncompile.targets.plastic_plan import PlasticPlan
 from snncompile.targets.triton.cycle_writer import STEP, CycleWriter
 
 
@@ -22,8 +23,9 @@ class RegionWriter(CycleWriter):
     program_head = ()
     step_head = STEP[:1]
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)  # type: ignore[arg-type]
+    def __init__(self, plan: PlasticPlan, name: str) -> None:
+        super().__init__(plan, name)
+        self.plan: PlasticPlan = plan
         self.helpers: dict[Hashable, tuple[str, str]] = {}
 
     def helper(self, what: Hashable, wanted: str, printed: Callable[[str], str]) -> str:

@@ -1,0 +1,68 @@
+"""Regions that learn, with images, in one Triton kernel: against the loop that defines them, interpreted."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from snncompile.artifact.printed_cycles import taught_kernel
+from snncompile.explain import explain, explain_text
+from snncompile.targets.triton.aot import Job, compile_jobs
+from snncompile.targets.triton.arch import ARCHS
+from snncompile.targets.triton.plastic_region_design import RegionSettings, choose_region_settings
+from snncompile.targets.triton.plastic_regions import PlasticRegions
+
+from .. import plastic_images as models
+from ..plastic_regions import RULES
+from ..scan_calls import poisoned
+from .test_plastic_regions import check, pair, region
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list:
+    """The plans that ran as one kernel, with outputs of NaN, by tiles so small that all loops turn more than once."""
+    found = []
+
+    def forward(self, plan, call, run=PlasticRegions.forward):
+        found.append(plan)
+        settings = RegionSettings(2, 128, outs=4, warps=4, sequences=2, taps=128)
+        return run(PlasticRegions(poisoned, settings), plan, call)
+
+    monkeypatch.setattr(PlasticRegions, "forward", forward)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "steps"),
+    [(models.rivals, 3, 3), (models.rivals, 1, 1), (models.rivals, 2, 0), (models.lines, 2, 3)],
+)
+def test_every_form_is_that_of_the_loop(ran: list, model, batch: int, steps: int) -> None:
+    nets = pair(model)
+    state = check(nets, batch, steps)[1]
+    assert len(ran) == 1
+    assert steps < 2 or all(not torch.equal(state[n], nets[0].value(n)) for n in nets[0].layout.learned)
+
+
+@pytest.mark.parametrize(("rules", "batch", "steps"), [(("reward", "additive"), 3, 2), (("decaying", "reward"), 1, 3)])
+def test_every_rule_is_that_of_the_loop(ran: list, rules: tuple[str, str], batch: int, steps: int) -> None:
+    nets = pair(models.layered(*(RULES[r]() for r in rules)))
+    state = check(nets, batch, steps)[1]
+    assert ran
+    assert all(not torch.equal(state[n], nets[0].value(n)) for n in nets[0].layout.learned)
+
+
+def test_explain_says_so() -> None:
+    said = explain_text(explain(models.rivals.build(), "triton"))
+    assert "one kernel for all steps, weights updated at each: 2 kernels, 3 products, 1 rule inside, in one" in said
+
+
+def test_compiles_for_every_chip() -> None:
+    graph, plan = region(models.layered(RULES["reward"](), RULES["power"]()))
+    _, name, source, settings = taught_kernel(graph, plan, list(ARCHS))
+    jobs = [Job(name, source, ARCHS[arch], s) for arch, s in settings.items()]
+    jobs.append(Job(name, source, ARCHS["sm_90"], choose_region_settings(plan, 67)))
+    for b in compile_jobs(jobs):
+        assert b.resources.spills == 0, f"{b.arch.name} {b.resources}"
+        assert b.resources.shared <= b.arch.shared
+        for word in (".ftz", "fma.", ".approx", "div.full"):
+            assert b.arch.backend != "cuda" or word not in b.assembly
