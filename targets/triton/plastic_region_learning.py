@@ -1,4 +1,4 @@
-"""Prints what a rule does inside a region that learns: traces and factors of either side, and the change of a weight."""
+"""Prints what a rule does inside a region that learns: traces and factors of either side, then the weight's change."""
 
 from __future__ import annotations
 
