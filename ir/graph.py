@@ -222,8 +222,12 @@ class Graph:
             return list(nx.lexicographical_topological_sort(instant, key=index.__getitem__))
         except nx.NetworkXUnfeasible:
             cycle = [edge[0] for edge in nx.find_cycle(instant)]
+            named = " -> ".join([*cycle, cycle[0]])
+            short = [name for name in cycle if (op := self.op(name)) and isinstance(op, Connection) and op.depth]
+            said = f" ({', '.join(short)} may show the present step, by its shortest delay or once trained)"
+            why = said if short else ""
             raise ModelError(
-                f"the cycle {' -> '.join([*cycle, cycle[0]])} has no delay: close one of its edges with snn.Feedback,"
+                f"the cycle {named} has no delay{why}: close one of its edges with snn.Feedback,"
                 " or put a snn.Delay of at least one step on it",
                 node=cycle[0],
                 where=self.where(cycle[0]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from numbers import Integral
 
 from snncompile.ir.errors import ModelError
 
@@ -47,6 +48,7 @@ class SignalType:
 
 def as_shape(shape: int | tuple[int, ...] | list[int]) -> tuple[int, ...]:
     """A feature shape from what a user writes: ``64`` or ``(2, 34, 34)``."""
-    if isinstance(shape, bool) or not isinstance(shape, (int, tuple, list)):
+    if isinstance(shape, bool) or not isinstance(shape, (Integral, tuple, list)):
         raise ModelError(f"a feature shape is a whole number or a tuple of them, not {shape!r}")
-    return (shape,) if isinstance(shape, int) else tuple(shape)
+    sizes = (shape,) if isinstance(shape, Integral) else shape
+    return tuple(int(n) if isinstance(n, Integral) and not isinstance(n, bool) else n for n in sizes)

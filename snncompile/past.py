@@ -13,6 +13,7 @@ from snncompile.ir.delay import Rule, read, to_steps
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import InputError, ModelError
 from snncompile.ir.graph import Graph
+from snncompile.signals_io import as_state
 
 if TYPE_CHECKING:
     from snncompile.network import Network
@@ -49,12 +50,12 @@ def current_at(
     wanted = states if component is None else [component]
     over = synapse.setting("current_overbound", 0.0)
     taus = {"current": "tau", "decay": "tau_decay", "rise": "tau_rise"}
-    held = {s: _history(state, f"{name}_{s}") for s in wanted}
-    steps = _steps(synapse, time, next(iter(held.values())))
+    held = _histories(net, state, [f"{name}_{s}" for s in wanted])
+    steps = _steps(synapse, time, held[0])
     parts = []
-    for s in wanted:
+    for s, past in zip(wanted, held, strict=True):
         tau = net.value(synapse.op.params[taus[s]].name).detach().double() / synapse.dt
-        parts.append(_read(held[s], steps, synapse.rule("expdecay", None, _beside(tau, steps, held[s]))))
+        parts.append(_read(past, steps, synapse.rule("expdecay", None, _beside(tau, steps, past))))
     current = parts[0] if len(parts) == 1 else parts[0] - parts[1]
     return _bounded(current, steps, synapse.rule("expdecay", over))
 
@@ -62,7 +63,7 @@ def current_at(
 def spike_at(net: Network, state: Mapping[str, Tensor], name: str, time: Any) -> Tensor:
     """Whether there were spikes ``time`` before the present; see :meth:`Network.spike_at`."""
     synapse = _synapse(net.graph, name)
-    held = _history(state, f"{name}_spikes")
+    (held,) = _histories(net, state, [f"{name}_spikes"])
     steps = _steps(synapse, time, held)
     over = synapse.setting("spike_overbound", False)
     rule = synapse.rule(synapse.setting("spike_interpolation", "previous"), None if over is None else float(over))
@@ -80,11 +81,20 @@ def _synapse(graph: Graph, name: str) -> _Synapse:
     raise ModelError(f"{name!r} is no synapse that keeps a record of the past; those that do: {known}")
 
 
-def _history(state: Mapping[str, Tensor], record: str) -> Tensor:
-    key = f"{record}.history"
-    if not isinstance(state, Mapping) or key not in state:
-        raise InputError(f"this is no state of this network: {key!r} is missing")
-    return state[key]
+def _histories(net: Network, state: Mapping[str, Tensor], records: list[str]) -> list[Tensor]:
+    """What a state holds of these records, ``(batch, depth + 1, *features)`` each."""
+    held: list[Tensor] = []
+    for key in (f"{record}.history" for record in records):
+        if not isinstance(state, Mapping) or key not in state:
+            raise InputError(f"this is no state of this network: {key!r} is missing")
+        info = net.layout.states[key]
+        value = as_state(key, state[key], info)
+        batch = held[0].shape[0] if held else value.shape[0] if value.dim() else 1
+        if tuple(value.shape) != info.full_shape(batch):
+            wanted = info.full_shape(batch)
+            raise InputError(f"state {key!r} has shape {tuple(value.shape)}; of this network it is {wanted}")
+        held.append(value)
+    return held
 
 
 def _steps(synapse: _Synapse, time: Any, held: Tensor) -> Tensor:

@@ -15,6 +15,9 @@ WRONG = {
                  " max_delay=, or say what stands in for what lies further back, overbound="),
     "negative": (dict(delay=-1 * ms), "a delay is at least 0, but one is -0.001 s"),
     "not a number": (dict(delay=[1 * ms, float("nan"), 0, 0]), "delay holds a value that is no finite time"),
+    "rows of different lengths": (dict(delay=[[1 * ms], [1 * ms, 2 * ms]]), "not a time in seconds or an array of"),
+    "trained, from the future": (dict(delay=-1 * ms, overbound=0.0, interpolation="linear", trainable=True),
+                                 "a trained delay is at least 0, but one is -0.001 s"),
     "text": (dict(delay="soon"), "delay is 'soon', not a time in seconds or an array of them"),
     "a Param": (dict(delay=snn.Param(1 * ms)), "delay takes a time or an array of them; trainable= says"),
     "shape": (dict(delay=[1 * ms, 2 * ms]), r"delay has shape \(2,\), which does not fit the features \(4,\): give a"

@@ -96,6 +96,16 @@ def test_whole_steps_survive_any_dt():
     assert given.build().op("delay").params["steps"].init.value.tolist() == list(range(1, 200))
 
 
+def test_options_computed_from_arrays():
+    """Numbers of numpy's own types, as a maximum of an array is."""
+    delays = (np.arange(4) * 1e-3).astype(np.float32)
+    one = network(snn.Delay(delays, max_delay=delays.max(), overbound=delays.min()))
+    other = network(snn.Delay(delays, max_delay=3 * ms, overbound=0.0))
+    x = torch.randn(2, 6, 4)
+    assert torch.equal(one(x), other(x)) and one.initial_state(1)["delay.history"].shape == (1, 3, 4)
+    assert network(snn.Linear(np.int64(3)))(x).shape == (2, 6, 3)
+
+
 def test_spikes_stay_spikes():
     @snn.model(dt=1 * ms)
     def model(x=snn.Spikes(4, max=3), i=snn.Current(4)):

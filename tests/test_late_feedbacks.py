@@ -92,8 +92,11 @@ def test_delays_of_their_own_on_a_cycle():
     assert torch.equal(
         snn.compile(model_of(half, 0), target="torch")(x), snn.compile(model_of(snn.Delay(1 * ms), 0))(x)
     )
-    with pytest.raises(snn.ModelError, match="has no delay: close one of its edges with snn"):
-        snn.compile(model_of(snn.Delay(0.4 * ms, interpolation="nearest"), 0), target="torch")
+    trained = snn.Delay(3 * ms, interpolation="linear", trainable=True)
+    message = r"has no delay \(delay may show the present step, by its shortest delay or once trained\): close one of"
+    for short in (snn.Delay(0.4 * ms, interpolation="nearest"), snn.Delay(np.array([0, 2, 4]) * ms), trained):
+        with pytest.raises(snn.ModelError, match=message):
+            snn.compile(model_of(short, 0), target="torch")
 
 
 def test_the_gradient_through_a_late_feedback():

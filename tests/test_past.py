@@ -63,6 +63,9 @@ def test_what_cannot_be_asked():
         (lambda: net.current_at({}, "syn", 0), snn.InputError, "'syn_decay.history' is missing"),
         (lambda: net.current_at(state, "syn", torch.zeros(3)), snn.InputError,
          r"times before the present have shape \(3,\); give a number, \(2, 3\), or \(2, 3, D\)"),
+        (lambda: net.current_at({**state, "syn_rise.history": state["syn_rise.history"][:, 1:]}, "syn", 0),
+         snn.InputError, r"'syn_rise.history' has shape \(2, 5, 3\); of this network it is \(2, 6, 3\)"),
+        (lambda: net.spike_at({"syn_spikes.history": "none"}, "syn", 0), snn.InputError, "history' is of type str"),
         (lambda: net.spike_at(state, "syn", float("nan")), snn.InputError, "present holds a value that is no finite"),
         (lambda: net.spike_at(state, "syn", "now"), snn.InputError, "is 'now', not a time in seconds"),
     ):  # fmt: skip

@@ -219,6 +219,8 @@ def entry(*values: float) -> torch.Tensor:
         (lambda: snn.Sparse(5, weight=entry(1.0)), r"weight has shape \(4, 9\); here it is \(5, 9\)"),
         (lambda: snn.Sparse(weight=entry(1.0, 2.0)), r"weight holds \(0, 1\) more than once: weight.coalesce\(\)"),
         (lambda: snn.Sparse(weight=entry(float("nan"))), "weight holds a value that is not finite"),
+        (lambda: snn.Sparse(weight=entry(1.0) * 1j), "weight holds complex numbers; give real ones"),
+        (lambda: snn.Sparse(weight=torch.ones(4, 9).to_sparse(1)), "weight holds dense rows in a sparse tensor"),
         (lambda: snn.Sparse(weight=entry(-1.0), sign=1), r"the weight of \(0, 1\) is -1, but its sign is \+1"),
         (lambda: snn.Sparse(weight=entry(1.0), init=0.5), "init= has no use beside weight="),
         (lambda: snn.Sparse(weight=entry(1.0), seed=1), "seed= has no use beside weight="),

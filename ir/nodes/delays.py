@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,7 @@ class Delays:
         if tolerance < 0:
             raise ModelError(f"tolerance is a time of at least 0, not {self.tolerance!r}")
         over = self.overbound
-        if over is not None and (isinstance(over, bool) or not isinstance(over, (int, float)) or not np.isfinite(over)):
+        if over is not None and (isinstance(over, bool) or not isinstance(over, Real) or not np.isfinite(over)):
             raise ModelError(f"overbound is a number, or None for the value at the limit, not {over!r}")
         if self.max_delay is None:
             limit = max(float(np.max(steps)), 0.0) if steps.size else 0.0
@@ -108,11 +109,13 @@ class Delays:
     def _check(self, steps: np.ndarray, rule: Rule, dt: float) -> None:
         if not steps.size:
             raise ModelError("delay is an array without values")
-        outside = (steps < -max(rule.tolerance, SNAP)) | (steps > rule.limit + max(rule.tolerance, SNAP))
+        future = steps < (0.0 if self.trainable else -max(rule.tolerance, SNAP))
+        outside = future | (steps > rule.limit + max(rule.tolerance, SNAP))
+        if np.any(future) and (rule.overbound is None or self.trainable):
+            trained = "a trained delay" if self.trainable else "a delay"
+            raise ModelError(f"{trained} is at least 0, but one is {float(steps[future].reshape(-1)[0]) * dt:g} s")
         if rule.overbound is None and np.any(outside):
             worst = float(steps[outside].reshape(-1)[0])
-            if worst < 0:
-                raise ModelError(f"a delay is at least 0, but one is {worst * dt:g} s")
             raise ModelError(
                 f"a delay of {worst * dt:g} s is longer than max_delay, {rule.limit * dt:g} s: raise max_delay=, or"
                 " say what stands in for what lies further back, overbound="
@@ -129,7 +132,7 @@ class Delays:
 
 
 def _time(name: str, value: Any, dt: float) -> np.ndarray:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise ModelError(f"{name} is a time in seconds, not {value!r}")
     return to_steps(value, dt, name)
 
@@ -194,8 +197,15 @@ def record_node(name: str, x: SignalType, delay: float, dt: float) -> Connection
 
 
 def given_shape(delay: Any) -> tuple[int, ...]:
-    """The shape of what a model gave: ``()`` for a number."""
-    return tuple(np.shape(delay.detach().cpu() if hasattr(delay, "detach") else delay))
+    """The shape of what a model gave: ``()`` for a number.
+
+    Raises:
+        ModelError: where it has none.
+    """
+    try:
+        return tuple(np.shape(delay.detach().cpu() if hasattr(delay, "detach") else delay))
+    except ValueError:  # rows of different lengths
+        raise ModelError(f"delay is {delay!r}, not a time in seconds or an array of them") from None
 
 
 def delay_shape(given: tuple[int, ...], features: tuple[int, ...]) -> tuple[int, ...]:

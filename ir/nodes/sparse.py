@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -159,7 +159,7 @@ def _seed(seed: Any) -> int:
 
 def drawn_pairs(p: Any, inputs: int, out: int, generator: np.random.Generator) -> Synapses:
     """Each pair with probability ``p``."""
-    if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 < p <= 1:
+    if isinstance(p, bool) or not isinstance(p, Real) or not 0 < p <= 1:
         raise ModelError(f"p is a probability above 0, up to 1, not {p!r}")
     rows = max(1, _DRAWN // out)
     targets, counts = [], []
@@ -191,8 +191,12 @@ def given_synapses(weight: Any, inputs: int, out: Any) -> tuple[Synapses, int]:
         raise ModelError(f"weight has shape {tuple(weight.shape)}; here it is {wanted}, outputs first")
     if max(weight.shape) > MAX_FEATURES:
         raise ModelError(f"it has {max(weight.shape)} features on one side; at most {MAX_FEATURES} can be numbered")
+    if weight.is_complex():
+        raise ModelError("weight holds complex numbers; give real ones")
     held = weight.detach().cpu()
     held = held if held.layout is torch.sparse_coo else held.to_sparse_coo()
+    if held.dense_dim():
+        raise ModelError("weight holds dense rows in a sparse tensor; give tensor.to_dense().to_sparse()")
     (targets, sources), values = held._indices().numpy(), held._values().float().numpy()
     pairs, times = np.unique(targets * inputs + sources, return_counts=True)
     if np.any(times > 1):

@@ -51,6 +51,8 @@ def test_types_that_cannot_be(args: tuple, message: str) -> None:
 def test_shapes_as_users_write_them() -> None:
     assert as_shape(64) == (64,)
     assert as_shape([2, 3]) == (2, 3)
+    counted = as_shape(np.int64(4)) + as_shape((np.int32(2), 3))
+    assert counted == (4, 2, 3) and all(type(n) is int for n in counted)
     for bad in ("64", 6.4, True, None):
         with pytest.raises(ModelError, match="a feature shape is a whole number or a tuple of them"):
             as_shape(bad)

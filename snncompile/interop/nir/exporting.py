@@ -74,10 +74,14 @@ def export_nir(
     checked_writing(dt, method, cycles)
     step = net.graph.dt if dt is None else float(dt)
     to = Leaving(net.graph.dt, step, method, lossy)
-    for name, rule in net.graph.of_type(Plasticity):
-        to.lose(f"{rule.weight.name} learns ({rule.kind})", name)
-    writer = _Writer(net.frozen() if net.layout.learned else net, to, cycles == "bare")
-    graph = nir.NIRGraph(*writer.written(), type_check=False)
+    try:
+        for name, rule in net.graph.of_type(Plasticity):
+            to.lose(f"{rule.weight.name} learns ({rule.kind})", name)
+        writer = _Writer(net.frozen() if net.layout.learned else net, to, cycles == "bare")
+        graph = nir.NIRGraph(*writer.written(), type_check=False)
+    except InterchangeError as err:
+        where = net.graph.where(err.node) if err.node is not None and err.node in net.graph.nx else None
+        raise InterchangeError(err.message, node=err.node, where=where) from None
     read_with: dict[str, Any] = {
         "dt": step,
         "method": "exact",
@@ -118,7 +122,7 @@ class _Writer:
         self.sums = {n for n in self.graph.names if self._is_plain_sum(n)}
         for name in self.graph.names:
             op = self.graph.op(name)
-            if isinstance(op, Elementwise) and op.inputs and draws_in(op.forward):
+            if isinstance(op, Elementwise) and "noise_std" in op.params and draws_in(op.forward):
                 self.to.lose("it has noise (set noise_std=0)", name)
             if isinstance(op, Input):
                 self.nodes[name] = self.nir.Input(np.array(op.type.shape))

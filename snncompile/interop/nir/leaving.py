@@ -85,6 +85,8 @@ def connection(nir: Any, name: str, op: Connection, values: dict[str, np.ndarray
         from snncompile.interop.nir.sparse import matrix
 
         values = {**values, "weight": matrix(name, op, values)}
+    if op.kind == "DelayedLinear":
+        raise InterchangeError("NIR has no delay of a connection: put a snn.Delay before the Linear", node=name)
     if op.kind not in ("Linear", "Sparse", "Conv1d", "Conv2d"):
         raise InterchangeError(f"NIR has no {op.kind}", node=name)
     weight = values["weight"] * values["mask"] if "mask" in values else values["weight"]

@@ -134,8 +134,10 @@ NEVER = {
     "between steps": (lambda: snn.Delay(1.5 * ms, interpolation="linear", name="n"), "interpolation='linear'"),
     "several": (lambda: snn.Delay(np.full((4, 2), 1 * ms), name="n"), "no several delays for one element"),
     "overbound": (lambda: snn.Delay(2 * ms, max_delay=1 * ms, overbound=0.0, name="n"), "no overbound of a delay"),
-    "synapses": (lambda: snn.Linear(3, delay=np.full((3, 4), 2 * ms), name="n"), "no DelayedLinear"),
+    "synapses": (lambda: snn.Linear(3, delay=np.full((3, 4), 2 * ms), name="n"),
+                 "no delay of a connection: put a snn.Delay before the Linear"),
     "dropout": (lambda: snn.Dropout(0.5, name="n"), "no Dropout"),
+    "encoder": (lambda: snn.PoissonEncoder(100.0, name="n"), "no primitive for PoissonEncoder"),
 }
 
 
@@ -146,6 +148,7 @@ def test_refused_by_name(case, tmp_path):
     with pytest.raises(snn.InterchangeError, match=said) as err:
         net.to_nir(tmp_path / "net.nir")
     assert err.value.node == "n" and not list(tmp_path.iterdir())
+    assert str(err.value).startswith(f"node 'n' at {__file__}:")
     if case in REFUSED:
         made = net.to_nir(tmp_path / "net.nir", lossy=True)
         assert any(said in line and line.startswith("n: ") for line in made.lost)
