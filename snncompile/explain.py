@@ -347,6 +347,6 @@ def _plastic_region(graph: Graph, region: Region, target: str, why_no_layer: str
     way = way_of(plan, "triton")
     gpu = f"{loop}, since {way.why}"
     if way.blocks_up_to != inf:
-        several = f"of more than {way.at_most:.0f} sequences a loop over the steps"
+        several = f"of more than {way.at_most:,.0f} sequences a loop over the steps"
         gpu = f"one kernel for all steps, weights updated at each: {said} inside, in one program; {several}"
     return f"{gpu} (Triton)" if target == "triton" else f"on a GPU {gpu}; on a CPU {one}"
