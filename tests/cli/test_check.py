@@ -13,10 +13,15 @@ import pytest
 import torch
 
 import snncompile as snn
-from snncompile import checks
+from snncompile import checks, network
 from snncompile.checks import passes, targets
+from snncompile.checks.running import random_sample
+from snncompile.checks.whole import check_whole
 from snncompile.ir.graph import Ref
+from snncompile.ir.types import SignalType
 from snncompile.targets.torch.loop import LoopTarget
+
+from ..targets.plastic_calls import PlainPlastic
 
 COMMAND = str(Path(sys.executable).with_name("snncompile"))
 
@@ -137,6 +142,51 @@ def test_a_model_without_inputs_or_gradients(write, cli):
     )
     done = cli("check", "net.py", "--target", "torch")
     assert done.status == 0, done.out + done.err
+
+
+LEARNER = """
+import snncompile as snn, torch
+
+@snn.model(dt=1e-3)
+def net(x=snn.Spikes(6)):
+    connection = snn.Linear(4, bias=False, init=torch.linspace(0.1, 0.9, 24).reshape(4, 6))
+    h = x >> connection >> snn.LIF()
+    snn.learn(connection, snn.STDP(algorithm="multiplicative_pow", mu=0.5, w_min=0.1, w_max=0.9))
+    return h
+"""
+
+
+def test_weights_that_learn_stay_within_their_bounds(write, cli):
+    write(LEARNER)
+    done = cli("check", "net.py", "--target", "torch", "--steps", 20)
+    assert done.status == 0, done.out
+    assert "values of outputs and the last state bit-identical, weights that do not learn rounded" in done.out
+
+
+class Forgetful(PlainPlastic):
+    """The plainest run of a layer that learns, but the weights that it ends with are off."""
+
+    def forward(self, scan, rule, call):
+        result = super().forward(scan, rule, call)
+        return replace(result, weight=result.weight * 0.75)
+
+
+@pytest.mark.parametrize(("learner", "found"), [(Forgetful, "failed"), (PlainPlastic, "ok")])
+def test_weights_that_are_learnt_wrongly_are_found(learner, found, monkeypatch):
+    @snn.model(dt=1e-3)
+    def net(x=snn.Spikes((1, 5, 5), max=1)):
+        connection = snn.Conv2d(2, 3, bias=False, init=torch.linspace(0.1, 0.9, 18).reshape(2, 1, 3, 3))
+        h = x >> connection >> snn.LIF()
+        snn.learn(connection, snn.STDP(eta_plus=0.01))
+        return h
+
+    other = LoopTarget()
+    other.plastic = learner()
+    real = network.make_target
+    monkeypatch.setattr(network, "make_target", lambda name, *more: other if name == "c" else real(name, *more))
+    given = random_sample({"x": SignalType("spikes", (1, 5, 5), 1)}, 10, 2, 0)
+    check = check_whole(snn.compile(net), "c", given, torch.device("cpu"))
+    assert check.status == found and "values of outputs and the last state" in check.detail
 
 
 def test_wrong_arguments(cli, model):
