@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 from numbers import Integral
+from typing import Any
 
 from snncompile.ir.errors import ModelError
 
@@ -46,9 +47,9 @@ class SignalType:
         return f"{self.kind}[{dims}]" + (f"<={self.max}" if self.max is not None else "")
 
 
-def as_shape(shape: int | tuple[int, ...] | list[int]) -> tuple[int, ...]:
+def as_shape(shape: Any) -> tuple[int, ...]:
     """A feature shape from what a user writes: ``64`` or ``(2, 34, 34)``."""
     if isinstance(shape, bool) or not isinstance(shape, (Integral, tuple, list)):
         raise ModelError(f"a feature shape is a whole number or a tuple of them, not {shape!r}")
-    sizes = (shape,) if isinstance(shape, Integral) else shape
-    return tuple(int(n) if isinstance(n, Integral) and not isinstance(n, bool) else n for n in sizes)
+    sizes = shape if isinstance(shape, (tuple, list)) else (shape,)
+    return tuple(n if isinstance(n, bool) or not isinstance(n, Integral) else int(n) for n in sizes)

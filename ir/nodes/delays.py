@@ -94,8 +94,8 @@ class Delays:
         tolerance = float(_time("tolerance", self.tolerance, dt))
         if tolerance < 0:
             raise ModelError(f"tolerance is a time of at least 0, not {self.tolerance!r}")
-        over = self.overbound
-        if over is not None and (isinstance(over, bool) or not isinstance(over, Real) or not np.isfinite(over)):
+        over: Any = self.overbound
+        if over is not None and (isinstance(over, bool) or not isinstance(over, Real) or not np.isfinite(float(over))):
             raise ModelError(f"overbound is a number, or None for the value at the limit, not {over!r}")
         if self.max_delay is None:
             limit = max(float(np.max(steps)), 0.0) if steps.size else 0.0

@@ -159,12 +159,12 @@ def _seed(seed: Any) -> int:
 
 def drawn_pairs(p: Any, inputs: int, out: int, generator: np.random.Generator) -> Synapses:
     """Each pair with probability ``p``."""
-    if isinstance(p, bool) or not isinstance(p, Real) or not 0 < p <= 1:
+    if isinstance(p, bool) or not isinstance(p, Real) or not 0 < float(p) <= 1:
         raise ModelError(f"p is a probability above 0, up to 1, not {p!r}")
     rows = max(1, _DRAWN // out)
     targets, counts = [], []
     for first in range(0, inputs, rows):
-        chosen = generator.random((min(rows, inputs - first), out)) < p
+        chosen = generator.random((min(rows, inputs - first), out)) < float(p)
         counts.append(chosen.sum(1))
         targets.append(chosen.nonzero()[1])
     return Synapses(np.concatenate(targets), np.concatenate(counts))
