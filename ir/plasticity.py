@@ -107,6 +107,11 @@ class Plasticity:
         """The rule's own parameters by role."""
         return {role: p for role, p in self.params.items() if role not in WEIGHT_ROLES}
 
+    @cached_property
+    def fixed(self) -> dict[str, Parameter]:
+        """``"mask"`` and ``"sign"`` of the connection, those that it has, in this order."""
+        return {role: self.params[role] for role in ("mask", "sign") if role in self.params}
+
     @property
     def weight(self) -> Parameter:
         """The weight that learns."""
@@ -141,8 +146,7 @@ class Plasticity:
             return ["z", *(t.local for t in self.of_side(side))]
         if name == "synapse":
             return ["w", *FACTORS, *(t.local for t in self.of_side("synapse")), *self.signals]
-        fixed = [role for role in ("mask", "sign") if role in self.params]
-        return ["w", *(FACTORS if self.synapse is None else ("change",)), *fixed]
+        return ["w", *(FACTORS if self.synapse is None else ("change",)), *self.fixed]
 
     def results(self, name: str) -> list[str]:
         """What program ``name`` gives."""

@@ -118,7 +118,7 @@ class PlasticLoop(Loop):
             made = rule.run("synapse", {"w": w, **products, **self._held(op, "synapse"), **signals}, like)
             given = {"change": summed_over_batch(made.pop("change"))}
             self._keep(name, op, made)
-        fixed = {role: self.ev.r.values[op.params[role].name] for role in ("mask", "sign") if role in op.params}
+        fixed = {role: self.ev.r.values[p.name] for role, p in op.fixed.items()}
         self.now[Ref(name, "weight")] = rule.run("update", {"w": w, **given, **fixed}, w)["w"].unsqueeze(0)
 
     def _held(self, op: Plasticity, side: str) -> dict[str, Tensor]:

@@ -2,14 +2,14 @@
 
 A plastic layer is a connection that learns, the neurons it feeds, and its rule. At every step ``t``
 
-1. the scan's input ``port`` is the product of the layer's input with the weights before the step's update, in the order
-   of :func:`snncompile.ir.ordered.ordered_product`, of a convolution
+1. the scan's input ``port`` is the product of the layer's input with the weights before the step's update, each times
+   its mask where there is one, in the order of :func:`snncompile.ir.ordered.ordered_product`, of a convolution
    :func:`~snncompile.ir.ordered.ordered_taps`, then the bias added;
 2. the scan's step gives the neurons' new states and results;
 3. the rule learns from the layer's input (``pre``) and the scan's result ``source`` (``post``), as
    :class:`~snncompile.ir.plasticity.Plasticity` says: traces and factors of either side, their products (of a
    convolution summed over positions by :func:`~snncompile.ir.ordered.ordered_positions`) summed over the batch from the
-   first sequence to the last, starting from +0, and the update of the weights.
+   first sequence to the last, starting from +0, and the update of the weights, which reads mask and sign, too.
 
 Results must equal those of the loop in ``targets/plastic.py`` bit for bit.
 """
@@ -39,6 +39,7 @@ class PlasticForwardCall:
         source: the scan's result that the rule watches.
         weight: ``(N, M)`` float32 contiguous: before the first step. Not to be written to.
         bias: ``(N,)`` contiguous, of a convolution ``(channels,)``, or None.
+        fixed: ``"mask"`` and ``"sign"``, those that the rule's node has: ``(N, M)`` float32 contiguous.
         x: ``(T, B, M)`` float32, any strides: what the connection multiplies and the rule watches; any numbers.
         inputs: one tensor per input of the scan, ``(T, B, N)`` float32, any strides; None for ``port``. What neurons
             draw at random is among them (:func:`snncompile.targets.drawn.reading`).
@@ -57,6 +58,7 @@ class PlasticForwardCall:
     source: str
     weight: Tensor
     bias: Tensor | None
+    fixed: Mapping[str, Tensor]
     x: Tensor
     inputs: tuple[Tensor | None, ...]
     coefs: tuple[Tensor, ...]

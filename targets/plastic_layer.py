@@ -52,9 +52,6 @@ def match(graph: Graph, region: Region) -> PlasticLayer | str:
     if [len(names) for names in by_kind] != [1, 1, 1]:
         return f"{len(region.nodes)} nodes learn or run together, not one connection, one population and one rule"
     (connection,), (neurons,), (rule,) = by_kind
-    op = graph.op(connection)
-    if "mask" in op.params or "sign" in op.params:
-        return f"the weights of {connection} have a mask or signs"
     inside = set(region.nodes)
     fed, watched = graph.inputs_of(connection)["x"], graph.inputs_of(rule)
     if watched["pre"] != fed:
@@ -126,8 +123,9 @@ def _run(ev: Evaluation, layer: PlasticLayer, target: PlasticTarget) -> None:
     call = PlasticForwardCall(
         port=layer.port,
         source=layer.source,
-        weight=weight.float().flatten(1).contiguous(),
+        weight=_matrix(weight),
         bias=None if bias is None else bias.float().contiguous(),
+        fixed={role: _matrix(ev.r.values[p.name]) for role, p in rule.fixed.items()},
         x=_flat(ev, edges["pre"], (steps, batch, ins)),
         inputs=tuple([*inputs, *drawn(ev, bound, shape)]),
         coefs=bound.coefs,
@@ -153,6 +151,11 @@ def _run(ev: Evaluation, layer: PlasticLayer, target: PlasticTarget) -> None:
         ev.courses[product] = made.product.reshape(steps, batch, *op.shape)
     ev.state.update({t.name: made.traces[t.local].reshape(batch, *rule.shape_of(t.side)) for t in rule.traces})
     ev.state[rule.weight.name] = made.weight.reshape(weight.shape)
+
+
+def _matrix(value: Tensor) -> Tensor:
+    """What has the weight's shape as a call has it: one row for each output."""
+    return value.float().flatten(1).contiguous()
 
 
 def _rows(value: Tensor, trace: Trace) -> Tensor:

@@ -75,9 +75,11 @@ class PlasticLayers(Caller):
             if fields is None:
                 wide = -(-outs // PAD) * PAD
                 room, divided = _scratch(blocks, batch, wide, ins), [wide]
+                room += [scratch(ins, wide) for _ in range(source.copies)]
             else:
                 room, divided = _conv_scratch(blocks, call.shape, fields)
             args = [made.weight.data_ptr(), *([] if call.bias is None else [call.bias.data_ptr()])]
+            args += [call.fixed[role].data_ptr() for role in source.fixed]
             args += [x.data_ptr(), *x.stride()[:2]]
             for i in kernel.inputs:
                 given = call.inputs[i]
@@ -162,5 +164,5 @@ def _conv_scratch(blocks: int, shape: tuple[int, int, int, int], fields: Fields)
 def _check(call: PlasticForwardCall) -> None:
     rule = (c for part in call.rule_coefs.values() for c in part.values())
     given = (x for x in call.inputs if x is not None)
-    held = (*call.coefs, *call.states, *call.traces.values(), *call.signals.values())
+    held = (*call.coefs, *call.states, *call.traces.values(), *call.signals.values(), *call.fixed.values())
     check_all(call.weight, call.x, *given, *held, *rule)

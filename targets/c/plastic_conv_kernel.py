@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from snncompile.ir.plasticity import FACTORS
 from snncompile.targets.c.plastic_conv_parts import print_conv_learning, print_conv_synapses
-from snncompile.targets.c.plastic_conv_source import CHANGE, NAMES, PRODUCT, constants
+from snncompile.targets.c.plastic_conv_source import CHANGE, MASKED, NAMES, PRODUCT, constants
 from snncompile.targets.c.plastic_printing import PlasticPrinter, PlasticSource, PlasticVariant
 from snncompile.targets.c.printer import call_lines
 from snncompile.targets.plastic_fields import Fields
@@ -13,7 +13,7 @@ from snncompile.targets.scan import Scan
 
 _SIZES = ["int64_t B", "int64_t N", "int64_t M", "int64_t room", "int64_t most", "int64_t blocks", "int threads"]
 _LOCALS = f"M {NAMES} wild i wide still x_now own_weight own_sums own_taps own_room own_p own_d most room channel"
-_LOCALS += " own_learnt own_outs groups k"
+_LOCALS += " own_learnt own_outs groups k own_mask own_sign"
 _ABOUT = """\
  * A thread takes some output channels through all steps: at each, the product with the weights as they are (each
  * output's taps in their order), the neurons, and then what the rule learns from both sides. Courses are float32; those
@@ -60,14 +60,14 @@ class ConvPrinter(PlasticPrinter):
             f"        float *own_p = {pre['potentiation']} + own, *own_d = {pre['depression']} + own;",
             f"        float *own_sums = {rooms} + block * room, *own_taps = own_sums + PLACES * most;",
             "        float *own_learnt = own_taps + TAPS * most, *own_room = own_learnt + 3 * TAPS * most;",
+            *(f"        const float *own_{role} = {p} + channel * TAPS;" for role, p in self.fixed.items()),
             "        int64_t i;",
             "        int still = 0, wild = 0; /* 0 times a weight that is infinite, or none at all, is not 0 */",
             "        (void)still, (void)i;",
             f"        for (int64_t t = 0; t < {steps}; t++) {{",
             "            if (!still || !t) {",
             "                wild = 0;",
-            "                snn_seen(own_weight, own_outs * TAPS, &wild);",
-            "                snn_turned(own_weight, own_outs, TAPS, wide, own_taps);",
+            *self._taps(),
             "            }",
             "            for (int64_t b = 0; b < B; b++) {",
             "                const int64_t at = b * N + first;",
@@ -84,12 +84,26 @@ class ConvPrinter(PlasticPrinter):
             "        }",
             "    }",
         ]
-        return self.source(loop, _SIZES, _ABOUT, [constants(self.fields), PRODUCT, CHANGE, self._learning()])
+        masked = MASKED if "mask" in self.fixed else ""
+        helpers = [constants(self.fields), PRODUCT, masked, CHANGE, self._learning()]
+        return self.source(loop, _SIZES, _ABOUT, helpers)
+
+    def _taps(self) -> list[str]:
+        """What the product reads of the weights, channels side by side, and whether all of it is finite."""
+        if "mask" in self.fixed:
+            return [
+                "                snn_masked(own_weight, own_mask, own_outs, wide, own_taps);",
+                "                snn_seen(own_taps, TAPS * wide, &wild);",
+            ]
+        return [
+            "                snn_seen(own_weight, own_outs * TAPS, &wild);",
+            "                snn_turned(own_weight, own_outs, TAPS, wide, own_taps);",
+        ]
 
     def _call_learning(self, factors: dict[str, str]) -> list[str]:
         items = ["own_weight", "N", "B", "own_outs", "wide", "own_p", "own_d"]
         items += [*(f"{factors[f]} + first" for f in FACTORS), "own_sums", "own_room", "own_learnt"]
-        update = self.passed("update", self.update)
+        update = [*(f"own_{role}" for role in self._read), *self.passed("update", self.update)]
         if "synapse" not in self.parts:
             return call_lines(f"still = {self.learn}", [*items, "still", *update], 3, ";")
         items += [f"{p} + channel * TAPS" for p in self.held.values()]
@@ -99,8 +113,13 @@ class ConvPrinter(PlasticPrinter):
     def _learning(self) -> str:
         update = self.taken("update", self.update)
         if "synapse" not in self.parts:
-            return print_conv_learning(self.learn, self.update, update)
+            return print_conv_learning(self.learn, self.update, update, self._read)
         synapse = self.parts["synapse"]
         coefs = self.taken("synapse", synapse), update
-        outs = self.fields.outs
-        return print_conv_synapses(self.learn, synapse, self.update, self.sides["synapse"], self.signals, coefs, outs)
+        held = self.sides["synapse"], self.signals
+        return print_conv_synapses(self.learn, synapse, self.update, *held, coefs, self.fields.outs, self._read)
+
+    @property
+    def _read(self) -> list[str]:
+        """Mask and sign, those that the update reads."""
+        return [role for role in self.fixed if role in self.update.args]

@@ -13,23 +13,24 @@ from snncompile.targets.c.plastic_parts import bare_call, inner_call, numbered
 from snncompile.targets.c.printer import Function, call_lines
 
 
-def print_conv_learning(name: str, update: Function, coefs: Sequence[str]) -> str:
+def print_conv_learning(name: str, update: Function, coefs: Sequence[str], fixed: Sequence[str]) -> str:
     """The function ``name``: the update of the weights from the sums of both products over the batch.
 
     Args:
         name: its name.
         update: the printed update.
         coefs: the coefficients that it takes, in the order of its arguments.
+        fixed: what it takes besides that has a value for each weight, before the coefficients.
     """
     given = numbered("coef", coefs)
-    values = {"w": "weight[k]", "potentiation": "p", "depression": "d", **given}
+    values = {"w": "weight[k]", "potentiation": "p", "depression": "d", **_fixed(fixed), **given}
     return LEARN.format(
         name=name,
         update=bare_call(update, values),
         read_p=int("potentiation" in update.args),
         read_d=int("depression" in update.args),
-        coefs="".join(f", float {c}" for c in given.values()),
-        pass_="".join(f", {c}" for c in given.values()),
+        coefs="".join(f", {c}" for c in (*_declared(fixed), *(f"float {c}" for c in given.values()))),
+        pass_="".join(f", {c}" for c in (*fixed, *given.values())),
     )
 
 
@@ -41,6 +42,7 @@ def print_conv_synapses(
     signals: Sequence[str],
     coefs: tuple[Sequence[str], Sequence[str]],
     outs: int,
+    fixed: Sequence[str],
 ) -> str:
     """The function ``name``: every synapse of every sequence, then the update of the weights.
 
@@ -52,6 +54,7 @@ def print_conv_synapses(
         signals: the signals that they hear, in the order of the arguments.
         coefs: the coefficients of either program, in the order of the arguments.
         outs: output channels of the layer.
+        fixed: what the update takes besides that has a value for each weight.
     """
     held, told = numbered("trace", traces), numbered("signal", signals)
     own, last = numbered("coef", coefs[0]), numbered("last", coefs[1])
@@ -60,7 +63,7 @@ def print_conv_synapses(
         *(f"const float *restrict {f}" for f in ("pre_p", "pre_d", "post_p", "post_d")), "float *restrict turned",
         "float *restrict room", "float *restrict sums", *(f"float *restrict {p}" for p in held.values()),
         *(f"const float *restrict {s}" for s in told.values()), *(f"int64_t {s}_b" for s in told.values()),
-        *(f"float {c}" for c in (*own.values(), *last.values())),
+        *(f"float {c}" for c in own.values()), *_declared(fixed), *(f"float {c}" for c in last.values()),
     ]  # fmt: skip
     values = {
         "w": "weight[k]", "potentiation": "p[k]", "depression": "d[k]",
@@ -98,7 +101,15 @@ def print_conv_synapses(
         "    }",
         "#pragma omp simd",
         "    for (int64_t k = 0; k < n; k++)",
-        f"        weight[k] = {bare_call(update, {'w': 'weight[k]', 'change': 'change[k]', **last})};",
+        f"        weight[k] = {bare_call(update, {'w': 'weight[k]', 'change': 'change[k]', **_fixed(fixed), **last})};",
         "}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _declared(fixed: Sequence[str]) -> list[str]:
+    return [f"const float *restrict {role}" for role in fixed]
+
+
+def _fixed(fixed: Sequence[str]) -> dict[str, str]:
+    return {role: f"{role}[k]" for role in fixed}

@@ -19,7 +19,7 @@ CHANNEL_PAD = 8
 NAMES = "SUMS PAD CHANNELS IMAGE_H IMAGE_W PLACES_H PLACES_W KERNEL_H KERNEL_W STRIDE_H STRIDE_W PADDING_H PADDING_W"
 NAMES += " DILATION_H DILATION_W KERNEL TAPS PLACES PIXELS INNER_H INNER_W snn_seen snn_place snn_add snn_tree"
 NAMES += " snn_all snn_scattered snn_convolved snn_turned snn_inner snn_by_outputs snn_by_inputs snn_products"
-NAMES += " snn_total snn_bits"
+NAMES += " snn_total snn_bits snn_masked"
 
 
 def room_of(fields: Fields, wide: int) -> int:
@@ -268,6 +268,20 @@ static int snn_products(
     else
         snn_by_inputs(turned, pre, m, wide, lanes, out);
     return 1;
+}
+"""
+
+#: What the product reads of weights that have a mask.
+MASKED = """/* (TAPS, wide) of m rows of weights, each times its mask: as snn_turned. */
+static void snn_masked(
+    const float *restrict weight, const float *restrict mask, int m, int wide, float *restrict to)
+{
+    for (int64_t k = 0; k < TAPS; k++) {
+        for (int j = 0; j < m; j++)
+            to[k * wide + j] = weight[(int64_t)j * TAPS + k] * mask[(int64_t)j * TAPS + k];
+        for (int j = m; j < wide; j++)
+            to[k * wide + j] = 0.0f;
+    }
 }
 """
 

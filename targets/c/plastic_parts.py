@@ -45,7 +45,9 @@ def print_inputs(name: str, program: Function, traces: Sequence[str], coefs: Seq
     return "\n".join(lines) + "\n"
 
 
-def print_learning(name: str, update: Function, coefs: Sequence[str], bounded: bool) -> str:
+def print_learning(
+    name: str, update: Function, coefs: Sequence[str], bounded: bool, fixed: Sequence[str] = ()
+) -> str:
     """The function ``name``: the update of the weights from the sums of both products over the batch.
 
     Args:
@@ -53,9 +55,12 @@ def print_learning(name: str, update: Function, coefs: Sequence[str], bounded: b
         update: the printed update.
         coefs: the coefficients that it takes, in the order of its arguments.
         bounded: whether no weight can become infinite.
+        fixed: what it takes besides that has a value for each weight: arguments before the coefficients, first by rows,
+            then turned.
     """
     given = numbered("coef", coefs)
-    values = {"w": "weight[k]", "potentiation": "p", "depression": "d", **given}
+    values = {"w": "weight[k]", "potentiation": "p", "depression": "d", **{r: f"{r}[k]" for r in fixed}, **given}
+    turned = [f"{r}_turned" for r in fixed]
     return LEARN.format(
         name=name,
         update=bare_call(update, values),
@@ -63,6 +68,11 @@ def print_learning(name: str, update: Function, coefs: Sequence[str], bounded: b
         coefs="".join(f", float {c}" for c in given.values()),
         pass_="".join(f", {c}" for c in given.values()),
         check="" if bounded else "\n    *wild |= snn_wild(weight, n);",
+        fixed="".join(f", const float *restrict {r}" for r in fixed),
+        same="".join(f", {r}" for r in fixed),
+        both="".join(f", const float *restrict {r}" for r in (*fixed, *turned)),
+        row="".join(f", {r} + j * S" for r in fixed),
+        column="".join(f", {r} + i * wide" for r in turned),
     )
 
 

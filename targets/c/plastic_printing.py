@@ -45,11 +45,15 @@ class PlasticSource(NamedTuple):
         kernel: the file.
         rule_coefs: program and coefficient, in the order of the arguments.
         signals: signals that it reads.
+        fixed: mask and sign, those that it reads.
+        copies: how many scratch arrays of the weight's size, padded, come after all others.
     """
 
     kernel: KernelSource
     rule_coefs: tuple[tuple[str, str], ...]
     signals: tuple[str, ...]
+    fixed: tuple[str, ...]
+    copies: int
 
 
 class PlasticPrinter(ABC):
@@ -83,6 +87,8 @@ class PlasticPrinter(ABC):
         self.sides = {s: [t.local for t in rule.node.of_side(s)] for s in ("pre", "post", "synapse")}
         heard = self.parts["synapse"].args if "synapse" in self.parts else ()
         self.signals = tuple(s for s in rule.node.signals if s in heard)
+        #: scratch arrays of the weight's size, padded, that come after all others
+        self.copies = 0
         #: (program, coefficient) -> the argument that is its address, for those that blocks are not handed
         self.coefs: dict[tuple[str, str], str] = {}
 
@@ -106,6 +112,7 @@ class PlasticPrinter(ABC):
         self.read_coefs = [c for c in scan.coefs if c in self.step.args]
         self.weight = w.whole("weight", f"weight, {weights}, read and written", "float")
         self.bias = w.whole("bias_of_product", f"bias of the product, {bias}") if variant.bias else ""
+        self.fixed = {role: w.whole(role, f"{role} of the weight, {weights}") for role in self.rule.node.fixed}
         self.x = x = w.whole("input", "what the connection takes, (T, B, M)")
         self.x_t, self.x_b = (w.whole(f"{x}_{axis}", f"stride of {x}", number=True) for axis in "tb")
         self.courses = {n: w.course(n, unit[n], "input of the neurons") for n in self.read_inputs}
@@ -238,7 +245,8 @@ class PlasticPrinter(ABC):
             states=tuple(range(len(scan.states))),
             by_chunk=False,
         )
-        return PlasticSource(kernel, (*self.coefs, *(("after", c) for c in self.after)), self.signals)
+        rule_coefs = (*self.coefs, *(("after", c) for c in self.after))
+        return PlasticSource(kernel, rule_coefs, self.signals, tuple(self.fixed), self.copies)
 
     def _file(self, loop: list[str], sizes: Sequence[str], about: str, helpers: Sequence[str]) -> str:
         w, scan = self.w, self.scan

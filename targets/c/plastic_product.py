@@ -13,7 +13,7 @@ PAD = 16
 
 #: Names that mean something in the printed file.
 NAMES = """SUMS PAD snn_wild snn_busy snn_listed snn_columns snn_put_columns snn_take snn_neighbours snn_ordered
-snn_all_ordered"""
+snn_all_ordered snn_beyond snn_all_masked snn_masked_columns"""
 
 PRODUCT = f"""#define SUMS {LANES} /* partial sums of a product: inputs are dealt to them in turn */
 #define PAD {PAD} /* numbers that rows of values of outputs are padded to */
@@ -32,6 +32,8 @@ static int64_t snn_busy(
     const float *restrict x, int64_t step, int64_t B, int64_t M, int32_t *restrict listed, int32_t *restrict place)
 {{
     int64_t count = 0;
+    if (!B) /* there is nothing to read */
+        return 0;
     if (B > 1) {{
         for (int64_t k = 0; k < M; k++)
             place[k] = 0;
@@ -173,4 +175,39 @@ static void snn_all_ordered(
         out[j] = sum[0];
     }}
 }}
+"""
+
+#: What a product reads of weights that have a mask.
+MASKED = """/* Whether any of n numbers is none at all, or so large that a product with it could overflow. */
+SNN_INLINE int snn_beyond(const float *restrict values, int64_t n)
+{
+    int32_t beyond = 0;
+    for (int64_t k = 0; k < n; k++)
+        beyond |= !(fabsf(values[k]) <= 1.0f);
+    return beyond;
+}
+
+/* As snn_all_ordered, each weight times its mask; `row` has room for one output's. */
+static void snn_all_masked(
+    const float *restrict x, const float *restrict weight, const float *restrict mask, int64_t M, int m,
+    float *restrict row, float *restrict out)
+{
+    for (int j = 0; j < m; j++) {
+        for (int64_t k = 0; k < M; k++)
+            row[k] = weight[j * M + k] * mask[j * M + k];
+        snn_all_ordered(x, row, M, 1, out + j);
+    }
+}
+
+/* The listed columns, each weight times its mask, which has a row of `wide` for each input. */
+static void snn_masked_columns(
+    const float *restrict columns, const float *restrict mask, const int32_t *restrict listed, int64_t count, int wide,
+    float *restrict seen)
+{
+    for (int64_t k = 0; k < count; k++) {
+        const float *restrict column = columns + k * wide, *restrict own = mask + (int64_t)listed[k] * wide;
+        for (int j = 0; j < wide; j++)
+            seen[k * wide + j] = column[j] * own[j];
+    }
+}
 """

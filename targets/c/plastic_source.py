@@ -73,12 +73,14 @@ static int {name}_sum(
 
 #: The update of the weights where nothing but the sums of both products matters. ``{{update}}`` is one call of the
 #: printed update, ``{{idle}}`` one with both products 0; ``{{coefs}}`` declares the rule's coefficients, ``{{pass_}}``
-#: hands them on.
+#: hands them on. ``{{fixed}}`` declares what has a value for each of n weights besides (mask, sign), and ``{{same}}``
+#: hands it on; ``{{both}}`` declares it for all weights, by rows and turned to rows of `wide` for each column, of which
+#: ``{{row}}`` and ``{{column}}`` hand on one.
 LEARN = (
     """/* Update n weights: `more` times the one factors are potentiated, `less` times the others depressed. */
 SNN_INLINE void {name}_some(
     float *restrict weight, const float *restrict from_p, float more, const float *restrict from_d, float less,
-    int64_t n, const int any_p, const int any_d{coefs})
+    int64_t n, const int any_p, const int any_d{fixed}{coefs})
 {{
 #pragma omp simd
     for (int64_t k = 0; k < n; k++) {{
@@ -89,7 +91,7 @@ SNN_INLINE void {name}_some(
 }}
 
 /* Whether n weights stay as they are if nothing comes. A loop of its own is faster than a part of the one above. */
-static int {name}_rest(const float *restrict weight, int64_t n{coefs})
+static int {name}_rest(const float *restrict weight, int64_t n{fixed}{coefs})
 {{
     int32_t moves = 0;
     for (int64_t k = 0; k < n; k++) {{
@@ -104,19 +106,19 @@ static int {name}_rest(const float *restrict weight, int64_t n{coefs})
  * whether they all would stay as they are now if nothing more came; else 0. `wild` rises where one is infinite. */
 static int {name}_many(
     float *restrict weight, const float *restrict from_p, float more, const float *restrict from_d, float less,
-    int64_t n, int every, int trial, int *wild{coefs})
+    int64_t n, int every, int trial, int *wild{fixed}{coefs})
 {{
     const int p = every || more != 0.0f, d = every || less != 0.0f;
     if (p && d)
-        {name}_some(weight, from_p, more, from_d, less, n, 1, 1{pass_});
+        {name}_some(weight, from_p, more, from_d, less, n, 1, 1{same}{pass_});
     else if (p)
-        {name}_some(weight, from_p, more, from_d, less, n, 1, 0{pass_});
+        {name}_some(weight, from_p, more, from_d, less, n, 1, 0{same}{pass_});
     else if (d)
-        {name}_some(weight, from_p, more, from_d, less, n, 0, 1{pass_});
+        {name}_some(weight, from_p, more, from_d, less, n, 0, 1{same}{pass_});
     else
-        {name}_some(weight, from_p, more, from_d, less, n, 0, 0{pass_});{check}
+        {name}_some(weight, from_p, more, from_d, less, n, 0, 0{same}{pass_});{check}
     (void)wild;
-    return trial && {name}_rest(weight, n{pass_});
+    return trial && {name}_rest(weight, n{same}{pass_});
 }}
 
 """
@@ -129,7 +131,7 @@ static int {name}(
     const float *restrict pre_p, const float *restrict pre_d, const float *restrict post_p,
     const float *restrict post_d, float *restrict columns, const int32_t *restrict listed, int64_t held,
     float *restrict values,
-    int32_t *restrict marks, int still, int64_t *usual, int *wild{coefs})
+    int32_t *restrict marks, int still, int64_t *usual, int *wild{both}{coefs})
 {{
     int32_t *restrict in_p = marks, *restrict in_d = in_p + M, *restrict wanted = in_d + M;
     int32_t *restrict out_p = wanted + M + 1, *restrict out_d = out_p + wide;
@@ -170,11 +172,11 @@ static int {name}(
         const int64_t i = wanted[k];
         float *restrict column = columns + k * wide;
         if (B == 1) {{
-            known &= {name}_many(column, post_p, pre_p[i], post_d, pre_d[i], wide, 0, known, wild{pass_});
+            known &= {name}_many(column, post_p, pre_p[i], post_d, pre_d[i], wide, 0, known, wild{column}{pass_});
         }} else {{
             const int any_p = {name}_sum(pre_p + i, P, post_p, W, B, wide, 0, p);
             const int any_d = {name}_sum(pre_d + i, P, post_d, W, B, wide, 0, d);
-            known &= {name}_many(column, p, (float)any_p, d, (float)any_d, wide, 0, known, wild{pass_});
+            known &= {name}_many(column, p, (float)any_p, d, (float)any_d, wide, 0, known, wild{column}{pass_});
         }}
     }}
     for (int j = 0; j < m; j++) {{
@@ -184,11 +186,11 @@ static int {name}(
             continue;
         if (B == 1) {{
             const float more = row_p ? post_p[j] : 0.0f, less = row_d ? post_d[j] : 0.0f;
-            known &= {name}_many(row, pre_p, more, pre_d, less, M, !tame, trial && known, wild{pass_});
+            known &= {name}_many(row, pre_p, more, pre_d, less, M, !tame, trial && known, wild{row}{pass_});
         }} else {{
             const int any_p = row_p && {name}_sum(post_p + j, W, pre_p, P, B, M, !tame, p);
             const int any_d = row_d && {name}_sum(post_d + j, W, pre_d, P, B, M, !tame, d);
-            known &= {name}_many(row, p, (float)any_p, d, (float)any_d, M, 0, trial && known, wild{pass_});
+            known &= {name}_many(row, p, (float)any_p, d, (float)any_d, M, 0, trial && known, wild{row}{pass_});
         }}
     }}
     if (count)

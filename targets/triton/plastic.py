@@ -162,6 +162,7 @@ class _Launch:
         """Slot -> what the kernel is given for it."""
         call = self.call
         given: dict[str, Any] = {"weight": call.weight, "weight_end": self.weight, "bias": call.bias}
+        given |= {f"fixed.{role}": value for role, value in call.fixed.items()}
         given |= dict(zip("TBNM", call.shape, strict=True))
         for slot, course in (
             ("x", call.x if call.x.stride(2) == 1 else call.x.contiguous()),

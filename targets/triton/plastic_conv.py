@@ -72,6 +72,7 @@ class _Conv(InMemory):
         line(1, "cells = N.to(tl.int64) * B  # time offsets exceed 32 bits")
         line(1, "pre_cells = M.to(tl.int64) * B")
         self.weight = p.pointer("weight_end", "weight", f"weights, ({outs}, {taps}), read and written")
+        self.fixed = p.of_weights(f"({outs}, {taps})")
         self.x = p.strided("x", "x", "what the connection takes, (T, B, M), inputs one after the other", "tb")
         if self.variant.bias:
             bias = p.pointer("bias", "bias_of_product", f"bias of the product, ({outs},)")
@@ -133,6 +134,8 @@ class _Conv(InMemory):
         line(4, f"product = {full(0.0, self.of_posts)}")
         line(4, f"for tap in range({taps}):")
         line(5, f"w = tl.load({self.weight} + channel * {taps} + tap, mask=real, other=0.0)")
+        for mask in self.load_fixed(5, ["mask"], f"channel * {taps} + tap", "real").values():
+            line(5, f"w = w * {mask}")
         line(5, "product = product + w[:, None] * snn_meet(taken, place, tap)[None, :]")
         if self.variant.bias:
             line(4, f"product = product + {self.bias}[:, None]")
@@ -157,7 +160,7 @@ class _Conv(InMemory):
                 self.print_synapses(products, "w")
             for f, product in products.items() if "synapse" not in self.parts.learn else ():
                 line(4, f"{f} = {f} + {product}")
-        self.print_update("w")
+        self.print_update("w", self.load_fixed(3, ["mask", "sign"], "rows", "here"))
         line(3, f"tl.store({self.weight} + rows, w_made, mask=here)")
 
     def _over_positions(self) -> Mapping[str, str]:

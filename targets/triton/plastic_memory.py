@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from snncompile.targets.triton.plastic_parts import key
 from snncompile.targets.triton.plastic_printing import PlasticKernel
@@ -15,11 +15,13 @@ class InMemory(PlasticKernel):
         places: ``"pre"``, ``"post"`` and ``"synapse"`` -> where a tile of it stands, and the mask of it.
         running: state or trace -> its pointer.
         factors: an output's factor -> the pointer where it waits for the weights' turn.
+        fixed: mask and sign of the weights -> their pointers.
     """
 
     places: Mapping[str, tuple[str, str]]
     running: dict[str, str]
     factors: dict[str, str]
+    fixed: dict[str, str]
 
     def take_running(self, synapses: str) -> None:
         """Arguments of states, traces (of synapses in the shape ``synapses``), and factors of outputs."""
@@ -52,6 +54,15 @@ class InMemory(PlasticKernel):
         """Stored until the weights' turn."""
         place, there = self.places["post"]
         self.w.line(self.depth, f"tl.store({self.factors[factor]} + {place}, {value}, mask={there})")
+
+    def load_fixed(self, depth: int, roles: Sequence[str], place: str, there: str) -> dict[str, str]:
+        """Load mask and sign of weights, those of ``roles`` that there are; their names."""
+        found = {}
+        for r in roles:
+            if r in self.fixed:
+                found[r] = self.w.names.new(f"{r}_now")
+                self.w.line(depth, f"{found[r]} = tl.load({self.fixed[r]} + {place}, mask={there}, other=0.0)")
+        return found
 
     def hears(self, depth: int, signal: str) -> str:
         """Loaded where it is wanted."""

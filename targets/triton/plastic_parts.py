@@ -126,6 +126,8 @@ class Parts:
         self.factors = [f for f in FACTORS if f in reader.args]
         self.signals = [s for s in rule.node.signals if s in reader.args] if "synapse" in self.learn else []
         self.inputs = [i for i in scan.inputs if i in self.step.args and i != variant.port]
+        #: mask and sign of the weights, those that anything reads
+        self.fixed = [r for r in rule.node.fixed if r == "mask" or r in self.learn["update"].args]
         self._scalar = scalar
         self.later: list[str] = []
 
@@ -159,6 +161,10 @@ class Parts:
         """Take what the connection takes; the address of a chunk of it, with braces for time step and sequence."""
         pointer = self.strided("x", "x", "what the connection takes, (T, B, M), inputs one after the other", "tb")
         return f"{pointer} + k * {LANES} + lane"
+
+    def of_weights(self, shape: str) -> dict[str, str]:
+        """Take mask and sign of the weights, ``shape``: their pointers."""
+        return {r: self.pointer(f"fixed.{r}", f"{r}_of_weights", f"{r} of the weights, {shape}") for r in self.fixed}
 
     def coefficients(self, later: bool = False) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
         """Take and load coefficients: names of their values, of the neurons and by part of the rule.

@@ -103,7 +103,7 @@ def _why_streamed(rule: PlasticRule, chunks: int, batch: int) -> str:
 
 def _fits(rule: PlasticRule, posts: int, chunks: int, batch: int) -> bool:
     """Whether what lasts from step to step fits into the registers of a thread, which owns one lane of each chunk."""
-    weights = chunks * posts * (1 + batch * len(rule.node.of_side("synapse")))
+    weights = chunks * posts * (1 + len(rule.node.fixed) + batch * len(rule.node.of_side("synapse")))
     inputs = chunks * batch * (1 + len(rule.node.of_side("pre")))  # what arrives, and its traces
     operations = sum(_work(program) for part, program in rule.programs.items() if part in ("synapse", "update"))
     return weights + inputs <= (_KEPT if operations <= _SHORT else _KEPT_LONG)

@@ -186,10 +186,10 @@ class PlasticKernel(ABC):
             self.keep(4, "synapse", key(t), made[t])
         line(4, f"change = change + {made['change']}")
 
-    def print_update(self, w: str) -> None:
-        """``w_made``, the chunk's weights after the step."""
+    def print_update(self, w: str, fixed: Mapping[str, str]) -> None:
+        """``w_made``, the chunk's weights ``w`` after the step; ``fixed`` are their masks and signs."""
         p = self.parts
-        update = {**self.of_rule["update"], "w": w, **{total: total for total in self._totals}}
+        update = {**self.of_rule["update"], "w": w, **fixed, **{total: total for total in self._totals}}
         p.call(3, p.learn["update"], update, {"w": "w_made"}, self.of_weights)
 
     @property

@@ -46,6 +46,8 @@ class _Resident(PlasticKernel):
             line(1, "pre_cells = M.to(tl.int64) * BATCH")
         self.weight = p.pointer("weight", "weight", "weights before the first step, (N, M)")
         self.weight_end = p.pointer("weight_end", "weight_end", "weights after the last step, (N, M)")
+        self.fixed_start = p.of_weights("(N, M)")
+        self.fixed = {r: self.w.names.new(f"{r}_now") for r in self.fixed_start}
         self.take_courses()
         self.said = {s: self.w.names.new(f"{s}_now") for s in p.signals}
         self.of_step, self.of_rule = p.coefficients()
@@ -67,11 +69,13 @@ class _Resident(PlasticKernel):
 
     def _load_weights(self) -> None:
         line = self.w.line
-        line(1, "w = ()")
+        for name in ("w", *self.fixed.values()):
+            line(1, f"{name} = ()")
         line(1, _CHUNKS)
         line(2, _THERE)
         line(2, "here = mine[:, None] & there[None, :]")
-        line(2, f"w = w + (tl.load({self.weight} + rows + k * {LANES}, mask=here, other=0.0),)")
+        for name, start in (("w", self.weight), *((self.fixed[r], start) for r, start in self.fixed_start.items())):
+            line(2, f"{name} = {name} + (tl.load({start} + rows + k * {LANES}, mask=here, other=0.0),)")
 
     def _load_states(self) -> None:
         p, line = self.parts, self.w.line
@@ -135,7 +139,8 @@ class _Resident(PlasticKernel):
         values = self.inputs_now()
         line(3, f"lanes = {full(0.0, OF_WEIGHTS)}")
         line(3, _CHUNKS)
-        line(4, "lanes = lanes + w[k] * x[k * BATCH + b][None, :]")
+        seen = f"(w[k] * {self.fixed['mask']}[k])" if "mask" in self.fixed else "w[k]"
+        line(4, f"lanes = lanes + {seen} * x[k * BATCH + b][None, :]")
         self.print_product()
         self.print_neurons(values | {n: f"{self.now[n]}[b]" for n in (*self.scan.states, *map(key, p.side["post"]))})
 
@@ -163,7 +168,7 @@ class _Resident(PlasticKernel):
         self._load_x(4, "coming", "(t + 1)")
         traces = {t: f"{self.now[key(t)]}[k * BATCH + b]" for t in p.side["pre"]}
         self.print_sequence("x[k * BATCH + b]", traces, {f: f"{name}[b]" for f, name in self.post.items()}, "w[k]")
-        self.print_update("w[k]")
+        self.print_update("w[k]", {r: f"{name}[k]" for r, name in self.fixed.items()})
         line(3, "if k == CHUNKS - 1:")
         line(4, "w_made = tl.where(there[None, :], w_made, 0.0)  # beyond the last input there is nothing")
         line(3, "w_new = w_new + (w_made,)")

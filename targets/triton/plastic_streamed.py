@@ -40,7 +40,7 @@ class _Streamed(InMemory):
         line(1, _CHUNKS)
         line(2, f"there = k * {LANES} + lane < M")
         line(2, "here = mine[:, None] & there[None, :]")
-        line(2, f"w = tl.load({self.weight} + rows + k * {LANES}, mask=here, other=0.0)")
+        self._weights(2)
         line(2, f"x = tl.load({self._x('0', '0')}, mask=there & (T > 0) & (B > 0), other=0.0)")
         line(2, "first = first + w * x[None, :]")
         line(1, "for t in range(T):")
@@ -62,12 +62,20 @@ class _Streamed(InMemory):
         line(1, "cells = N.to(tl.int64) * B  # time offsets exceed 32 bits")
         line(1, "pre_cells = M.to(tl.int64) * B")
         self.weight = p.pointer("weight_end", "weight", "weights, (N, M), read and written")
+        self.fixed = p.of_weights("(N, M)")
         self.take_courses()
         self.of_step, self.of_rule = p.coefficients()
         self.take_running("(B, N, M)")
         self.take_results()
         for name, about in (("T", "time steps"), ("B", "sequences"), ("N", "outputs"), ("M", "inputs")):
             p.number(name, name, about)
+
+    def _weights(self, depth: int) -> None:
+        """A chunk of weights as a product reads them."""
+        place = f"rows + k * {LANES}"
+        self.w.line(depth, f"w = tl.load({self.weight} + {place}, mask=here, other=0.0)")
+        for mask in self.load_fixed(depth, ["mask"], place, "here").values():
+            self.w.line(depth, f"w = w * {mask}")
 
     def _x(self, t: str, b: str) -> str:
         return self.x.format(t, b)
@@ -80,7 +88,7 @@ class _Streamed(InMemory):
         line(4, _CHUNKS)
         line(5, f"there = k * {LANES} + lane < M")
         line(5, "here = mine[:, None] & there[None, :]")
-        line(5, f"w = tl.load({self.weight} + rows + k * {LANES}, mask=here, other=0.0)")
+        self._weights(5)
         line(5, f"x = tl.load({self._x('t', 'b')}, mask=there, other=0.0)")
         line(5, "lanes = lanes + w * x[None, :]")
         self.print_product()
@@ -106,6 +114,9 @@ class _Streamed(InMemory):
         for f, name in post.items():
             line(4, f"{name} = tl.load({self.factors[f]} + b * N + post, mask=mine, other=0.0)")
         self.print_sequence("x", traces, post, "w")
-        self.print_update("w")
+        fixed = self.load_fixed(3, ["mask", "sign"], f"rows + k * {LANES}", "here")
+        self.print_update("w", fixed)
         line(3, f"tl.store({self.weight} + rows + k * {LANES}, w_made, mask=here)")
+        if "mask" in fixed:
+            line(3, f"w_made = w_made * {fixed['mask']}")
         line(3, "first = first + tl.where(there[None, :], w_made, 0.0) * coming[None, :]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -90,19 +91,27 @@ def plastic_case(
     strided: bool = False,
     store: bool = True,
     conv: Convolution | None = None,
+    fixed: Sequence[str] = (),
 ) -> Case:
-    """A random call for the rule ``name`` of :data:`RULES`; the neurons also get a current from outside."""
+    """A random call for the rule ``name`` of :data:`RULES`; the neurons also get a current from outside.
+
+    ``fixed`` is what the connection has of mask and sign: the first output has no input, signs are mixed.
+    """
     rule = RULES[name]
     draw = torch.Generator().manual_seed(seed)
     given: tuple[int, ...] = (ins,) if conv is None else conv.image
     rows, columns = (outs, ins) if conv is None else (conv.outs, conv.image[0] * math.prod(conv.kernel))
     weight = torch.rand(rows, columns, generator=draw)
+    held = _held(fixed, (rows, columns), draw)
+    if "sign" in held and name not in ("root", "power"):  # whose weights lie between the bounds
+        weight = weight * held["sign"] * (torch.rand(rows, columns, generator=draw) - 0.1).sign()  # some are wrong
     if conv is None:
-        connection = snn.Linear(outs, bias=bias, init=weight)
+        connection = snn.Linear(outs, bias=bias, init=weight, **held)
         features: tuple[int, ...] = (outs,)
     else:
-        full = weight.reshape(rows, conv.image[0], *conv.kernel)
-        connection = snn.Conv2d(conv.outs, conv.kernel, bias=bias, init=full, **conv.options)
+        full = (rows, conv.image[0], *conv.kernel)
+        shaped = {"init": weight.reshape(full), **{role: value.reshape(full) for role, value in held.items()}}
+        connection = snn.Conv2d(conv.outs, conv.kernel, bias=bias, **shaped, **conv.options)
         plain = torch.nn.Conv2d(conv.image[0], conv.outs, conv.kernel, **conv.options)
         features = tuple(plain(torch.zeros(conv.image)).shape)
     outs, ins = math.prod(features), math.prod(given)
@@ -136,6 +145,7 @@ def plastic_case(
         source=found.source,
         weight=weight,
         bias=torch.rand(rows, generator=draw) if bias else None,
+        fixed=held,
         x=x,
         inputs=tuple(other if p == outside else None for p in scan.inputs),
         coefs=tuple(table[c] for c in scan.coefs),
@@ -149,6 +159,16 @@ def plastic_case(
         store_product=store,
     )
     return Case(scan, prepared.rule, call)
+
+
+def _held(fixed: Sequence[str], shape: tuple[int, int], draw: torch.Generator) -> dict[str, Tensor]:
+    values = {}
+    if "mask" in fixed:
+        values["mask"] = (torch.rand(shape, generator=draw) < 0.7).float()
+        values["mask"][0] = 0.0
+    if "sign" in fixed:
+        values["sign"] = torch.where(torch.rand(shape, generator=draw) < 0.7, 1.0, -1.0)
+    return values
 
 
 def _first(p: Any, features: tuple[int, ...], draw: torch.Generator) -> Tensor:
@@ -175,7 +195,8 @@ class PlainPlastic:
         stored_traces: dict[str, list[Tensor]] = {name: [] for name in call.store_traces}
         products = []
         for t in range(steps):
-            product = _product(rule, w, call.x[t], call.bias)
+            seen = w * call.fixed["mask"] if "mask" in call.fixed else w
+            product = _product(rule, seen, call.x[t], call.bias)
             products.append(product)
             values = dict(zip(scan.states, states, strict=True))
             values.update({p: product if x is None else x[t] for p, x in zip(scan.inputs, call.inputs, strict=True)})
@@ -197,7 +218,8 @@ class PlainPlastic:
                 traces.update({n: v.expand(batch, *w.shape) for n, v in new.items()})
             else:
                 given = {f: summed_over_batch(product) for f, product in outer.items()}
-            w = learn["update"].named({"w": w, **given, **call.rule_coefs["update"]}, w.device)["w"].expand(w.shape)
+            given |= {"w": w, **call.fixed, **call.rule_coefs["update"]}
+            w = learn["update"].named(given, w.device)["w"].expand(w.shape)
             for name, course in stored.items():
                 course.append(made[name])
             for name, course in stored_traces.items():
