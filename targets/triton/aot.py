@@ -209,7 +209,7 @@ def _compile(job: Job, function: Any) -> Binary:
         options["num_stages"] = settings.stages
     if isinstance(settings, Design) and settings.together:
         options["launch_cooperative_grid"] = True
-    if isinstance(settings, ConvPlan | CycleSettings):
+    if isinstance(settings, PlasticPlan | ConvPlan | CycleSettings):
         options |= settings.more(arch.backend == "cuda")
     compiled = triton.compile(
         ASTSource(function, signature, constants, aligned),

@@ -102,7 +102,7 @@ class PlasticSequences:
                 num_warps=plan.warps,
                 num_stages=plan.stages,
                 enable_fp_fusion=False,
-                **(plan.more(not torch.version.hip) if isinstance(plan, ConvPlan) else {}),
+                **plan.more(not torch.version.hip),
             )
         return run.result()
 

@@ -13,6 +13,9 @@ from snncompile.targets.plastic_rule import PlasticRule
 #: Outputs of a program whose weights are streamed: with 16, kernels compiled for sm_80 spill.
 STREAMED_POSTS = 8
 
+#: Registers of a thread that streams masks or signs, too: left to itself, the assembler stops at fewer, and spills.
+_STREAMED_REGISTERS = 200
+
 #: Programs that fill a GPU: outputs of a program are doubled until no more are needed, while registers suffice.
 _PROGRAMS = 128
 
@@ -39,6 +42,7 @@ class PlasticPlan:
         warps: warps of a program: one thread for each lane.
         reason: why weights are streamed, or "".
         stages: how far loads of a loop run ahead, as Triton counts.
+        registers: that a thread may take of a chip of NVIDIA; 0 leaves it to the assembler.
     """
 
     posts: int
@@ -47,6 +51,11 @@ class PlasticPlan:
     warps: int
     reason: str = ""
     stages: int = 1
+    registers: int = 0
+
+    def more(self, cuda: bool) -> dict[str, int]:
+        """Launch settings besides warps and stages."""
+        return {"maxnreg": self.registers} if cuda and self.registers else {}
 
     @property
     def resident(self) -> bool:
@@ -82,7 +91,8 @@ def choose_plan(rule: PlasticRule, shape: tuple[int, int], batch: int = 1, warp:
     chunks, warps = -(-ins // LANES), LANES // warp
     reason = _why_streamed(rule, chunks, batch)
     if reason:
-        return PlasticPlan(STREAMED_POSTS, chunks, 0, warps, reason)
+        capped = rule.node.fixed and "synapse" not in rule.programs
+        return PlasticPlan(STREAMED_POSTS, chunks, 0, warps, reason, registers=_STREAMED_REGISTERS if capped else 0)
     posts = 2
     while -(-outs // posts) > _PROGRAMS and posts < 8 and _fits(rule, 2 * posts, chunks, batch):
         posts *= 2

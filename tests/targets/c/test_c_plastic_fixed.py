@@ -11,33 +11,38 @@ from hypothesis import strategies as st
 
 import snncompile as snn
 from snncompile import ms
-from snncompile.targets.c.plastic import PlasticLayers
 from snncompile.targets.c.plastic_kernel import bounded
 
-from ..plastic_calls import RULES, Convolution, plastic_case
+from ..plastic_calls import Convolution, plastic_case
 from .test_c_plastic import check, check_bits, driven
 from .test_c_plastic_conv import WIDE
 
 FIXED = [("mask",), ("sign",), ("mask", "sign")]
 
 
-@pytest.mark.parametrize("name", RULES)
-@pytest.mark.parametrize("conv", [None, WIDE])
+# the other rules differ in the printed update alone, and that of a convolution is that of a dense layer
+NAMES = [("relu", None), ("triplet", None), ("namesakes", None), ("root", WIDE), ("reward", WIDE)]
+
+
+@pytest.mark.parametrize(("name", "conv"), NAMES)
 def test_matches_the_plain_run(name, conv):
-    for fixed, (batch, threads) in zip(FIXED, [(1, 2), (3, 1), (2, 3)], strict=True):
-        case = plastic_case(name, 20, batch, 19, 150, rate=0.1, bias=True, conv=conv, fixed=fixed)
+    for batch, threads in ((1, 2), (3, 1)):
+        case = plastic_case(name, 20, batch, 19, 150, rate=0.1, bias=True, conv=conv, fixed=FIXED[2])
         want = check(case, threads)
-        assert want.stored["lif_spikes"].sum() > 0
-        if "mask" in fixed:
-            out = case.call.fixed["mask"] == 0
-            assert torch.equal(want.weight[out], case.call.weight[out])
-            assert not torch.equal(want.weight[~out], case.call.weight[~out])
+        out = case.call.fixed["mask"] == 0
+        assert want.stored["lif_spikes"].sum() > 0 and torch.equal(want.weight[out], case.call.weight[out])
+        assert not torch.equal(want.weight[~out], case.call.weight[~out])
+
+
+@pytest.mark.parametrize("conv", [None, WIDE])
+@pytest.mark.parametrize("fixed", FIXED[:2])
+def test_matches_with_one_of_both(fixed, conv):
+    check(plastic_case("additive", 20, 2, 19, 150, rate=0.1, strided=True, conv=conv, fixed=fixed), 2)
 
 
 @settings(max_examples=20, deadline=None)
 @given(
-    name=st.sampled_from(["additive", "free", "relu", "triplet", "reward"]),
-    fixed=st.sampled_from(FIXED),
+    name=st.sampled_from(["additive", "free"]),
     batch=st.sampled_from([0, 1, 2, 3]),
     steps=st.sampled_from([0, 1, 17]),
     outs=st.integers(1, 70),
@@ -47,12 +52,12 @@ def test_matches_the_plain_run(name, conv):
     threads=st.sampled_from([1, 3]),
     seed=st.integers(0, 99),
 )
-def test_matches_whoever_fires(name, fixed, batch, steps, outs, ins, rate, fire, threads, seed):
-    case = plastic_case(name, steps, batch, outs, ins, rate=rate, seed=seed, fixed=fixed, strided=seed % 2 == 1)
+def test_matches_whoever_fires(name, batch, steps, outs, ins, rate, fire, threads, seed):
+    case = plastic_case(name, steps, batch, outs, ins, rate=rate, seed=seed, fixed=FIXED[2])
     check_bits(driven(case, *fire), threads)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     name=st.sampled_from(["additive", "free", "reward"]),
     fixed=st.sampled_from(FIXED),
@@ -74,7 +79,7 @@ def test_matches_for_any_convolution(name, fixed, sizes, kernel, stride, padding
 @pytest.mark.parametrize("conv", [None, WIDE])
 @pytest.mark.parametrize("value", [float("nan"), -float("inf")])
 def test_a_weight_that_is_no_number_spoils_the_product_though_it_is_masked(conv, value):
-    for name, batch in product(["additive", "free", "reward"], [1, 2]):
+    for name, batch in product(["additive", "reward"], [1, 2]):
         case = plastic_case(name, 8, batch, 19, 150, rate=0.03, conv=conv, fixed=("mask", "sign"))
         assert not case.call.fixed["mask"][0, 3]
         weight = case.call.weight * 0.1
@@ -115,25 +120,25 @@ def test_a_network_learns_the_same_streams_and_keeps_what_is_fixed(kind, tmp_pat
     image, shape = ((30,), (5, 30)) if kind == "Linear" else ((2, 7, 6), (5, 2, 3, 3))
     mask, sign = (torch.rand(shape) < 0.6).float(), torch.where(torch.rand(shape) < 0.8, 1.0, -1.0)
     mask[1] = 0.0
+    start = torch.rand(shape) * sign  # as a weight with signs starts
 
     @snn.model(dt=1 * ms)
     def model(x=snn.Spikes(image, max=1), reward=snn.Current(1)):
-        fixed = {"init": torch.rand(shape), "mask": mask, "sign": sign, "bias": False}
+        fixed = {"init": start, "mask": mask, "sign": sign, "bias": False}
         connection = snn.Linear(5, **fixed) if kind == "Linear" else snn.Conv2d(5, 3, padding=1, **fixed)
         h = x >> connection >> snn.ExpSyn(tau=3 * ms) >> snn.LIF(threshold=1.5)
-        snn.learn(connection, snn.MSTDPET(eta=0.5, hardbound=False), reward=reward)
+        snn.learn(connection, snn.MSTDPET(eta=0.5, w_min=-1.0), reward=reward)
         return h
 
     one, same = snn.compile(model, target="c"), snn.compile(model, target="torch")
     weight = one.layout.learned[0]
     given = (torch.rand(2, 20, *image) < 0.2).float(), torch.randn(2, 20, 1)
-    found = [net.learn(*given, record="mstdpet.t_pre") for net in (one, same)]
+    found = [net.learn(*given, record="mstdpet.p_pre") for net in (one, same)]
     assert torch.equal(found[0][0], found[1][0]) and found[0][0].sum() > 0
     for a, b in zip(found[0][1:], found[1][1:], strict=True):
         assert a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in b)
     learnt = one.value(weight).detach()
     assert torch.equal(learnt, found[1][1][weight])
-    start = torch.as_tensor(one.graph.params[weight].init.args[0])
     assert torch.equal(learnt[mask == 0], start[mask == 0]) and not torch.equal(learnt[mask != 0], start[mask != 0])
     assert (learnt * sign >= 0).all()
     frozen = [net.frozen()(*given) for net in (one, same)]
@@ -150,10 +155,3 @@ def test_a_network_learns_the_same_streams_and_keeps_what_is_fixed(kind, tmp_pat
     one.save(tmp_path / "learning.snn")
     texts = [p.read_text() for p in (tmp_path / "learning.snn" / "kernels").glob("*.c")]
     assert [("a layer that learns" in text) for text in texts] == [True]
-
-
-@pytest.mark.parametrize("conv", [None, WIDE])
-def test_what_comes_out_does_not_depend_on_the_threads(conv):
-    case = plastic_case("additive", 10, 1, 40, 90, rate=0.1, conv=conv, fixed=("mask", "sign"))
-    one, three = (PlasticLayers(n).forward(case.scan, case.rule, case.call) for n in (1, 3))
-    assert torch.equal(one.weight, three.weight) and torch.equal(one.product, three.product)
