@@ -9,8 +9,8 @@ from snncompile.ir.program import Arg, Op
 from snncompile.targets.c.plastic_conv_kernel import ConvPrinter
 from snncompile.targets.c.plastic_parts import print_learning, print_synapses
 from snncompile.targets.c.plastic_printing import PlasticPrinter, PlasticSource, PlasticVariant
-from snncompile.targets.c.plastic_product import NAMES as PRODUCT_NAMES
 from snncompile.targets.c.plastic_product import MASKED, PRODUCT
+from snncompile.targets.c.plastic_product import NAMES as PRODUCT_NAMES
 from snncompile.targets.c.plastic_source import NAMES as LEARNING_NAMES
 from snncompile.targets.c.plastic_source import TAKING_PART
 from snncompile.targets.c.printer import call_lines

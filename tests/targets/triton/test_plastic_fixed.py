@@ -132,9 +132,8 @@ def test_convolutions_compile_for_every_chip() -> None:
 
 
 def test_dense_layers_compile_for_every_chip() -> None:
-    for name, shape, archs in (
-        ("additive", (4000, 784), list(ARCHS)), ("additive", (40, 5000), list(ARCHS)), ("reward", (40, 5000), ["sm_90"]),
-    ):  # fmt: skip
+    chips, wide = list(ARCHS), (40, 5000)
+    for name, shape, archs in (("additive", (4000, 784), chips), ("additive", wide, chips), ("reward", wide, ["sm_90"])):
         for b in compiled(name, archs, None, shape):
             assert b.settings.resident == (shape[1] < 5000)
             assert b.resources.spills == 0, f"{name} {b.arch.name} {b.resources}"
