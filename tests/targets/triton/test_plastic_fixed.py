@@ -133,7 +133,8 @@ def test_convolutions_compile_for_every_chip() -> None:
 
 def test_dense_layers_compile_for_every_chip() -> None:
     chips, wide = list(ARCHS), (40, 5000)
-    for name, shape, archs in (("additive", (4000, 784), chips), ("additive", wide, chips), ("reward", wide, ["sm_90"])):
+    layers = [("additive", (4000, 784), chips), ("additive", wide, chips), ("reward", wide, ["sm_90"])]
+    for name, shape, archs in layers:
         for b in compiled(name, archs, None, shape):
             assert b.settings.resident == (shape[1] < 5000)
             assert b.resources.spills == 0, f"{name} {b.arch.name} {b.resources}"
