@@ -86,6 +86,9 @@ def plasticity(
             raise ModelError(
                 f"@plasticity: {side} is a dict of traces and their first values, not {given!r}", where=caller()
             )
+    heard = [signals] if isinstance(signals, str) else signals
+    if not isinstance(heard, Sequence) or any(not isinstance(name, str) for name in heard):
+        raise ModelError(f"@plasticity: signals are names, signals=('reward',), not {signals!r}", where=caller())
     traces = {"pre": dict(pre or {}), "post": dict(post or {}), "synapse": dict(synapse or {})}
     where = caller()
 
@@ -93,7 +96,7 @@ def plasticity(
         try:
             if not inspect.isclass(cls):
                 raise ModelError(f"it takes a class of functions, not {cls!r}")
-            return _rule_class(cls, traces, tuple([signals] if isinstance(signals, str) else signals))
+            return _rule_class(cls, traces, tuple(heard))
         except ModelError as err:
             name = getattr(cls, "__name__", "")
             raise ModelError(f"@plasticity {name}: {err.message}", where=err.where or where) from None

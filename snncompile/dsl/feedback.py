@@ -40,7 +40,10 @@ class Feedback(Signal):
     ) -> None:
         where = caller()
         builder = current_builder("snn.Feedback", where)
-        kind = SignalType("any" if max is None else "spikes", as_shape(shape), max)
+        try:
+            kind = SignalType("any" if max is None else "spikes", as_shape(shape), max)
+        except ModelError as err:
+            raise ModelError(f"snn.Feedback: {err.message}", where=where) from None
         super().__init__(builder, builder.open(name, kind, where, delay)._ref)
 
     def close(self, signal: Signal) -> None:

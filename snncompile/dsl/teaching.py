@@ -123,9 +123,9 @@ def _check_connection(graph: Graph, name: str, where: Location | None) -> None:
             where=where,
         )
     if not isinstance(op, Connection) or op.kind not in PLASTIC:
-        kind = getattr(op, "kind", "input")
+        kind = f"a {op.kind}" if hasattr(op, "kind") else "an input"
         raise ModelError(
-            f"a {kind} cannot learn; {' and '.join(PLASTIC)} can. Give snn.learn the connection, or the signal that"
+            f"{kind} cannot learn; {' and '.join(PLASTIC)} can. Give snn.learn the connection, or the signal that"
             " leaves it",
             node=name,
             where=where,

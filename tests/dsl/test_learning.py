@@ -133,6 +133,11 @@ def a_neuron(x, y, reward):
     return h
 
 
+def an_input(x, y, reward):
+    snn.learn(x, snn.STDP())
+    return x >> snn.LIF()
+
+
 def not_applied(x, y, reward):
     snn.learn(snn.Linear(4), snn.STDP())
     return x >> snn.LIF()
@@ -213,6 +218,7 @@ def normalised(x, y, reward):
         (shared_by_signal, 4, "weights are shared: it is applied as linear, linear_1"),
         (grouped, (2, 5, 5), r"a grouped convolution \(groups=2\) cannot learn: use groups=1"),
         (a_neuron, 4, "a LIF cannot learn; Linear and Conv2d can"),
+        (an_input, 4, "'x' at .*: an input cannot learn; Linear and Conv2d can"),
         (not_applied, 4, "this Linear was not applied to a signal so far: call snn.learn after `x >> connection`"),
         (no_connection, 4, "takes a connection of this model, .* not 'linear'"),
         (delayed, 4, r"a Linear with delay= cannot learn; .*x >> snn.Delay\(...\) >> snn.Linear"),

@@ -30,6 +30,12 @@ def test_a_feedback_is_closed_with_no_more_spikes_than_declared():
         network.build()
 
 
+def test_a_feedback_of_no_shape_says_where():
+    network = snn.model(lambda x=snn.Spikes(3): snn.Feedback(0))
+    with pytest.raises(snn.ModelError, match=f"^at {__file__}:.*: snn.Feedback: a feature shape holds positive whole"):
+        network.build()
+
+
 def test_a_feedback_of_spikes_is_not_closed_with_a_current():
     @snn.model
     def network(x=snn.Spikes(3)):

@@ -193,6 +193,8 @@ def rule_of(decorated: dict[str, Any] | None = None, **parts: Any) -> Any:
         ({"pre": {"t": math.nan}}, {}, "the trace t must start from a finite number"),
         ({"pre": {"t": 0.0}, "post": {"t": 0.0}}, {}, "t names two things"),
         ({"pre": {"w": 0.0}}, {}, "w is reserved"),
+        ({"signals": 5}, {}, r"signals are names, signals=\('reward',\), not 5"),
+        ({"signals": (3,)}, {}, r"signals are names, signals=\('reward',\), not \(3,\)"),
         ({"pre": {"a b": 0.0}}, {}, "'a b' is no name"),
         ({}, {"pre": lambda z, t: None}, "pre has no t; before the `\\*` it may name z"),
         ({}, {"pre": lambda *args: None}, "pre names its arguments one by one"),
