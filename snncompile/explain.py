@@ -315,7 +315,7 @@ def _plastic(graph: Graph, region: Region, target: str) -> str:
     layer = match(graph, region)
     if isinstance(layer, PlasticLayer):
         if target == "auto":
-            return "one kernel for all steps where the target has it, else a loop; weights updated at each step"
+            return f"on a GPU {_plastic(graph, region, 'triton')}; on a CPU {_plastic(graph, region, 'c')}"
         plan = plan_of(graph, layer, target)
         layer = planned(graph, layer, target)
         if not layer:

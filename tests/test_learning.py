@@ -440,6 +440,9 @@ def test_explained() -> None:
     assert "a loop over the steps (the reference), weights updated at each" in text
     assert "linear.weight learns at every step, a cycle through inhibition" in text
     assert "one kernel for all steps (C), weights updated at each" in explain_text(explain(images.build(), "c"))
+    said = explain_text(explain(layer.build(), "auto"))
+    gpu = "on a GPU one kernel for all steps (Triton), weights updated at each: weights in registers"
+    assert gpu in said and "; on a CPU one kernel for all steps (C), weights updated at each" in said
     one = "one function for all steps, weights updated at each"
     assert f"runs as   {one}" in explain_text(explain(digits.build(), "c"))
     kernel = "one kernel for all steps, weights updated at each: 1 kernel, 2 products, 1 rule inside, in one program"

@@ -10,6 +10,7 @@ import math
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
@@ -78,8 +79,12 @@ class PlasticSequences:
         return ""
 
     def plan(self, scan: Scan, rule: PlasticRule, shape: tuple[int, ...], batch: int = 1) -> str:
-        """How such a layer runs, in words."""
-        return self._plan(rule, shape, batch).text(shape[0])
+        """How such a layer runs, in words, and from how many sequences on otherwise."""
+        plan = self._plan(rule, shape, batch)
+        if not plan.resident:
+            return plan.text(shape[0])
+        most = next(b for b in count(batch) if not self._plan(rule, shape, b + 1).resident)
+        return f"{plan.text(shape[0])}; of more than {most} sequence{'s' if most > 1 else ''} streamed from memory"
 
     def _plan(self, rule: PlasticRule, shape: tuple[int, ...], batch: int, warp: int = 32) -> PlasticPlan | ConvPlan:
         fields = fields_of(rule.node)

@@ -154,6 +154,15 @@ def test_plans() -> None:
         assert not plan.resident and plan.text(10) == said
 
 
+def test_from_how_many_sequences_on_weights_are_streamed_is_told() -> None:
+    case, long, root = (plastic_case(name, steps=1) for name in ("additive", "reward", "power"))
+    runner = PlasticSequences()
+    assert runner.plan(case.scan, case.rule, (100, 784)).endswith("; of more than 4 sequences streamed from memory")
+    assert runner.plan(case.scan, case.rule, (10, 4224)).endswith("; of more than 1 sequence streamed from memory")
+    assert runner.plan(long.scan, long.rule, (10, 784)).endswith("; of more than 2 sequences streamed from memory")
+    assert "of more than" not in runner.plan(root.scan, root.rule, (10, 784))
+
+
 def test_what_does_not_run() -> None:
     case = plastic_case("additive", steps=1)
     runner = PlasticSequences()
