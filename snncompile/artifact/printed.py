@@ -116,6 +116,7 @@ def _of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     learning = plastic_plans(compiled, plastic, "triton")
     for taught in learning:
         yield Printed(*taught_kernel(compiled, taught, options.archs))
+    yield from _sparse_kernels(compiled, inside, {n for taught in learning for n in taught.nodes}, options)
     inside |= {name for taught in learning for name in taught.nodes}
     for name, op in compiled.of_type(Elementwise):
         if name in inside:
@@ -267,6 +268,18 @@ def _late_kernels(graph: Graph, name: str, options: _Options) -> Iterator[Printe
     chips = options.archs or ("sm_90",)
     for source, settings in ((SUMS, sums_settings), (VALUES, values_settings)):
         yield Printed(name, f"{source.name}_{taps}", source, dict.fromkeys(chips, settings(taps)))
+
+
+def _sparse_kernels(graph: Graph, cycles: set[str], learning: set[str], options: _Options) -> Iterator[Printed]:
+    """Those of sparse connections, the same for every one; kernels of ``cycles`` leave weight gradients to them."""
+    from snncompile.targets.triton.sparse_kernel import GATHER, GATHER_SETTINGS, WEIGHT, WEIGHT_SETTINGS
+
+    chips = options.archs or ("sm_90",)
+    for name, op in graph.of_type(Connection):
+        if op.kind == "Sparse" and name not in learning:
+            yield Printed(name, WEIGHT.name, WEIGHT, dict.fromkeys(chips, WEIGHT_SETTINGS))
+            if name not in cycles:
+                yield Printed(name, GATHER.name, GATHER, dict.fromkeys(chips, GATHER_SETTINGS))
 
 
 def _plastic_kernel(

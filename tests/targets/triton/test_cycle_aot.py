@@ -38,7 +38,7 @@ def few(x=snn.Spikes(3, max=1)):
 
 
 def jobs(model, archs):
-    printed = printed_kernels(model.build(), None, archs=archs)
+    printed = [p for p in printed_kernels(model.build(), None, archs=archs) if p.stem.startswith("cycle")]
     assert len(printed) == 2
     return [Job(p.stem, p.source, ARCHS[a], p.settings[a]) for p in printed for a in archs]
 

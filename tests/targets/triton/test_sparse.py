@@ -61,3 +61,20 @@ def test_every_kernel_for_every_chip():
         if b.arch.backend == "cuda":
             for word in (".ftz", "fma.", ".approx"):
                 assert word not in b.assembly
+
+
+def test_artifacts_hold_the_kernels(tmp_path):
+    @snn.model
+    def ahead(x=snn.Spikes(9)):
+        return x >> snn.Sparse(12, p=0.4) >> snn.LIF()
+
+    @snn.model
+    def back(x=snn.Spikes(9)):  # the cycle's own kernel sums up, but for the gradient of the weight
+        h = x >> snn.Linear(12) >> snn.recurrent(snn.ALIF(), via=snn.Sparse(12, indegree=3))
+        return h >> snn.LI()
+
+    for model, names in ((ahead, {"snn_sparse_gather", "snn_sparse_weight"}), (back, {"snn_sparse_weight"})):
+        path = snn.compile(model, target="triton").save(tmp_path / "n.snn")
+        kernels = {p.stem: p for p in (path / "kernels").glob("snn_sparse_*.py")}
+        assert kernels.keys() == names and "def snn_sparse_weight(" in kernels["snn_sparse_weight"].read_text()
+        assert "kernels/snn_sparse_weight.py  (node sparse)" in (path / "report.txt").read_text()
