@@ -70,6 +70,50 @@ def assembly(neurons: int) -> snn.Network:
     return snn.compile(model, target="c")
 
 
+def features(channels: int) -> snn.Network:
+    """A convolution that learns 5 x 5 features of 28 x 28 pixels; at a place where one is found the others are
+    silenced, by a population that a convolution of 1 x 1 reaches and one leaves."""
+    torch.manual_seed(0)
+
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Spikes((1, 28, 28), max=1)):
+        learnt = snn.Conv2d(channels, 5, bias=False, init=0.4 * torch.rand(channels, 1, 5, 5))
+        back = snn.Feedback((4, 24, 24), max=1)
+        inhibited = back >> snn.Conv2d(channels, 1, bias=False, init=-torch.rand(channels, 4, 1, 1), sign=-1)
+        h = (x >> learnt) + inhibited >> snn.LIF(tau_mem=20 * ms, threshold=1.5, max_spikes_per_dt=1, name="exc")
+        joined = snn.Conv2d(4, 3, padding=1, bias=False, init=0.3 * torch.rand(4, channels, 3, 3), sign=1)
+        back.close(h >> joined >> snn.LIF(threshold=1.0, max_spikes_per_dt=1, name="inh"))
+        snn.learn(learnt, snn.STDP(eta_plus=1e-3, eta_minus=1e-3), post=h)
+        return h
+
+    return snn.compile(model, target="c")
+
+
+def stacked(channels: int) -> snn.Network:
+    """Two convolutions that learn with a pooling between, a fixed one behind, and a dense connection whose answer is
+    the reward of all three, two of them with an eligibility."""
+    torch.manual_seed(0)
+
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Spikes((2, 34, 34), max=1)):
+        low = snn.Conv2d(channels, 5, bias=False, init=0.2 * torch.rand(channels, 2, 5, 5))
+        high = snn.Conv2d(2 * channels, 3, bias=False, init=0.15 * torch.rand(2 * channels, channels, 3, 3))
+        first = x >> low >> snn.LIF(tau_mem=20 * ms, threshold=3.5, max_spikes_per_dt=1, name="first")
+        pooled = first >> snn.MaxPool2d(2)
+        second = pooled >> high >> snn.LIF(tau_mem=20 * ms, threshold=8.0, max_spikes_per_dt=1, name="second")
+        less = snn.Conv2d(channels, 3, stride=2, init=0.05 * torch.rand(channels, 2 * channels, 3, 3), trainable=False)
+        third = second >> snn.AvgPool2d(2) >> less >> snn.LIF(threshold=0.6, max_spikes_per_dt=1, name="third")
+        answer = snn.Linear(10, bias=False, init=0.2 * torch.rand(10, 4 * channels))
+        top = third >> snn.Flatten() >> answer >> snn.LIF(threshold=1.0, max_spikes_per_dt=1, name="top")
+        reward = top >> snn.Linear(1, init=0.1 * torch.ones(1, 10), trainable=False) >> snn.LI(tau_mem=5 * ms)
+        snn.learn(low, snn.MSTDPET(eta=1e-4), post=first, reward=reward)
+        snn.learn(high, snn.STDP(eta_plus=1e-4, eta_minus=1e-4), pre=pooled, post=second)
+        snn.learn(answer, snn.MSTDPET(eta=1e-4), reward=reward)
+        return top
+
+    return snn.compile(model, target="c")
+
+
 #: Name -> network, its size, batch, steps.
 CASES: dict[str, tuple[Callable[[int], snn.Network], int, int, int]] = {
     "digits, 100 neurons, B=1": (digits, 100, 1, 60),
@@ -81,6 +125,12 @@ CASES: dict[str, tuple[Callable[[int], snn.Network], int, int, int]] = {
     "pairs, 784 to 100 + 25, B=8": (pairs, 100, 8, 100),
     "assembly, 256 + 64, B=1": (assembly, 256, 1, 200),
     "assembly, 256 + 64, B=8": (assembly, 256, 8, 100),
+    "features, 8 of 5 x 5, B=1": (features, 8, 1, 100),
+    "features, 32 of 5 x 5, B=1": (features, 32, 1, 100),
+    "features, 32 of 5 x 5, B=8": (features, 32, 8, 40),
+    "stacked, 8 and 16, B=1": (stacked, 8, 1, 50),
+    "stacked, 16 and 32, B=1": (stacked, 16, 1, 50),
+    "stacked, 16 and 32, B=8": (stacked, 16, 8, 20),
 }
 
 
@@ -88,7 +138,7 @@ def given(net: snn.Network, batch: int, steps: int) -> tuple[Tensor, dict[str, T
     """Input and state."""
     torch.manual_seed(1)
     (kind,) = net.graph.input_types().values()
-    image = torch.rand(batch, 1, *kind.shape).square().expand(-1, steps, -1)
+    image = torch.rand(batch, 1, *kind.shape).square().expand(-1, steps, *kind.shape)
     state = net.initial_state(batch)
     return image if kind.kind == "current" else (torch.rand(batch, steps, *kind.shape) < 0.05).float(), state
 

@@ -321,29 +321,24 @@ def _plastic(graph: Graph, region: Region, target: str) -> str:
         if not layer:
             said = f": {plan}" if plan else ""
             return f"one kernel for all steps ({_BACKENDS[target]}), weights updated at each{said}"
-    return _plastic_region(graph, region, target, layer)
+    return _plastic_region(graph, region, target)
 
 
-def _plastic_region(graph: Graph, region: Region, target: str, why_no_layer: str) -> str:
+def _plastic_region(graph: Graph, region: Region, target: str) -> str:
     """What runs a region that learns and is no layer."""
     from math import inf
 
     from snncompile.targets.cycle_limits import way_of
-    from snncompile.targets.plastic_plan import PlasticPlan
     from snncompile.targets.plastic_planner import plan_plastic
 
     loop = f"a loop over the steps (neurons: {_BACKENDS[target]}), weights updated at each"
     plan = plan_plastic(graph, region, {}, {})
-    if not isinstance(plan, PlasticPlan):
-        return f"{loop}, since {plan if target != 'auto' else why_no_layer}"
     learn, products = len(plan.learns), len(plan.products) + len(plan.plastic_products)
     parts = [(len(plan.neurons), "kernel"), (products, "product"), (learn, "rule")]
     said = ", ".join(f"{n} {what}{'' if n == 1 else 's'}" for n, what in parts)
     one = f"one function for all steps, weights updated at each: {said} inside"
-    why = way_of(plan, "c").why
-    one = f"{loop}, since {why}" if why else one
     if target == "c":
-        return one if why else f"{one} ({_BACKENDS[target]})"
+        return f"{one} ({_BACKENDS[target]})"
     way = way_of(plan, "triton")
     gpu = f"{loop}, since {way.why}"
     if way.blocks_up_to != inf:

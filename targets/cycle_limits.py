@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf, prod
 
-from snncompile.targets.cycle_plan import Conv, Copy, CyclePlan, Mask, Neurons, Pool, Product
+from snncompile.targets.cycle_plan import Conv, CyclePlan
 from snncompile.targets.plastic_plan import PlasticPlan
 
 #: C: cycles that are late by at least so many steps, with at least so many weights: their products are quicker for all
@@ -22,13 +22,6 @@ CONV_LATE, CONV_PRODUCTS = 8, 2**22
 
 #: Triton: weights that a program reads in the time in which a node is run on its own, doubled: rather one kernel.
 NODE_WEIGHTS = 2**21
-
-#: What the functions of each target do at a step of a region that learns, and whether they teach convolutions there.
-TAUGHT_STEPS: dict[str, tuple[type, ...]] = {
-    "c": (Neurons, Product, Copy, Mask),
-    "triton": (Neurons, Product, Copy, Mask, Conv, Pool),
-}
-TAUGHT_CONVOLUTIONS = {"c": False, "triton": True}
 
 
 @dataclass(frozen=True)
@@ -53,9 +46,6 @@ class Way:
 def way_of(plan: CyclePlan, target: str) -> Way:
     """How ``target`` (``"c"`` or ``"triton"``) runs ``plan``."""
     if isinstance(plan, PlasticPlan):
-        missing = _missing(plan, target)
-        if missing:
-            return Way(inf, missing)
         return _taught(plan) if target == "triton" else Way()
     return _triton(plan) if target == "triton" else _c(plan)
 
@@ -82,17 +72,6 @@ def _triton(plan: CyclePlan) -> Way:
         times = f" for {plan.late} steps at once" if plan.late > 1 else ""
         return Way(inf, f"its {plan.weights:,} weights are read quicker by many programs{times}")
     return Way()
-
-
-def _missing(plan: PlasticPlan, target: str) -> str:
-    """What a target's functions do not do inside a region that learns, or ""."""
-    for step in plan.steps:
-        if not isinstance(step, TAUGHT_STEPS[target]):
-            what = {Conv: "convolution", Pool: "pooling"}.get(type(step), type(step).__name__)
-            return f"its kernels have no {what} inside a region that learns"
-    if not TAUGHT_CONVOLUTIONS[target] and any(p.sliding is not None for p in plan.plastic_products):
-        return "its kernels teach no convolution inside a region of several populations, or with a mask or signs"
-    return ""
 
 
 def _taught(plan: PlasticPlan) -> Way:

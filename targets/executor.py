@@ -61,13 +61,13 @@ class Executor:
         self._plastic: PlasticTarget | None = getattr(target, "plastic", None)
         self._plastic_layers = {r: match_plastic(graph, r) for r in self.regions if r.kind == "plastic"}
         self._region_target: PlasticRegionTarget | None = getattr(target, "plastic_regions", None)
-        self._plastic_plans: dict[tuple[Region, bool], PlasticPlan | str] = {}  # outside of training, and in it
+        self._plastic_plans: dict[tuple[Region, bool], PlasticPlan] = {}  # outside of training, and in it
         if self._region_target is not None:
             scans = {name: prepared.scan for name, prepared in self._prepared.scans.items()}
             rules = {name: prepared.rule for name, prepared in self._prepared.rules.items()}
             for r in self._plastic_layers:
                 plan = self._plastic_plans[r, False] = plan_plastic(graph, r, scans, rules)
-                drops = isinstance(plan, PlasticPlan) and plan.sequence_only
+                drops = plan.sequence_only
                 self._plastic_plans[r, True] = plan_plastic(graph, r, scans, rules, True) if drops else plan
         ring: bool = getattr(self._recurrent, "ring", False)
         self._pairs = {} if self._events is None else matches(graph, self.regions)
@@ -169,7 +169,7 @@ class Executor:
             run_plastic_layer(ev, layer, region, target)
         elif (
             regions is not None
-            and isinstance(plan, PlasticPlan)
+            and plan is not None
             and way_of(plan, self._target.name).suits(plan, ev.r.batch, ev.r.training)
         ):
             run_plastic_region(ev, plan, region, regions)

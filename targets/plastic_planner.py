@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from snncompile.ir.connection import DELAYS, Connection
+from snncompile.ir.connection import Connection
 from snncompile.ir.graph import Edge, Graph, Ref, Region
 from snncompile.ir.plasticity import Plasticity
 from snncompile.targets.cycle_plan import Read
 from snncompile.targets.cycle_planner import Planner
-from snncompile.targets.plastic import ORDERED
 from snncompile.targets.plastic_plan import Learn, PlasticPlan, PlasticProduct
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan
 from snncompile.targets.sliding import sliding_of
-
-#: Connections that may stand in such a region, and whose sums, where there are any, have a defined order.
-_KINDS = ORDERED | {"MaxPool2d", "Sparse", "Flatten", "Dropout"} | DELAYS
 
 
 def plan_plastic(
@@ -26,8 +22,8 @@ def plan_plastic(
     scans: Mapping[str, Scan],
     rules: Mapping[str, PlasticRule],
     training: bool = False,
-) -> PlasticPlan | str:
-    """The plan of a plastic region, or why there is none.
+) -> PlasticPlan:
+    """The plan of a plastic region.
 
     Args:
         graph: the network after the passes.
@@ -36,10 +32,6 @@ def plan_plastic(
         rules: plasticity node -> its rule.
         training: whether a Dropout drops.
     """
-    for name in region.nodes:
-        op = graph.op(name)
-        if isinstance(op, Connection) and op.kind not in _KINDS:
-            return f"{name} is a {op.kind}"
     return _PlasticPlanner(graph, region, scans, rules, training).whole_plan()
 
 

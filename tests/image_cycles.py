@@ -35,9 +35,19 @@ def pool(rng: np.random.Generator) -> snn.Node:
     return kind(kernel, stride, tuple(int(rng.integers(k // 2 + 1)) for k in kernel))
 
 
+def window(rng: np.random.Generator, size: tuple[int, ...]) -> tuple:
+    """Kernel, stride, padding and dilation that suit images of a size."""
+    found = []
+    for n in size:
+        kernel = int(rng.integers(1, min(n, 3) + 1))
+        dilation = int(rng.integers(1, 3)) if 2 * (kernel - 1) < n else 1
+        found.append((kernel, int(rng.integers(1, 4)), int(rng.integers(0, 3)), dilation))
+    return tuple(zip(*found, strict=True))
+
+
 def there(rng: np.random.Generator, signal: snn.Signal) -> snn.Signal:
     """A current of another shape."""
-    if len(signal.shape) == 3 and rng.random() < 0.7:
+    if len(signal.shape) == 3 and min(signal.shape[1:]) > 1 and rng.random() < 0.7:
         signal = signal >> pool(rng)
     if rng.random() < 0.4:
         signal = signal >> snn.Dropout([0.5, 0.75][rng.integers(2)])
@@ -46,12 +56,7 @@ def there(rng: np.random.Generator, signal: snn.Signal) -> snn.Signal:
     flat = len(signal.shape) == 2
     size = (1, *signal.shape[1:]) if flat else signal.shape[1:]
     groups = [1, signal.shape[0]][rng.integers(2)]
-    window = []
-    for n in size:
-        kernel = int(rng.integers(1, min(n, 3) + 1))
-        dilation = int(rng.integers(1, 3)) if 2 * (kernel - 1) < n else 1
-        window.append((kernel, int(rng.integers(1, 4)), int(rng.integers(0, 3)), dilation))
-    return signal >> conv(rng, signal.shape, groups * int(rng.integers(1, 6)), tuple(zip(*window, strict=True)), groups)
+    return signal >> conv(rng, signal.shape, groups * int(rng.integers(1, 6)), window(rng, size), groups)
 
 
 def back(rng: np.random.Generator, signal: snn.Signal, shape: tuple[int, ...]) -> snn.Signal:

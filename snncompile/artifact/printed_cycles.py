@@ -76,7 +76,6 @@ def _one_number(compiled: Graph, plan: CyclePlan) -> tuple[dict[str, set[str]], 
 def plastic_plans(compiled: Graph, layers: Collection[str], target: str) -> list[PlasticPlan]:
     """The regions of a network that learn and are one function each, but for those of the populations ``layers``."""
     from snncompile.targets.cycle_limits import way_of
-    from snncompile.targets.plastic_plan import PlasticPlan
     from snncompile.targets.plastic_planner import plan_plastic
     from snncompile.targets.plastic_rule import make_rule
     from snncompile.targets.scan import make_scan
@@ -89,7 +88,7 @@ def plastic_plans(compiled: Graph, layers: Collection[str], target: str) -> list
         scans = {n: make_scan(n, op) for n, op in nodes.items() if isinstance(op, Elementwise)}
         rules = {n: make_rule(n, op) for n, op in nodes.items() if isinstance(op, Plasticity)}
         plan = plan_plastic(compiled, region, scans, rules)
-        if isinstance(plan, PlasticPlan) and way_of(plan, target).blocks_up_to < inf:
+        if way_of(plan, target).blocks_up_to < inf:
             found.append(plan)
     return found
 

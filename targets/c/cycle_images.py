@@ -43,6 +43,11 @@ def work_size(plan: CyclePlan, forward: bool) -> int:
     return max([0, *(_room(s, forward) for s in plan.steps if isinstance(s, Conv | Pool))])
 
 
+def pool_room(step: Pool) -> int:
+    """Values that a thread needs to pool."""
+    return _room(step, forward=True)
+
+
 def _room(step: Conv | Pool, forward: bool) -> int:
     s = step.sliding
     ins, outs = (s.inputs, s.outputs) if forward else (s.outputs, s.inputs)

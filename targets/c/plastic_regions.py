@@ -9,6 +9,7 @@ from __future__ import annotations
 import weakref
 from array import array
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import torch
@@ -22,9 +23,12 @@ from snncompile.targets.c.compiler import function
 from snncompile.targets.c.cycle import Given
 from snncompile.targets.c.cycle_writer import CycleSource
 from snncompile.targets.c.plastic_product import PAD
-from snncompile.targets.c.plastic_region import RegionForward, most, padded, print_plastic_region
+from snncompile.targets.c.plastic_region import RegionForward, most, print_plastic_region, work_size
+from snncompile.targets.c.plastic_region_conv import learning_room, taps_of
+from snncompile.targets.c.plastic_region_learning import padded
 from snncompile.targets.c.plastic_region_source import CHUNK
 from snncompile.targets.cycle_call import CycleForwardResult
+from snncompile.targets.cycle_plan import Conv
 from snncompile.targets.plastic_plan import PlasticPlan
 from snncompile.targets.plastic_region_call import PlasticRegionCall, PlasticRegionResult, Taught
 
@@ -86,7 +90,7 @@ class PlasticRegions(Caller):
     def _worth(self, plan: PlasticPlan, batch: int) -> int:
         """How many threads share a step; what comes out does not depend on it."""
         values = batch * sum(line.size for line in plan.lines)
-        values += sum(r.node.weight.shape[0] * r.node.weight.shape[1] for r in plan.rules.values())
+        values += sum(prod(r.node.weight.shape) for r in plan.rules.values())
         return max(1, min(torch.get_num_threads(), values // _WORTH))
 
 
@@ -96,11 +100,14 @@ def _turned(weight: Tensor) -> Tensor:
 
 
 def _add_room(given: Given, plan: PlasticPlan, team: int) -> None:
-    """Room for products."""
+    """Room for products and poolings."""
     outs, ins = most(plan)
     given.take(("identity",), torch.arange(ins, dtype=torch.int32, device="cpu"))
     given.take(("product numbers",), scratch(team, LANES * CHUNK + outs + ins))
     given.take(("product marks",), scratch(team, ins, dtype=torch.int32))
+    size = work_size(plan)
+    given.take(("work",), scratch(team, size))
+    given.numbers[("work size",)] = size
 
 
 def _add_fixed(given: Given, plan: PlasticPlan, call: PlasticRegionCall) -> None:
@@ -110,7 +117,10 @@ def _add_fixed(given: Given, plan: PlasticPlan, call: PlasticRegionCall) -> None
         if w.synapses is not None:
             continue
         key = (product.name, product.part)
-        given.take(("weight", *key), _turned(w.values))
+        if isinstance(product, Conv):
+            given.take(("weight", *key), taps_of(product, w.values))
+        else:
+            given.take(("weight", *key), _turned(w.values))
         given.numbers[("wild", *key)] = not bool(w.values.isfinite().all())
 
 
@@ -121,27 +131,41 @@ def _add_taught(
     """A weight that changes, what its rule reads, and room to work in."""
     learn, (batch, team) = plan.learns[place], shape
     name, (weight, synapses) = learn.name, held
-    outs, ins = taught.weight.shape
-    wide, deep = padded(outs), padded(ins)
     given.take(("weight", name), weight)
-    given.take(("turned", name), scratch(ins, wide))
     for product in plan.plastic_products:
         if product.rule == place:
             given.bias((product.name,), taught.bias)
     for role, value in taught.fixed.items():
         given.take((role, name), value)
-        given.take((f"turned {role}", name), scratch(ins, wide))
-    if "mask" in taught.fixed:
-        given.take(("seen", name), scratch(ins, wide))
     for t, value in synapses.items():
         given.take((f"{t} trace", name), value)
-        given.take((f"turned {t}", name), scratch(batch, ins, wide))
     for part, values in taught.coefs.items():
         for c, value in values.items():
             given.take((f"coefficient of {part}", name, f"{part}_{c}"), value)
+    node = plan.rules[name].node
+    wide, deep = prod(node.post), prod(node.pre)
+    if node.connection == "Linear":
+        wide, deep = padded(wide), padded(deep)
+        _add_turned(given, name, taught, (batch, team))
+    else:
+        size = learning_room(plan.rules[name], team)
+        given.take(("room", name), scratch(team, size))
+        given.numbers[("room size", name)] = size
     for factor in FACTORS:
         given.take((f"before {factor}", name), zeros(batch, deep))
         given.take((f"after {factor}", name), zeros(batch, wide))
+
+
+def _add_turned(given: Given, name: str, taught: Taught, shape: tuple[int, int]) -> None:
+    """Room for a dense weight that changes, and what has its shape, as threads have them."""
+    (outs, ins), (batch, team) = taught.weight.shape, shape
+    wide, deep = padded(outs), padded(ins)
+    for what in ("turned", *(f"turned {role}" for role in taught.fixed)):
+        given.take((what, name), scratch(ins, wide))
+    if "mask" in taught.fixed:
+        given.take(("seen", name), scratch(ins, wide))
+    for t in taught.synapses:
+        given.take((f"turned {t}", name), scratch(batch, ins, wide))
     given.take(("columns", name), scratch(wide, deep))
     given.take(("numbers", name), scratch(team, 2 * max(wide, deep)))
     given.take(("marks", name), scratch(team, 3 * wide + 2 * deep + 1, dtype=torch.int32))

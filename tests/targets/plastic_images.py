@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 import snncompile as snn
 from snncompile import ms
 
+from ..image_cycles import INPUT, back, conv, there, window
 from .plastic_regions import RULES, drawn
 
 IMAGE = (2, 7, 6)
@@ -70,3 +72,25 @@ def lines(x=snn.Spikes(19, max=1)):
     back.close(top >> snn.Conv1d(4, 2, init=drawn(4, 4, 2, seed=5)) >> snn.Flatten() >> snn.LIF(name="last"))
     snn.learn(learnt, snn.STDP(eta_plus=0.05, eta_minus=0.06))
     return h
+
+
+def some_region(seed: int) -> snn.Model:
+    """A ring of populations: any connection of images between them, two of which learn by any rule."""
+
+    @snn.model(dt=1 * ms)
+    def network(x=snn.Spikes(INPUT, max=2), reward=snn.Current(1)):
+        rng = np.random.default_rng(seed)
+        names = [name for name in RULES if name != "power"]  # which needs other weights
+        learnt = x >> conv(rng, INPUT, int(rng.integers(1, 12)), window(rng, INPUT[1:]))
+        ring = snn.Feedback((int(rng.integers(1, 4)), *learnt.shape[1:]), delay=int(rng.integers(1, 4)) * ms)
+        late = back(rng, ring, learnt.shape)
+        first = learnt + late >> snn.LIF(tau_mem=5 * ms, threshold=0.6, max_spikes_per_dt=2)
+        second = there(rng, first) >> snn.LIF(tau_mem=8 * ms, threshold=0.4)
+        returned = back(rng, second, ring.shape)
+        ring.close(returned >> snn.CubaLIF(threshold=0.3))
+        for signal, pre in ((learnt, x), [(late, ring), (returned, second)][rng.integers(2)]):
+            rule = RULES[names[rng.integers(len(names))]]()
+            snn.learn(signal, rule, pre=pre, **({"reward": reward} if rule.signals else {}))
+        return {"first": first, "second": second}
+
+    return network
