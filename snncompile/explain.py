@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from textwrap import wrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from snncompile.ir.connection import PRODUCTS, Connection
 from snncompile.ir.cost import Work, network_cost, region_costs
@@ -17,6 +17,9 @@ from snncompile.passes.pipeline import Request, compile_graph
 from snncompile.targets.conv_scan import LEAST_SEQUENCES, conv_pairs
 from snncompile.targets.pooled_scan import pooled_scans
 from snncompile.targets.pooling import tiles
+
+if TYPE_CHECKING:
+    from snncompile.targets.cycle_limits import Way
 
 _BACKENDS = {"triton": "Triton", "c": "C", "auto": "the target that serves the input"}
 
@@ -324,6 +327,17 @@ def _plastic(graph: Graph, region: Region, target: str) -> str:
     return _plastic_region(graph, region, target)
 
 
+def _programs(way: Way) -> str:
+    """How many programs run a region that learns."""
+    from math import inf
+
+    if way.at_most != inf:
+        return f"in one program; of more than {way.at_most:,.0f} sequences a loop over the steps"
+    if way.shared_from <= 1:
+        return "in several programs that share it"
+    return f"in one program, and for {way.shared_from:,.0f} sequences or more in several that share it"
+
+
 def _plastic_region(graph: Graph, region: Region, target: str) -> str:
     """What runs a region that learns and is no layer."""
     from math import inf
@@ -342,6 +356,5 @@ def _plastic_region(graph: Graph, region: Region, target: str) -> str:
     way = way_of(plan, "triton")
     gpu = f"{loop}, since {way.why}"
     if way.blocks_up_to != inf:
-        several = f"of more than {way.at_most:,.0f} sequences a loop over the steps"
-        gpu = f"one kernel for all steps, weights updated at each: {said} inside, in one program; {several}"
+        gpu = f"one kernel for all steps, weights updated at each: {said} inside, {_programs(way)}"
     return f"{gpu} (Triton)" if target == "triton" else f"on a GPU {gpu}; on a CPU {one}"

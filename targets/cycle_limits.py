@@ -23,6 +23,10 @@ CONV_LATE, CONV_PRODUCTS = 8, 2**22
 #: Triton: weights that a program reads in the time in which a node is run on its own, doubled: rather one kernel.
 NODE_WEIGHTS = 2**21
 
+#: Triton: weights that a program reads in the time in which the programs that share a region that learns wait for each
+#: other once, doubled: rather one program.
+TAUGHT_MEETING = 2**16
+
 
 @dataclass(frozen=True)
 class Way:
@@ -32,11 +36,13 @@ class Way:
         blocks_up_to: batches of fewer sequences go node by node, so many steps at a time as the cycle is late.
         why: why, for a person.
         at_most: batches of more sequences go node by node, too.
+        shared_from: of a region that learns: batches of so many sequences are shared by several programs.
     """
 
     blocks_up_to: float = 0
     why: str = ""
     at_most: float = inf
+    shared_from: float = inf
 
     def suits(self, plan: CyclePlan, batch: int, training: bool) -> bool:
         """Whether one function runs ``plan`` for so many sequences in the module's mode."""
@@ -75,9 +81,17 @@ def _triton(plan: CyclePlan) -> Way:
 
 
 def _taught(plan: PlasticPlan) -> Way:
-    """A region that learns: each sequence reads all weights, and what learns is read twice more, and written."""
+    """A region that learns: each sequence reads all weights, and what learns is read twice more, and written.
+
+    Programs that share it wait for each other before each product and change at most, and read a part of them each: no
+    loop over the steps, which computes the same with many launches, is quicker.
+    """
+    import torch
+
     learn = sum(plan.products_of(p) for p in plan.plastic_products)
-    most = (NODE_WEIGHTS * len(plan.nodes) - 3 * learn) // (plan.weights + learn)
-    if most < 1:
-        return Way(inf, f"its {plan.weights + learn:,} weights are read quicker by many programs")
-    return Way(at_most=most)
+    each, once = plan.weights + learn, 3 * learn
+    if not torch.version.hip:  # programs that wait for each other need an NVIDIA GPU
+        meetings = len(plan.products) + len(plan.plastic_products) + 2
+        return Way(shared_from=max(1, -(-(TAUGHT_MEETING * meetings - once) // max(each, 1))))
+    most = (NODE_WEIGHTS * len(plan.nodes) - once) // max(each, 1)
+    return Way(at_most=most) if most >= 1 else Way(inf, f"its {each:,} weights are read quicker by many programs")

@@ -446,9 +446,9 @@ def test_explained() -> None:
     one = "one function for all steps, weights updated at each"
     assert f"runs as   {one}" in explain_text(explain(digits.build(), "c"))
     kernel = "one kernel for all steps, weights updated at each: 1 kernel, 2 products, 1 rule inside, in one program"
-    few = "of more than 87,379 sequences a loop over the steps"
-    assert f"runs as   {kernel}; {few} (Triton)" in explain_text(explain(digits.build(), "triton"))
-    assert f"on a GPU {kernel}; {few}; on a CPU {one}" in explain_text(explain(digits.build(), "auto"))
+    many = "and for 2,729 sequences or more in several that share it"
+    assert f"runs as   {kernel}, {many} (Triton)" in explain_text(explain(digits.build(), "triton"))
+    assert f"on a GPU {kernel}, {many}; on a CPU {one}" in explain_text(explain(digits.build(), "auto"))
 
 
 def test_the_first_value_that_is_not_finite() -> None:

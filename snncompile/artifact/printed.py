@@ -12,7 +12,7 @@ from snncompile.artifact.printed_cycles import (
     cycle_plans,
     plastic_plans,
     plastic_region_kernel,
-    taught_kernel,
+    taught_kernels,
     triton_cycle,
 )
 from snncompile.ir.connection import Connection
@@ -115,7 +115,8 @@ def _of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     inside = {name for plan in plans for name in plan.nodes}
     learning = plastic_plans(compiled, plastic, "triton")
     for taught in learning:
-        yield Printed(*taught_kernel(compiled, taught, options.archs))
+        for learnt in taught_kernels(compiled, taught, options.archs):
+            yield Printed(*learnt)
     yield from _sparse_kernels(compiled, inside, {n for taught in learning for n in taught.nodes}, options)
     inside |= {name for taught in learning for name in taught.nodes}
     for name, op in compiled.of_type(Elementwise):

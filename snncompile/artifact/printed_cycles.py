@@ -107,14 +107,17 @@ def plastic_region_kernel(compiled: Graph, plan: PlasticPlan) -> tuple[str, str,
     return plan.learns[0].name, f"{plan.name}_forward", source
 
 
-def taught_kernel(compiled: Graph, plan: PlasticPlan, archs: Sequence[str]) -> tuple[str, str, CycleKernel, Settings]:
-    """Node, role, source and launch settings by chip of the Triton kernel of one region that learns.
+def taught_kernels(
+    compiled: Graph, plan: PlasticPlan, archs: Sequence[str]
+) -> Iterator[tuple[str, str, CycleKernel, Settings]]:
+    """Node, role, source and launch settings by chip of the Triton kernels of one region that learns.
 
-    It is that of a usual caller with one sequence; others are compiled when first used.
+    They are those of a usual caller with one sequence: one program's, and on chips where that is quicker that which
+    several share; others are compiled when first used.
     """
     from snncompile.targets.scan import one_number
     from snncompile.targets.triton.arch import parse_arch
-    from snncompile.targets.triton.plastic_region_design import choose_region_settings
+    from snncompile.targets.triton.plastic_region_design import settings_of_chip
     from snncompile.targets.triton.plastic_region_kernel import RegionForward, print_region
 
     scalar = []
@@ -124,10 +127,14 @@ def taught_kernel(compiled: Graph, plan: PlasticPlan, archs: Sequence[str]) -> t
         scalar.append(tuple(c in one for c in scan.coefs))
     products = (*plan.products, *plan.plastic_products)
     bias = tuple("bias" in compiled.op(p.name).params and getattr(p, "part", "") != "seen" for p in products)
-    source = print_region(plan, RegionForward(tuple(scalar), bias, plan.live(_leaving(compiled, plan))))
     chips = [parse_arch(name) for name in archs or ("sm_90",)]
-    settings = {chip.name: choose_region_settings(plan, 1, chip.warp) for chip in chips}
-    return plan.learns[0].name, f"{plan.name}_forward", source, settings
+    settings = {chip.name: settings_of_chip(plan, chip) for chip in chips}
+    for shared in (False, True):
+        those = {name: s for name, s in settings.items() if (s.shares > 1) == shared}
+        if those:
+            variant = RegionForward(tuple(scalar), bias, plan.live(_leaving(compiled, plan)), shared=shared)
+            source = print_region(plan, variant)
+            yield plan.learns[0].name, f"{plan.name}_{'shared' if shared else 'forward'}", source, those
 
 
 def _leaving(compiled: Graph, plan: CyclePlan) -> tuple[Read, ...]:

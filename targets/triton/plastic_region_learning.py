@@ -17,7 +17,28 @@ from snncompile.targets.triton.plastic_region_writer import RegionWriter
 from snncompile.targets.triton.printer import Function, print_function
 
 #: Names that mean something in what is printed here.
-LOCALS = "each out lane rows k inside w w_made change after met place OUTS TAPS"
+LOCALS = "each out rows k u some inside here mine theirs w w_made change place snn_lanes OUTS TAPS SEQUENCES"
+LOCALS += "".join(f" {side}_{f}" for side in ("posts", "pres") for f in FACTORS)
+
+#: Positions of each lane whose factors are loaded at a time.
+_PLACES = 4
+
+
+def _lanes() -> str:
+    lines = [
+        "@triton.jit",
+        "def snn_lanes(lanes, TAPS: tl.constexpr):",
+        f'    """Sums over {POSITION_LANES} lanes in the order of every target: neighbours, then neighbouring sums."""',
+    ]
+    left = POSITION_LANES // 2
+    while left > 1:
+        lines.append(f"    lanes = tl.reduce(tl.reshape(lanes, (TAPS, {left}, 2)), 2, snn_add)")
+        left //= 2
+    return "\n".join([*lines, "    return tl.reduce(lanes, 1, snn_add)"]) + "\n"
+
+
+#: Adds up what the positions of a convolution give.
+PLACES = _lanes()
 
 
 class Teacher:
@@ -81,15 +102,13 @@ class Teacher:
 
     # -- either side ---------------------------------------------------------------------------------------------------
 
-    def print_sides(self) -> None:
-        """Traces and factors of either side."""
+    def print_side(self, side: str) -> None:
+        """Traces and factors of one side."""
         learn = self.learn
-        for side, part, source, traces in (
-            ("pre", "before", learn.pre, learn.pre_traces),
-            ("post", "after", learn.post, learn.post_traces),
-        ):
-            lines = dict(zip((t.local for t in self.node.of_side(side)), traces, strict=True))
-            self._print_side(side, part, source, lines)
+        pre = side == "pre"
+        traces = learn.pre_traces if pre else learn.post_traces
+        lines = dict(zip((t.local for t in self.node.of_side(side)), traces, strict=True))
+        self._print_side(side, "before" if pre else "after", learn.pre if pre else learn.post, lines)
 
     def _print_side(self, side: str, part: str, source: Read | int, lines: Mapping[str, int]) -> None:
         w, size = self.w, self._size(side)
@@ -136,9 +155,15 @@ class Teacher:
         totals = {name: w.names.new(f"{name}_sum") for name in (["change"] if "synapse" in coefs else self.factors)}
         for total in totals.values():
             w.line(3, f"{total} = {full(0.0, self.tile)}")
-        if totals:
+        if "synapse" in coefs:
             w.line(3, "for each in range(0, B):")
-            self._print_sequence(totals, signals, coefs)
+            self._print_sequence(totals["change"], signals, coefs["synapse"])
+        elif self.sliding is not None and totals:
+            w.line(3, "for each in range(0, B):")
+            for f, product in self._over_places(self.sliding).items():
+                w.line(4, f"{totals[f]} = {totals[f]} + {product}")
+        elif totals:
+            self._print_sequences(totals)
         values = {"w": "w", **fixed, **totals, **coefs["update"]}
         self._call(3, self.functions["update"], values, {"w": "w_made"})
         w.line(3, f"tl.store({self.weight} + rows, w_made, mask=inside)")
@@ -148,13 +173,15 @@ class Teacher:
         w, (outs, each) = self.w, self.shape
         if self.sliding is None:
             blocks = f"({each} + {LANES - 1}) // {LANES}"
-            w.loop(f"(({outs} + OUTS - 1) // OUTS) * ({blocks})")
+            w.turns(f"(({outs} + OUTS - 1) // OUTS) * ({blocks})", weight=self.place)
             w.line(3, f"out = turn // ({blocks}) * OUTS + tl.arange(0, OUTS)")
             w.line(3, f"k = turn % ({blocks}) * {LANES} + tl.arange(0, {LANES})")
-            w.line(3, f"inside = (out < {outs})[:, None] & (k < {each})[None, :]")
+            w.line(3, f"mine = out < {outs}")
+            w.line(3, f"theirs = k < {each}")
+            w.line(3, "inside = mine[:, None] & theirs[None, :]")
             w.line(3, f"rows = out.to(tl.int64)[:, None] * {each} + k[None, :]")
         else:
-            w.loop(f"({outs * each} + TAPS - 1) // TAPS")
+            w.turns(f"({outs * each} + TAPS - 1) // TAPS", weight=self.place)
             w.line(3, "rows = turn * TAPS + tl.arange(0, TAPS)")
             w.line(3, f"inside = rows < {outs * each}")
 
@@ -166,17 +193,35 @@ class Teacher:
         heard = self.functions["synapse"].args
         return {s: self.w.values_of(source, 1, "each") for s, source in given.items() if s in heard}
 
-    def _print_sequence(
-        self, totals: Mapping[str, str], signals: Mapping[str, str], coefs: Mapping[str, Mapping[str, str]]
-    ) -> None:
-        """What one sequence changes in a tile of weights."""
+    def _print_sequences(self, totals: Mapping[str, str]) -> None:
+        """Add what the sequences change in a tile of a dense connection's weights; SEQUENCES are loaded at a time."""
+        w = self.w
+        w.line(3, "for some in range(0, B, SEQUENCES):")
+        for f in totals:
+            w.line(4, f"posts_{f} = ()")
+            w.line(4, f"pres_{f} = ()")
+        w.line(4, "for u in tl.static_range(SEQUENCES):")
+        for f in totals:
+            post, pre = self._pair(f, "(some + u)")
+            w.line(5, f"posts_{f} = posts_{f} + (tl.load({post}, mask=mine & (some + u < B), other=0.0),)")
+            w.line(5, f"pres_{f} = pres_{f} + (tl.load({pre}, mask=theirs & (some + u < B), other=0.0),)")
+        w.line(4, "for u in tl.static_range(SEQUENCES):")
+        for f, total in totals.items():
+            w.line(5, f"{total} = {total} + posts_{f}[u][:, None] * pres_{f}[u][None, :]")
+
+    def _pair(self, factor: str, each: str) -> tuple[str, str]:
+        """Where a factor of either side of the sequence ``each`` stands for a tile of a dense connection's weights."""
+        outs, ins = self.shape
+        return (
+            f"{self._factor('post', factor)} + {each} * {outs} + out",
+            f"{self._factor('pre', factor)} + {each} * {ins} + k",
+        )
+
+    def _print_sequence(self, total: str, signals: Mapping[str, str], coefs: Mapping[str, str]) -> None:
+        """What one sequence changes in a tile of weights, whose synapses have a program of their own."""
         w, (outs, ins) = self.w, self.shape
         products = self._outer() if self.sliding is None else self._over_places(self.sliding)
-        if "synapse" not in self.functions:
-            for f, product in products.items():
-                w.line(4, f"{totals[f]} = {totals[f]} + {product}")
-            return
-        values = {"w": "w", **products, **coefs["synapse"]}
+        values = {"w": "w", **products, **coefs}
         for s, pointer in signals.items():
             values[s] = w.names.new(s)
             w.line(4, f"{values[s]} = tl.load({pointer})")
@@ -192,44 +237,44 @@ class Teacher:
         self._call(4, self.functions["synapse"], values, made)
         for t in held:
             w.line(4, f"tl.store({pointers[t]}, {made[t]}, mask=inside)")
-        w.line(4, f"{totals['change']} = {totals['change']} + {made['change']}")
+        w.line(4, f"{total} = {total} + {made['change']}")
 
     def _outer(self) -> dict[str, str]:
         """Print the products of the factors of a dense connection; their names."""
-        w, (outs, ins) = self.w, self.shape
+        w = self.w
         products = {}
         for f in self.factors:
             post, pre, products[f] = (w.names.new(f"{side}_{f}") for side in ("post", "pre", "both"))
-            at = f"{self._factor('post', f)} + each * {outs} + out"
-            w.line(4, f"{post} = tl.load({at}, mask=out < {outs}, other=0.0)")
-            at = f"{self._factor('pre', f)} + each * {ins} + k"
-            w.line(4, f"{pre} = tl.load({at}, mask=k < {ins}, other=0.0)")
+            for name, at, there in zip((post, pre), self._pair(f, "each"), ("mine", "theirs"), strict=True):
+                w.line(4, f"{name} = tl.load({at}, mask={there}, other=0.0)")
             w.line(4, f"{products[f]} = {post}[:, None] * {pre}[None, :]")
         return products
 
     def _over_places(self, s: Sliding) -> dict[str, str]:
         """Print the sums of such products over all places of a convolution, by lanes; their names."""
         w, (_, taps), places = self.w, self.shape, s.outputs[1] * s.outputs[2]
-        lanes = {f: [w.names.new(f"{f}_{i}") for i in range(POSITION_LANES)] for f in self.factors}
-        for sums in lanes.values():
-            for name in sums:
-                w.line(4, f"{name} = {full(0.0, self.tile)}")
-        meet = meeting(w, s)
-        w.line(4, f"for place in range(0, {places}, {POSITION_LANES}):")
-        for i in range(POSITION_LANES):
-            at = f"place + {i}" if i else "place"
-            here = f"inside & ({at} < {places})" if places % POSITION_LANES else "inside"
-            for f, sums in lanes.items():
-                after = f"{self._factor('post', f)} + each * {self.outs} + rows // {taps} * {places} + {at}"
-                w.line(5, f"after = tl.load({after}, mask={here}, other=0.0)")
-                pre = f"{self._factor('pre', f)} + each * {self.ins}"
-                w.line(5, f"{sums[i]} = {sums[i]} + after * {meet}({pre}, rows % {taps}, {at}, {here})")
-        while any(len(sums) > 1 for sums in lanes.values()):
-            for sums in lanes.values():
-                for left, right in zip(sums[::2], sums[1::2], strict=True):
-                    w.line(4, f"{left} = {left} + {right}")
-                del sums[1::2]
-        return {f: sums[0] for f, sums in lanes.items()}
+        lanes = {f: w.names.new(f"{f}_lanes") for f in self.factors}
+        for name in lanes.values():
+            w.line(4, f"{name} = {full(0.0, f'(TAPS, {POSITION_LANES})')}")
+        w.line(4, f"for k in range(0, {places}, {POSITION_LANES * _PLACES}):")
+        for f in lanes:
+            w.line(5, f"posts_{f} = ()")
+            w.line(5, f"pres_{f} = ()")
+        w.line(5, f"for u in tl.static_range({_PLACES}):")
+        w.line(6, f"place = k + u * {POSITION_LANES} + tl.arange(0, {POSITION_LANES})[None, :]")
+        w.line(6, f"here = inside[:, None] & (place < {places})")
+        for f in lanes:
+            post = f"{self._factor('post', f)} + each * {self.outs} + (rows // {taps} * {places})[:, None] + place"
+            w.line(6, f"posts_{f} = posts_{f} + (tl.load({post}, mask=here, other=0.0),)")
+            pre = f"{self._factor('pre', f)} + each * {self.ins}"
+            w.line(6, f"pres_{f} = pres_{f} + ({meeting(w, s)}({pre}, (rows % {taps})[:, None], place, here),)")
+        w.line(5, f"for u in tl.static_range({_PLACES}):")
+        for f, name in lanes.items():
+            w.line(6, f"{name} = {name} + posts_{f}[u] * pres_{f}[u]")
+        products = {f: w.names.new(f"both_{f}") for f in lanes}
+        for f, product in products.items():
+            w.line(4, f"{product} = snn_lanes({lanes[f]}, TAPS)")
+        return products
 
     def _call(self, depth: int, function: Function, values: Mapping[str, str], targets: Mapping[str, str]) -> None:
         """Print ``targets = function(values)``, each a tile of weights."""

@@ -29,6 +29,7 @@ from snncompile.targets.triton.cycle_writer import CycleKernel
 from snncompile.targets.triton.load import load
 from snncompile.targets.triton.plastic_region_design import RegionSettings, choose_region_settings
 from snncompile.targets.triton.plastic_region_kernel import RegionForward, print_region
+from snncompile.targets.triton.recurrent_launch import launch_together, processors
 
 
 class PlasticRegions:
@@ -59,7 +60,8 @@ class PlasticRegions:
         weights = tuple(t.weight.clone() for t in call.taught)
         synapses = tuple({n: s.clone() for n, s in t.synapses.items()} for t in call.taught)
         if steps:
-            source, function = self._kernel(plan, _variant(plan, call, live))
+            settings = self._settings or _settings(plan, cycle.shape, device)
+            source, function = self._kernel(plan, _variant(plan, call, live, settings.shares > 1))
             given = _Given(plan, source, cycle.shape, device)
             given.inputs(cycle.inputs)
             given.lines("line", lines)
@@ -73,13 +75,15 @@ class PlasticRegions:
                     ("taught", "weight", plan.learns[i].name): weight,
                     **{("taught trace", plan.learns[i].name, t): value for t, value in held.items()},
                 }
-            settings = self._settings or choose_region_settings(plan, batch, 64 if torch.version.hip else 32)
+            given.values[("arrived",)] = torch.zeros(1, dtype=torch.int32, device=device)
+            values = [*(given.values[key] for key in source.given), *settings.constants.values()]
+            options = {"num_warps": settings.warps, "num_stages": settings.stages, "enable_fp_fusion": False}
+            options |= settings.more(not torch.version.hip)
             with on_device(device):
-                function[(1,)](
-                    *(given.values[key] for key in source.given), *settings.constants.values(),
-                    num_warps=settings.warps, num_stages=settings.stages, enable_fp_fusion=False,
-                    **settings.more(not torch.version.hip),
-                )  # fmt: skip
+                if settings.shares > 1:
+                    launch_together(function, (settings.shares,), values, {**options, "launch_cooperative_grid": True})
+                else:
+                    function[(1,)](*values, **options)
         return PlasticRegionResult(CycleForwardResult(tuple(lines), sums), weights, synapses)
 
     def _kernel(self, plan: PlasticPlan, variant: RegionForward) -> tuple[CycleKernel, Any]:
@@ -109,12 +113,19 @@ class _Given(Given):
                 self._lags(product, w)
 
 
-def _variant(plan: PlasticPlan, call: PlasticRegionCall, live: tuple[int, ...]) -> RegionForward:
+def _settings(plan: PlasticPlan, shape: tuple[int, int], device: torch.device) -> RegionSettings:
+    steps, batch = shape
+    if torch.version.hip:
+        return choose_region_settings(plan, batch, 64)
+    return choose_region_settings(plan, batch, 32, processors(device), steps)
+
+
+def _variant(plan: PlasticPlan, call: PlasticRegionCall, live: tuple[int, ...], shared: bool) -> RegionForward:
     cycle = call.cycle
     scalar = tuple(tuple([not c.dim() for c in cycle.coefs[n.name]]) for n in plan.neurons)
     bias = [w.bias is not None for w in cycle.weights]
     bias += [call.taught[p.rule].bias is not None for p in plan.plastic_products]
-    return RegionForward(scalar, tuple(bias), live, cycle.sums)
+    return RegionForward(scalar, tuple(bias), live, cycle.sums, shared)
 
 
 def _taught(plan: PlasticPlan, call: PlasticRegionCall, place: int, make: Callable[..., Tensor]) -> dict[Any, Any]:

@@ -12,8 +12,9 @@ from torch import Tensor
 from snncompile.targets.triton.availability import interpreting
 from snncompile.targets.triton.courses import add_course, on_device
 from snncompile.targets.triton.load import load
+from snncompile.targets.triton.meeting import APART
 from snncompile.targets.triton.recurrent_design import Design, check_together, groups
-from snncompile.targets.triton.recurrent_sliced import APART, ring_shape
+from snncompile.targets.triton.recurrent_sliced import ring_shape
 from snncompile.targets.triton.split_kernel import SPLIT, SplitTile
 from snncompile.targets.triton.step_graph import StepGraphs
 from snncompile.targets.triton.turns import run_in_turns
@@ -94,12 +95,12 @@ class Launcher:
                 kernel[(tiles,)](*a.values, steps, batch, *ring, *constants, **options)
                 return
             if design.together:
-                lot = check_together(batch, design, _processors(device))
+                lot = check_together(batch, design, processors(device))
                 options["launch_cooperative_grid"] = True
             if design.sliced:
                 for first in range(0, tiles, lot):
                     values = [*a.values, steps, batch, first, late, *constants]
-                    _launch_together(kernel, (min(lot, tiles - first), design.shares), values, options)
+                    launch_together(kernel, (min(lot, tiles - first), design.shares), values, options)
                 return
             grid = (tiles, 1 if design.form == "streamed" else design.shares)
             arrived = (torch.zeros if design.together else torch.empty)(tiles, dtype=torch.int32, device=device)
@@ -107,7 +108,7 @@ class Launcher:
             def launch(values: list[Any], first: int, end: int) -> None:
                 values = [*values, arrived, steps, batch, first, end, late, *constants]
                 if design.together:
-                    _launch_together(kernel, grid, values, options)
+                    launch_together(kernel, grid, values, options)
                 else:
                     kernel[grid](*values, **options)
 
@@ -125,7 +126,7 @@ class Launcher:
                 every_step(a.values)
 
 
-def _launch_together(kernel: Any, grid: tuple[int, int], values: list[Any], options: dict[str, Any]) -> None:
+def launch_together(kernel: Any, grid: tuple[int, ...], values: list[Any], options: dict[str, Any]) -> None:
     """Launch programs that wait for each other."""
     if interpreting():
         run_in_turns(kernel, grid, values, options)
@@ -154,7 +155,8 @@ _INTERPRETED = 8
 
 
 @functools.cache
-def _processors(device: torch.device) -> int:
+def processors(device: torch.device) -> int:
+    """Programs that ``device`` runs at the same time, for sure."""
     if device.type != "cuda":
         return _INTERPRETED
     return int(torch.cuda.get_device_properties(device).multi_processor_count)

@@ -1,16 +1,15 @@
 """Prints a recurrent layer that several programs share, each with its rows of the weight on chip, in one launch.
 
 What a program sends out goes into a ring in memory; then it arrives at the tile's counter, and waits there until all of
-them have. The arrival is a release and the end of the wait an acquire of the counter, at the device's scope, by one
-thread, with a barrier of the program before and after: what any thread stored before the arrival, every thread of the
-others reads after the wait. What is read was written by others, so loads pass the L1 cache by. All programs of a tile
-must run at the same time; the launch sees to it (``targets/triton/recurrent_launch.py``).
+them have (``targets/triton/meeting.py``). What is read was written by others, so loads pass the L1 cache by. All
+programs of a tile must run at the same time; the launch sees to it (``targets/triton/recurrent_launch.py``).
 """
 
 from __future__ import annotations
 
 from snncompile.targets.scan import Scan
 from snncompile.targets.triton.kernel import KernelSource, Writer
+from snncompile.targets.triton.meeting import APART, MEET
 from snncompile.targets.triton.recurrent_ahead import Ahead
 from snncompile.targets.triton.recurrent_kernel import (
     TILE,
@@ -27,30 +26,11 @@ from snncompile.targets.triton.recurrent_product import Product, Weight, print_l
 #: Compile-time arguments: neurons, sequences and neurons of a tile, and the length of a row of the weight.
 SLICED_CONSTANTS = ("N", "ROWS", "COLUMNS", "WIDTH")
 
-#: Distance of two tiles' counters: no two lie in the same line of the cache.
-APART = 32
-
 _LAYOUT = """Programs (b, 0), (b, 1), ... share ROWS sequences; each owns COLUMNS neurons. It loads their rows of the
 weight once, keeps them and the states on chip, and walks through time. What comes back goes through a ring in memory:
 a program arrives when it has stored its part, and reads all parts once every program has arrived, once in `late` steps.
 The other courses are written, and loaded for the next step, in between. Courses are float32 (T, B, N); those written
 are contiguous. All programs of a tile must run at the same time: the launch is cooperative."""
-
-_MEET = '''@triton.jit
-def snn_arrive(arrived):
-    """Say that what all threads of this program stored can be read."""
-    tl.debug_barrier()
-    tl.atomic_add(arrived, 1, sem="release", scope="gpu")
-
-
-@triton.jit
-def snn_await(arrived, target):
-    """Wait until programs have arrived `target` times: what they stored before can be read then."""
-    count = tl.atomic_add(arrived, 0, sem="acquire", scope="gpu")
-    while count < target:
-        count = tl.atomic_add(arrived, 0, sem="acquire", scope="gpu")
-    tl.debug_barrier()
-'''
 
 #: Where the elements of a tile of a course lie, after a pointer: one number for a tile, and constants inside of it.
 _AT = "origin + at"
@@ -171,7 +151,7 @@ def _forward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     for s, pointer in f.finals.items():
         w.line(1, f"tl.store({pointer} + {_AT}, {state[s]}, mask=active)")
     what = f"forward over a whole sequence, the product of {variant.source} with a weight included, in one launch"
-    return f.source(what, _LAYOUT, SLICED_CONSTANTS, [*variant.product.helpers, _MEET])
+    return f.source(what, _LAYOUT, SLICED_CONSTANTS, [*variant.product.helpers, MEET])
 
 
 def _backward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
@@ -217,4 +197,4 @@ def _backward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     for a, pointer in b.sums.items():
         w.line(1, f"tl.store({pointer} + {_AT}, {totals[a]}, mask=active)")
     what = f"backward over a whole sequence, the product of the gradient for {variant.source} included, in one launch"
-    return b.source(what, _LAYOUT, SLICED_CONSTANTS, [*variant.product.helpers, _MEET])
+    return b.source(what, _LAYOUT, SLICED_CONSTANTS, [*variant.product.helpers, MEET])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from snncompile.artifact.printed_cycles import taught_kernel
+from snncompile.artifact.printed_cycles import taught_kernels
 from snncompile.explain import explain, explain_text
 from snncompile.targets.triton.aot import Job, compile_jobs
 from snncompile.targets.triton.arch import ARCHS
@@ -25,7 +25,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list:
 
     def forward(self, plan, call, run=PlasticRegions.forward):
         found.append(plan)
-        settings = RegionSettings(2, 128, outs=4, warps=4, sequences=2, taps=128)
+        settings = RegionSettings(2, 128, outs=4, warps=4, sequences=2, taps=32)
         return run(PlasticRegions(poisoned, settings), plan, call)
 
     monkeypatch.setattr(PlasticRegions, "forward", forward)
@@ -58,7 +58,7 @@ def test_explain_says_so() -> None:
 
 def test_compiles_for_every_chip() -> None:
     graph, plan = region(models.layered(RULES["reward"](), RULES["power"]()))
-    _, name, source, settings = taught_kernel(graph, plan, list(ARCHS))
+    ((_, name, source, settings),) = taught_kernels(graph, plan, list(ARCHS))
     jobs = [Job(name, source, ARCHS[arch], s) for arch, s in settings.items()]
     jobs.append(Job(name, source, ARCHS["sm_90"], choose_region_settings(plan, 67)))
     for b in compile_jobs(jobs):

@@ -10,10 +10,10 @@ import torch
 
 import snncompile as snn
 from snncompile.artifact.kernels import make_kernels
-from snncompile.artifact.printed_cycles import plastic_plans, taught_kernel
+from snncompile.artifact.printed_cycles import plastic_plans, taught_kernels
 from snncompile.explain import explain, explain_text
 from snncompile.passes.pipeline import Request, compile_graph
-from snncompile.targets.cycle_limits import NODE_WEIGHTS, Way, way_of
+from snncompile.targets.cycle_limits import NODE_WEIGHTS, TAUGHT_MEETING, Way, way_of
 from snncompile.targets.triton.aot import Job, compile_jobs
 from snncompile.targets.triton.arch import ARCHS
 from snncompile.targets.triton.plastic_region_design import RegionSettings, choose_region_settings
@@ -30,7 +30,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list:
 
     def forward(self, plan, call, run=PlasticRegions.forward):
         found.append(plan)
-        return run(PlasticRegions(poisoned, RegionSettings(2, 16, warps=4, sequences=2, taps=64)), plan, call)
+        return run(PlasticRegions(poisoned, RegionSettings(2, 16, warps=4, sequences=2, taps=16)), plan, call)
 
     monkeypatch.setattr(PlasticRegions, "forward", forward)
     return found
@@ -123,11 +123,20 @@ def region(model) -> tuple:
     return graph, plastic_plans(graph, (), "triton")[-1]
 
 
-def test_which_regions_are_one_kernel() -> None:
+def test_how_many_programs_run_a_region(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = region(models.competing(models.RULES["additive"]()))[1]
     taught, stay = models.IN * models.OUT, models.OUT**2  # what learns is read twice more, and written
-    assert way_of(plan, "triton") == Way(at_most=(NODE_WEIGHTS * len(plan.nodes) - 3 * taught) // (taught + stay))
+    fewest = -(-(4 * TAUGHT_MEETING - 3 * taught) // (taught + stay))
+    assert way_of(plan, "triton") == Way(shared_from=fewest)
+    assert choose_region_settings(plan, fewest - 1, processors=132) == RegionSettings(64, 16, sequences=4)
+    assert choose_region_settings(plan, fewest, processors=132).shares > 1
+    assert choose_region_settings(plan, fewest, processors=132, steps=2**31 // 132).shares == 1  # too many arrivals
     wide = replace(plan, lines=tuple(replace(line, size=1000) for line in plan.lines), sizes=(1000,))
+    assert way_of(wide, "triton").shared_from == 1
+    assert choose_region_settings(wide, 1, processors=132) == RegionSettings(1, 256, outs=8, shares=132)
+    assert choose_region_settings(wide, 1) == RegionSettings(1, 1024)
+    monkeypatch.setattr(torch.version, "hip", "7.0")
+    assert way_of(plan, "triton") == Way(at_most=(NODE_WEIGHTS * len(plan.nodes) - 3 * taught) // (taught + stay))
     assert 1 <= way_of(wide, "triton").at_most < 10 and way_of(wide, "triton").suits(wide, 1, False)
     assert not way_of(wide, "triton").suits(wide, 10, False)
     huge = replace(plan, lines=tuple(replace(line, size=30000) for line in plan.lines), sizes=(3000,))
@@ -164,7 +173,7 @@ def test_an_artifact_has_the_kernel_and_explain_says_so() -> None:
 
 @pytest.mark.parametrize("model", [models.chained, models.competing(models.RULES["power"]())])
 def test_compiles_for_every_chip(model) -> None:
-    _, name, source, settings = taught_kernel(*region(model), list(ARCHS))
+    ((_, name, source, settings),) = taught_kernels(*region(model), list(ARCHS))
     for b in compile_jobs([Job(name, source, ARCHS[arch], s) for arch, s in settings.items()]):
         assert b.resources.spills == 0, f"{b.arch.name} {b.resources}"
         assert b.resources.shared <= b.arch.shared

@@ -97,8 +97,8 @@ def test_any_order_of_turns(monkeypatch, seed):
 )
 def test_what_the_order_of_turns_finds(monkeypatch, was, instead):
     """An arrival that releases nothing, and a wait that ends one arrival too early."""
-    assert was in recurrent_sliced._MEET
-    monkeypatch.setattr(recurrent_sliced, "_MEET", recurrent_sliced._MEET.replace(was, instead))
+    assert was in recurrent_sliced.MEET
+    monkeypatch.setattr(recurrent_sliced, "MEET", recurrent_sliced.MEET.replace(was, instead))
     monkeypatch.setattr(turns, "_switching", late_memory(0))
     with pytest.raises(AssertionError):
         for _ in range(3):
@@ -106,7 +106,7 @@ def test_what_the_order_of_turns_finds(monkeypatch, was, instead):
 
 
 def test_a_wait_without_end_is_found(monkeypatch):
-    monkeypatch.setattr(recurrent_sliced, "_MEET", recurrent_sliced._MEET.replace("< target", "< target + 1"))
+    monkeypatch.setattr(recurrent_sliced, "MEET", recurrent_sliced.MEET.replace("< target", "< target + 1"))
     monkeypatch.setattr(turns, "PATIENCE", 10)
     with pytest.raises(InterpreterError, match="programs wait for each other, and none of them goes on"):
         check_layer(layers(), *KINDS[0], (2, 1, 19))
