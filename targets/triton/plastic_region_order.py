@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
-from snncompile.targets.cycle_plan import Conv, Copy, Mask, Neurons, Pool, Product, Read, Step
+from snncompile.targets.cycle_plan import Copy, Mask, Neurons, Product, Read, Step
 from snncompile.targets.plastic_plan import Learn, PlasticPlan, PlasticProduct
 
 
@@ -75,12 +75,14 @@ def _parts(plan: PlasticPlan, step: Step | PlasticProduct | Learn) -> list[Part]
     width, own = plan.lines[step.line].size, isinstance(step, Copy | Mask)
     lags_of_its_own = isinstance(step, Product) and step.part != "weight"
     reads = frozenset({step.read.line}) if lags_of_its_own else _now(step.read)  # type: ignore[union-attr]
-    by_neuron = own or isinstance(step, Conv | Pool) or _by_synapse(step)
-    return [Part(step, "", reads, frozenset({step.line}), width if by_neuron else ("dense", width), own)]
+    tiles: Hashable = ("dense", width) if _dense(step) else width
+    return [Part(step, "", reads, frozenset({step.line}), tiles, own)]
 
 
-def _by_synapse(step: Product | PlasticProduct) -> bool:
-    return step.sparse if isinstance(step, Product) else step.sliding is not None
+def _dense(step: Step | PlasticProduct) -> bool:
+    if isinstance(step, PlasticProduct):
+        return step.sliding is None
+    return isinstance(step, Product) and not step.sparse
 
 
 def _now(read: Read | int) -> frozenset[int]:
