@@ -8,18 +8,24 @@ import torch
 from snncompile.targets.executor import Executor
 from snncompile.targets.scan import Late
 from snncompile.targets.triton.plastic import PlasticSequences
+from snncompile.targets.triton.plastic_region_design import RegionSettings
+from snncompile.targets.triton.plastic_regions import PlasticRegions
 from snncompile.targets.triton.recurrent import RecurrentLayers
 from snncompile.targets.triton.target import TritonTarget
 
 from ...compare import Outcome, assert_close_gradients, assert_same_bits
 from ...mixed_models import counts
 from ...plain_target import PlainTarget
+from .. import plastic_images as images
+from .. import plastic_regions as regions
 from ..cycle_checks import compiled, run
 from ..late_calls import lates
 from ..plastic_calls import PlainPlastic, assert_same, plastic_case
 from ..plastic_calls import on as plastic_on
 from ..scan_calls import make_calls, poisoned, scan_of
 from ..scan_loop import backward, forward, same_bits, same_value
+from .test_plastic_regions import given as region_inputs
+from .test_plastic_regions import pair as region_pair
 from .test_recurrent import close, loop_backward, loop_forward
 from .test_recurrent import make_calls as recurrent_calls
 
@@ -187,6 +193,27 @@ def test_layer_that_learns(name, batch, outs, ins):
     want = PlainPlastic().forward(case.scan, case.rule, case.call)
     got = PlasticSequences(poisoned).forward(case.scan, case.rule, plastic_on(case, torch.device("cuda")).call)
     assert_same(replace(got, **{f.name: moved_back(getattr(got, f.name)) for f in fields(got)}), want)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 70])
+@pytest.mark.parametrize("shares", [1, 2, 40])
+@pytest.mark.parametrize("model", [regions.two_ways, regions.delayed, images.rivals, images.some_region(3)])
+def test_regions_that_learn(monkeypatch, model, shares, batch):
+    def forward(self, plan, call, run=PlasticRegions.forward):
+        settings = RegionSettings(4, 64, sequences=2, taps=32, shares=shares)
+        return run(PlasticRegions(poisoned, settings), plan, call)
+
+    monkeypatch.setattr(PlasticRegions, "forward", forward)
+    nets = region_pair(model)
+    nets[1].cuda()
+    x = region_inputs(nets[0], batch, 30)
+    with torch.no_grad():
+        want = nets[0].evolve(**x, record=True)
+        got = nets[1].evolve(**moved(x), record=True)
+    for a, b in zip(moved_back(got), want, strict=True):
+        a, b = (v if isinstance(v, dict) else {"out": v} for v in (a, b))
+        for name, value in b.items():
+            assert torch.equal(a[name], value), name
 
 
 @pytest.mark.parametrize("seed", range(12))

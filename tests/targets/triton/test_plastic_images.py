@@ -15,7 +15,7 @@ from snncompile.targets.triton.plastic_regions import PlasticRegions
 from .. import plastic_images as models
 from ..plastic_regions import RULES
 from ..scan_calls import poisoned
-from .test_plastic_regions import check, pair, region
+from .test_plastic_regions import check, given, pair, region
 
 
 @pytest.fixture
@@ -49,6 +49,37 @@ def test_every_rule_is_that_of_the_loop(ran: list, rules: tuple[str, str], batch
     state = check(nets, batch, steps)[1]
     assert ran
     assert all(not torch.equal(state[n], nets[0].value(n)) for n in nets[0].layout.learned)
+
+
+@pytest.mark.parametrize("seed", [1, 5])
+def test_random_regions(ran: list, seed: int) -> None:
+    nets = pair(models.some_region(seed))
+    for net in nets:
+        net.train(seed == 5)  # where one has a Dropout
+    check(nets, 1 + seed % 3, 2)
+    assert ran
+
+
+def test_a_batch_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = PlasticRegions.forward
+    monkeypatch.setattr(PlasticRegions, "forward", lambda _, *given: forward(PlasticRegions(poisoned), *given))
+    check(pair(models.rivals), 67, 2)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(ran: list, value: float) -> None:
+    nets = pair(models.layered(RULES["decaying"](), RULES["reward"]()))
+    for net in nets:
+        with torch.no_grad():
+            net.value("conv2d_1.weight")[3, 1, 0, 1] = net.value("conv2d_3.weight")[2, 2, 0, 0] = value
+    x = given(nets[0], 1, 2)
+    with torch.no_grad():
+        want, got = (net.evolve(**x, record=True) for net in nets)
+    assert ran
+    for a, b in zip(got, want, strict=True):
+        for name, wanted in b.items():
+            assert torch.equal(a[name].isnan(), wanted.isnan()), name
+            assert torch.equal(a[name].nan_to_num(7.0), wanted.nan_to_num(7.0)), name
 
 
 def test_explain_says_so() -> None:

@@ -55,9 +55,10 @@ def given(net, batch: int, steps: int) -> dict[str, torch.Tensor]:
     return found
 
 
-def check(nets, batch: int, steps: int, record=True) -> tuple:
+def check(nets, batch: int, steps: int, record=True, strided: bool = False) -> tuple:
     """Both give the same of everything; what the reference gives."""
-    x = given(nets[0], batch, steps)
+    x = given(nets[0], batch, (1 + strided) * steps)
+    x = {name: course[:, ::2] if strided else course for name, course in x.items()}
     found = []
     for net in nets:
         torch.manual_seed(3)  # what is dropped
@@ -87,6 +88,11 @@ def test_every_rule_is_that_of_the_loop(ran: list, name: str) -> None:
     nets = pair(models.competing(models.RULES[name](), rate=1.5))
     out = check(nets, 1, 6)[0]
     assert len(ran) == 1 and out.sum() > 5
+
+
+def test_inputs_of_any_strides(ran: list) -> None:
+    check(pair(models.competing(models.RULES["reward"]())), 3, 3, strided=True)
+    assert len(ran) == 1
 
 
 @pytest.mark.parametrize(("batch", "steps"), [(3, 1), (2, 0), (0, 2)])
