@@ -32,6 +32,18 @@ def test_the_order_of_sums_over_windows(window: tuple[int, ...], padding: tuple[
     assert torch.equal(y[1, 2, i, j], by_hand(values, torch.ones_like(values), 1))
 
 
+def test_a_norm_behind_what_learns_is_refused() -> None:
+    @snn.model(dt=1e-3)
+    def model(x=snn.Spikes((2, 5, 5), max=1)):
+        learnt = snn.Conv2d(3, 3)
+        h = x >> learnt >> snn.BatchNorm() >> snn.LIF()
+        snn.learn(learnt, snn.STDP(), post=h)
+        return h
+
+    with pytest.raises(snn.ModelError, match="stands on the cycle conv2d, batch_norm, lif, stdp: move it out"):
+        compile_graph(model.build(), Request(False))
+
+
 CONVOLUTIONS = {
     "grouped": ((4, 6, 5), lambda: snn.Conv2d(6, (2, 3), stride=(2, 1), padding=(0, 2), dilation=(1, 2), groups=2)),
     "flat": ((4, 9), lambda: snn.Conv1d(6, 3, stride=2, padding=1, groups=2, bias=False)),

@@ -22,6 +22,16 @@ MODELS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _poisoned(monkeypatch):
+    """Nothing may be read of the room to work in that was not written before."""
+
+    def scratch(*shape, dtype=torch.float32):
+        return torch.full(shape, float("nan") if dtype.is_floating_point else 2**30, dtype=dtype)
+
+    monkeypatch.setattr(plastic_regions, "scratch", scratch)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_every_form_is_that_of_the_loop(made, name):  # noqa: F811
     nets = pair(MODELS[name])
