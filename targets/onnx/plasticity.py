@@ -144,7 +144,8 @@ def learn(
         given = {f: _summed(gb, f"{name}.{f}", product) for f, product in products.items()}
     else:
         wide = [*FACTORS, *(t.local for t in op.of_side("synapse"))]
-        signals = {port: gb.node("Unsqueeze", [arrived[port], gb.ints([2])], f"{name}.{port}") for port in op.signals}
+        axes = gb.ints(list(range(2, 1 + len(op.weight.shape))))  # (batch, 1) against (batch, *weight)
+        signals = {port: gb.node("Unsqueeze", [arrived[port], axes], f"{name}.{port}") for port in op.signals}
         made = run("synapse", wide, ["w", *op.signals], {"w": w, **products, **held, **signals})
         given = {"change": _summed(gb, f"{name}.change", made.pop("change"))}
         traces.update(made)

@@ -28,6 +28,16 @@ def wide(x=snn.Spikes(300, max=1)):
     return h
 
 
+@snn.model(dt=1 * ms)
+def rewarded_images(x=snn.Spikes((2, 5, 5), max=1), reward=snn.Current(1)):
+    """A convolution with something of every synapse of every sequence, and a signal that all of them hear."""
+    weight = torch.rand(3, 2, 2, 2, generator=torch.Generator().manual_seed(0))
+    connection = snn.Conv2d(3, 2, bias=False, init=weight)
+    h = x >> connection >> snn.LIF(threshold=2.0)
+    snn.learn(connection, snn.MSTDPET(eta=0.5), reward=reward)
+    return h
+
+
 def inputs(net, batch, steps=STEPS):
     draw = torch.Generator().manual_seed(1)
     return {n: (torch.rand((batch, steps, *t.shape), generator=draw) < 0.4).float()
@@ -52,12 +62,23 @@ def test_every_form(model, batch, runner, tmp_path):
 
 
 @pytest.mark.parametrize("form", [("scan", None), ("step", None), ("unrolled", 4)], ids=lambda f: f[0])
-@pytest.mark.parametrize("model", [*EXACT, models.recurrent, models.images], ids=lambda m: m.name)
+@pytest.mark.parametrize("model", [*EXACT, models.recurrent, models.images, rewarded_images], ids=lambda m: m.name)
 def test_the_check_passes(model, form, tmp_path):
     made = snn.compile(model, target="torch").to_onnx(tmp_path / "net.onnx", form[0], steps=form[1], opset=13)
     assert all("whole network" in found for _, found in made.checks[1:])
     if model in EXACT:
         assert all("whole network bit-identical" in found for _, found in made.checks[1:])
+
+
+def test_every_sequence_hears_its_own_reward_in_a_convolution(runner, tmp_path):
+    net = snn.compile(rewarded_images, target="torch").eval()
+    net.to_onnx(tmp_path / "net.onnx", check=False)
+    x = inputs(net, 3)
+    x["reward"] *= torch.tensor([1.0, -2.0, 0.5]).reshape(3, 1, 1)
+    want, got = reference(net, *x.values()), runner(tmp_path / "net.onnx")({n: v.numpy() for n, v in x.items()})
+    for name in ("conv2d.weight.next", "mstdpet.eligibility.next"):
+        assert got[name].shape == want[name].shape and np.allclose(got[name], want[name], atol=1e-5), name
+    assert not np.allclose(want["conv2d.weight.next"], net.value("conv2d.weight").detach().numpy(), atol=0.01)
 
 
 def test_what_was_learnt_is_handed_over(runner, tmp_path):
