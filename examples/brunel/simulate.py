@@ -50,7 +50,7 @@ class Activity:
 
     @property
     def cv(self) -> float:
-        """Mean coefficient of variation of inter-spike intervals, of neurons with at least five of them."""
+        """Mean coefficient of variation of inter-spike intervals, of neurons with at least five; NaN without any."""
         order = np.lexsort((self.steps, self.neurons))
         steps, neurons = self.steps[order], self.neurons[order]
         same = neurons[1:] == neurons[:-1]
@@ -59,15 +59,17 @@ class Activity:
         mean = np.bincount(owner, gaps, self.size) / np.maximum(count, 1)
         square = np.bincount(owner, (gaps - mean[owner]) ** 2, self.size) / np.maximum(count - 1, 1)
         enough = count >= 5
-        return float(np.mean(np.sqrt(square[enough]) / mean[enough]))
+        return float(np.mean(np.sqrt(square[enough]) / mean[enough])) if enough.any() else float("nan")
 
     def correlation(self, width: float = 2e-3, neurons: int = 200) -> float:
-        """Mean correlation of the spike counts of two neurons in windows of ``width`` seconds."""
+        """Mean correlation of the spike counts of two neurons in windows of ``width`` seconds; NaN in silence."""
         window = round(width / self.dt)
         chosen = self.neurons < neurons
         counts = np.zeros((min(neurons, self.size), -(-self.length // window)))
         np.add.at(counts, (self.neurons[chosen], self.steps[chosen] // window), 1)
         counts = counts[counts.std(1) > 0]
+        if len(counts) < 2:
+            return float("nan")
         c = np.corrcoef(counts)
         return float((c.sum() - len(c)) / (len(c) * (len(c) - 1)))
 
@@ -144,6 +146,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--target", default="auto")
     parser.add_argument("--out", type=Path, default=Path("brunel-out"))
     args = parser.parse_args(argv)
+    if args.n < 12 or args.time <= 0 or args.outside <= 0:
+        parser.error("a network has at least 12 excitatory neurons; --time and --outside are above 0")
+    if args.g <= 4:
+        parser.error("--g is above 4: below, excitation wins, and neurons fire as fast as they can, all at once")
 
     degree = min(SYNAPSES, args.n // 4)
     j = 0.1 * SYNAPSES / degree  # mV: the mean input stays that of the full network

@@ -54,6 +54,7 @@ def _stationary(degree: int, j: float, g: float, outside: float, cv: float) -> P
 
 def _scaled_erfc(u: np.ndarray) -> np.ndarray:
     """``exp(u^2) * (1 + erf(u))``."""
+    u = np.minimum(u, 18.0)  # as good as infinite: a neuron so far from its threshold is silent
     below = np.minimum(u, 0.0)
     exact = np.array([math.exp(v * v) * math.erfc(-v) if v > -5.0 else 0.0 for v in u])
     small = -1.0 / (np.minimum(below, -1e-9) * math.sqrt(math.pi)) * (1 - 0.5 / np.maximum(below * below, 1.0))

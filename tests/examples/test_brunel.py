@@ -35,6 +35,18 @@ def test_a_small_network_is_in_the_asynchronous_irregular_state(tmp_path, capsys
     assert (tmp_path / "raster.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.parametrize("option, message", [
+    (["--n", "3"], "at least 12 excitatory neurons"), (["--time", "0"], "--time and --outside are above 0"),
+    (["--g", "3"], "--g is above 4: below, excitation wins"),
+])  # fmt: skip
+def test_networks_that_the_theory_does_not_know(option, message, capsys):
+    import simulate
+
+    with pytest.raises(SystemExit) as caught:
+        simulate.main(option)
+    assert caught.value.code == 2 and message in capsys.readouterr().err
+
+
 def test_theory_gives_the_rate_of_the_paper():
     from theory import predict
 
