@@ -54,6 +54,23 @@ def test_every_mode_shows_what_the_rule_says(mode, shape):
             torch.testing.assert_close(y[(slice(None), t, *index)], torch.zeros(2) + want, rtol=1e-6, atol=1e-6)
 
 
+def test_square_images_have_several_delays_of_each_channel():
+    """Shape (C, D), where the image is as wide and high: the same for each pixel of a channel."""
+    steps = np.array([[0, 1, 2], [3, 0, 1], [2, 2, 4]])
+
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Spikes((3, 3, 3)), y=snn.Spikes((3, 3))):
+        return x >> snn.Delay(steps * ms), y >> snn.Delay(steps * ms)
+
+    x = torch.rand(1, 6, 3, 3, 3)
+    each, alone = snn.compile(model, target="torch")(x, x[..., 0])
+    assert each.shape == (1, 6, 3, 3, 3, 3) and alone.shape == (1, 6, 3, 3)
+    for c, d in np.ndindex(3, 3):
+        k = steps[c, d]
+        assert torch.equal(each[0, k:, c, ..., d], x[0, : 6 - k, c])
+        assert torch.equal(alone[0, k:, c, d], x[0, : 6 - k, c, d, 0])
+
+
 @pytest.mark.parametrize("shape", [(3,), (3, 1, 1), (3, 2, 2), (3, 2), (1, 2, 2), (1, 1, 1, 5)])
 def test_images(shape):
     steps = np.random.default_rng(0).integers(0, 4, size=shape)

@@ -220,10 +220,12 @@ def delay_shape(given: tuple[int, ...], features: tuple[int, ...]) -> tuple[int,
     if given == features[:1]:
         return per_channel
     if len(given) <= len(features):
+        several = len(given) == 2 and given[0] == features[0]  # for each channel of an image
         padded = (1,) * (len(features) - len(given)) + given
-        if all(a in (1, b) for a, b in zip(padded, features, strict=True)):
+        fits = all(a in (1, b) for a, b in zip(padded, features, strict=True))
+        if fits and not (several and len(features) > 2):
             return given
-        if len(given) == 2 and given[0] == features[0]:  # several for each channel of an image
+        if several:
             return (*per_channel, given[1])
     elif len(given) == len(features) + 1 and all(a in (1, b) for a, b in zip(given, features, strict=False)):
         return given
