@@ -53,7 +53,7 @@ class RegionSettings(CycleSettings):
 
 
 def choose_region_settings(
-    plan: PlasticPlan, batch: int, warp: int = 32, processors: int = 1, steps: int = 1
+    plan: PlasticPlan, batch: int, warp: int = 32, processors: int = 1, steps: int = 1, form: str | None = None
 ) -> RegionSettings:
     """Settings for so many sequences. Results do not depend on them.
 
@@ -63,13 +63,15 @@ def choose_region_settings(
         warp: threads of a warp.
         processors: programs that run at the same time, and may wait for each other.
         steps: time steps.
+        form: ``"one"`` program or ``"several"``, whatever is reckoned to be quicker.
     """
     rows = min(_power(batch), _ROWS)
     largest = max((line.size for line in plan.lines), default=1)
     columns = max(16, min(_ELEMENTS // rows, _power(largest)))
     alone = RegionSettings(rows, columns, warps=_THREADS // warp, sequences=min(rows, _SEQUENCES))
     arrivals = steps * (2 * len(plan.order) + 2) * processors  # at most
-    if processors < 2 or batch < way_of(plan, "triton").shared_from or arrivals >= _MOST_ARRIVALS:
+    few = form == "one" or (form is None and batch < way_of(plan, "triton").shared_from)
+    if processors < 2 or few or arrivals >= _MOST_ARRIVALS:
         return alone
     outs, each, elements, taps = _OUTS, -(-batch // alone.sequences), _ELEMENTS, _TAPS
     while outs > _LEAST_OUTS and 2 * -(-_widest(plan) // outs) * each <= processors:

@@ -38,11 +38,18 @@ class PlasticRegions:
     Args:
         empty: allocates outputs; tests hand in one that fills them with NaN.
         settings: launch settings to use, instead of those chosen by size.
+        form: ``"one"`` program for every region or ``"several"``, instead of what is reckoned to be quicker.
     """
 
-    def __init__(self, empty: Callable[..., Tensor] = torch.empty, settings: RegionSettings | None = None) -> None:
+    def __init__(
+        self,
+        empty: Callable[..., Tensor] = torch.empty,
+        settings: RegionSettings | None = None,
+        form: str | None = None,
+    ) -> None:
         self._empty = empty
         self._settings = settings
+        self.form = form
         self._kernels: weakref.WeakKeyDictionary[PlasticPlan, dict[Hashable, tuple[CycleKernel, Any]]]
         self._kernels = weakref.WeakKeyDictionary()
 
@@ -60,7 +67,7 @@ class PlasticRegions:
         weights = tuple(t.weight.clone() for t in call.taught)
         synapses = tuple({n: s.clone() for n, s in t.synapses.items()} for t in call.taught)
         if steps:
-            settings = self._settings or _settings(plan, cycle.shape, device)
+            settings = self._settings or _settings(plan, cycle.shape, device, self.form)
             source, function = self._kernel(plan, _variant(plan, call, live, settings.shares > 1))
             given = _Given(plan, source, cycle.shape, device)
             given.inputs(cycle.inputs)
@@ -113,11 +120,13 @@ class _Given(Given):
                 self._lags(product, w)
 
 
-def _settings(plan: PlasticPlan, shape: tuple[int, int], device: torch.device) -> RegionSettings:
+def _settings(
+    plan: PlasticPlan, shape: tuple[int, int], device: torch.device, form: str | None
+) -> RegionSettings:
     steps, batch = shape
     if torch.version.hip:
         return choose_region_settings(plan, batch, 64)
-    return choose_region_settings(plan, batch, 32, processors(device), steps)
+    return choose_region_settings(plan, batch, 32, processors(device), steps, form)
 
 
 def _variant(plan: PlasticPlan, call: PlasticRegionCall, live: tuple[int, ...], shared: bool) -> RegionForward:
