@@ -136,7 +136,8 @@ class LearningNetwork:
     def normalize_(self: Any, name: str, total: float, dim: int | Sequence[int] | None = None) -> Network:
         """Scale a weight, in place, so that it sums to ``total`` for each output; a sum of 0 stays.
 
-        That is what arrives at a neuron, or all a kernel of a convolution holds. Call it between examples.
+        That is what arrives at a neuron, or all a kernel of a convolution holds. What a ``mask=`` takes away does not
+        count, and stays as it is. Call it between examples.
 
         Args:
             name: e.g. ``"linear.weight"``.
@@ -158,14 +159,17 @@ class LearningNetwork:
         number = isinstance(goal, Real) or (isinstance(goal, Tensor) and goal.dim() == 0)
         if not number or not math.isfinite(goal) or goal == 0:
             raise InputError(f"{name} cannot be scaled to sum to {total!r}: it takes a finite number other than 0")
-        sums = weight.sum(axes, keepdim=True)
+        node, role = name.split(".")
+        mask = self.value(f"{node}.mask") if role == "weight" and f"{node}.mask" in self.layout.values else None
+        sums = (weight if mask is None else weight * mask).sum(axes, keepdim=True)
         if bool((sums * total < 0).any()):
             found = sums.flatten()[(sums * total < 0).flatten()][0]
             raise InputError(
                 f"{name} cannot be scaled to sum to {total}: a sum there is {float(found):.6g}, and every weight would"
                 " change its sign. Normalisation is for weights of one sign (init=, and bounds of the rule)"
             )
-        weight.mul_(torch.where(sums == 0, 1.0, total / sums))
+        scale = torch.where(sums == 0, 1.0, total / sums)
+        weight.mul_(scale if mask is None else torch.where(mask == 0, 1.0, scale))
         return self
 
     def refuse_plain_call(self: Any) -> None:

@@ -221,6 +221,21 @@ def test_normalisation_leaves_what_is_zero_and_takes_any_axis() -> None:
     assert torch.allclose(net.normalize_("linear.weight", -2.0).value("linear.weight").sum(1), torch.full((6,), -2.0))
 
 
+def test_normalisation_leaves_out_what_a_mask_takes_away() -> None:
+    mask = (torch.arange(60).reshape(6, 10) % 3 == 0).float()
+
+    @snn.model(dt=1 * ms)
+    def masked(x=snn.Spikes(10, max=1)):
+        connection = snn.Linear(6, bias=False, init=torch.where(mask == 0, -2.0, START), mask=mask)
+        h = x >> connection >> snn.LIF(threshold=2.0)
+        snn.learn(connection, snn.STDP())
+        return h
+
+    weight = snn.compile(masked, target="torch").normalize_("linear.weight", 3.0).value("linear.weight")
+    assert torch.allclose((weight * mask).sum(1), torch.full((6,), 3.0))
+    assert torch.equal(weight[mask == 0], torch.full((int((mask == 0).sum()),), -2.0))
+
+
 def test_normalisation_that_makes_no_sense() -> None:
     net = compiled()
     for total in (0.0, float("nan"), float("inf"), None, "3", torch.ones(6)):
