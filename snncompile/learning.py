@@ -93,7 +93,8 @@ class LearningNetwork:
             state: from :meth:`evolve` or :meth:`step`.
 
         Raises:
-            ModelError: where nothing in the network learns.
+            ModelError: where nothing in the network learns, and where a rule needs weights within bounds that these are
+                not within.
             InputError: where ``state`` lacks a weight that learns, or has one of another shape or dtype, or one that is
                 not finite. The module is then as it was.
         """
@@ -113,6 +114,7 @@ class LearningNetwork:
                     f"{name!r} is not finite any more in this state: learning ran away, or an input was not finite. The"
                     " module keeps the weights it had; lower the rates of the rule, or bound it"
                 )
+        self._check_within_bounds(learnt)
         for name, value in learnt.items():
             self.value(name).copy_(value)
         return self
@@ -192,10 +194,14 @@ class LearningNetwork:
                 f'differentiable=True needs target "torch"; this network runs on "{self.resolve(device)}":'
                 ' compile it with target="torch"'
             )
+        self._check_within_bounds(state)
+
+    def _check_within_bounds(self: Any, weights: Mapping[str, Tensor]) -> None:
+        """Raise :class:`ModelError` where a rule needs weights within bounds, and one of ``weights`` is not."""
         for name, rule in self.graph.of_type(Plasticity):
             if rule.bounded:
                 own = {p.name: self.value(p.name) for p in rule.own.values()}
-                values = {**own, rule.weight.name: state[rule.weight.name]}
+                values = {**own, rule.weight.name: weights[rule.weight.name]}
                 arrays = {n: v.detach().cpu().numpy() for n, v in values.items()}
                 check_bounds(rule, name, arrays, self.graph.where(name))
 

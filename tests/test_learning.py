@@ -361,6 +361,9 @@ def test_powers_need_weights_within_bounds() -> None:
     with pytest.raises(snn.ModelError, match=r"linear.weight lies from .* within w_min=0 and w_max=0.5: .*NaN"):
         compiled(rule=rule)
     net = compiled(rule=snn.STDP(algorithm="multiplicative_pow", mu=0.5))
+    with pytest.raises(snn.ModelError, match=r"linear.weight lies from .* within w_min=0 and w_max=1: .*NaN"):
+        net.commit({"linear.weight": 3.0 * START})
+    assert torch.equal(net.value("linear.weight"), START)
     with torch.no_grad():
         net.value("linear.weight").sub_(2.0)
     with pytest.raises(snn.ModelError, match=r"linear.weight lies from -.* Start within them"):
