@@ -95,6 +95,7 @@ class Prepared:
         self._target = target
         self._readers: dict[tuple[str, tuple[str, ...]], tuple[Reader, PreparedScan]] = {}
         self._showers: dict[str, PreparedScan] = {}
+        self._stand_ins: dict[str, PreparedScan] = {}
         self.record = graph.recordable()
         self.offsets: bool = getattr(target, "offsets", False)
         self.sparse: SparseTarget | None = getattr(target, "sparse", None)
@@ -118,6 +119,12 @@ class Prepared:
             made = with_delays(self.graph.op(name), {port: (d, self.graph.op(d)) for port, d in feeds.items()})
             self._readers[name, ports] = made, PreparedScan(name, made.node, self._target)
         return self._readers[name, ports]
+
+    def standing_in(self, name: str, op: Elementwise) -> PreparedScan:
+        """The scan of ``op``, which stands for neurons behind the connection ``name`` that there are not."""
+        if name not in self._stand_ins:
+            self._stand_ins[name] = PreparedScan(name, op, self._target)
+        return self._stand_ins[name]
 
     def shower(self, name: str, op: Connection) -> PreparedScan:
         """The scan that makes what a Delay shows; ``op`` is the Delay, or one that shows the same of more neurons."""

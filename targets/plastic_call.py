@@ -6,7 +6,8 @@ A plastic layer is a connection that learns, the neurons it feeds, and its rule.
    its mask where there is one, in the order of :func:`snncompile.ir.ordered.ordered_product`, of a convolution
    :func:`~snncompile.ir.ordered.ordered_taps`, then the bias added;
 2. the scan's step gives the neurons' new states and results;
-3. the rule learns from the layer's input (``pre``) and the scan's result ``source`` (``post``), as
+3. the rule learns from the layer's input, or another signal instead (``pre``), and the scan's result ``source``
+   (``post``), as
    :class:`~snncompile.ir.plasticity.Plasticity` says: traces and factors of either side, their products (of a
    convolution summed over positions by :func:`~snncompile.ir.ordered.ordered_positions`) summed over the batch from the
    first sequence to the last, starting from +0, and the update of the weights, which reads mask and sign, too.
@@ -18,12 +19,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan
+
+
+class Wiring(NamedTuple):
+    """What decides which kernel of its neurons and its rule a layer needs.
+
+    Attributes:
+        port: the scan's input that is the product.
+        source: the scan's result that the rule watches.
+        bias: whether there is a bias.
+        product: whether something else reads the product.
+        other: whether the rule watches another input than the connection takes.
+    """
+
+    port: str
+    source: str
+    bias: bool
+    product: bool
+    other: bool
 
 
 @dataclass(frozen=True)
@@ -40,7 +59,8 @@ class PlasticForwardCall:
         weight: ``(N, M)`` float32 contiguous: before the first step. Not to be written to.
         bias: ``(N,)`` contiguous, of a convolution ``(channels,)``, or None.
         fixed: ``"mask"`` and ``"sign"``, those that the rule's node has: ``(N, M)`` float32 contiguous.
-        x: ``(T, B, M)`` float32, any strides: what the connection multiplies and the rule watches; any numbers.
+        x: ``(T, B, M)`` float32, any strides: what the connection multiplies; any numbers.
+        pre: what the rule watches, likewise; None where that is ``x``.
         inputs: one tensor per input of the scan, ``(T, B, N)`` float32, any strides; None for ``port``. What neurons
             draw at random is among them (:func:`snncompile.targets.drawn.reading`).
         coefs: as in a scan's forward call.
@@ -60,6 +80,7 @@ class PlasticForwardCall:
     bias: Tensor | None
     fixed: Mapping[str, Tensor]
     x: Tensor
+    pre: Tensor | None
     inputs: tuple[Tensor | None, ...]
     coefs: tuple[Tensor, ...]
     states: tuple[Tensor, ...]

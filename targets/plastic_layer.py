@@ -13,13 +13,15 @@ import torch
 from torch import Tensor
 
 from snncompile.ir.connection import Connection
-from snncompile.ir.elementwise import Elementwise
+from snncompile.ir.elementwise import Elementwise, OutPort
 from snncompile.ir.graph import Edge, Graph, Ref, Region
 from snncompile.ir.plasticity import Plasticity, Trace
+from snncompile.ir.program import Program
+from snncompile.targets.autograd import PreparedScan
 from snncompile.targets.drawn import reading
 from snncompile.targets.evaluation import Evaluation
 from snncompile.targets.plastic import refuse_gradient
-from snncompile.targets.plastic_call import PlasticForwardCall, PlasticTarget
+from snncompile.targets.plastic_call import PlasticForwardCall, PlasticTarget, Wiring
 from snncompile.targets.plastic_rule import make_rule
 from snncompile.targets.recurrent_layer import drawn
 from snncompile.targets.registry import make_target
@@ -32,10 +34,11 @@ class PlasticLayer:
 
     Attributes:
         connection: the connection's name.
-        neurons: the elementwise node's name.
+        neurons: the elementwise node's name; "" where the rule watches a signal from outside, or the product itself.
         rule: the plasticity node's name.
         port: the neurons' input that the connection feeds.
         source: the neurons' result that the rule watches.
+        other: whether the rule watches another input than the connection takes.
     """
 
     connection: str
@@ -43,34 +46,73 @@ class PlasticLayer:
     rule: str
     port: str
     source: str
+    other: bool = False
+
+    def population(self, graph: Graph) -> tuple[str, Elementwise]:
+        """The name and the node of its neurons; where it has none, of what stands for them."""
+        return (self.neurons, graph.op(self.neurons)) if self.neurons else (self.connection, _stand_in(graph, self))
+
+    def wiring(self, graph: Graph) -> Wiring:
+        """What a kernel must be printed for, besides its neurons and its rule."""
+        product = Ref(self.connection)
+        read = product in {ref for _, ref in graph.outputs}
+        read |= any(reader not in (self.neurons, self.rule) for reader, _, _ in graph.consumers(self.connection))
+        return Wiring(self.port, self.source, "bias" in graph.op(self.connection).params, read, self.other)
+
+
+#: What stands for neurons where there are none reads the product, and what the rule watches if that comes from outside.
+_PRODUCT, _TAUGHT = "product", "taught"
+
+
+def _stand_in(graph: Graph, layer: PlasticLayer) -> Elementwise:
+    """A node without a state whose result is what the rule watches."""
+    of = graph.op(layer.connection).output
+    given = _PRODUCT if graph.inputs_of(layer.rule)["post"].source.node == layer.connection else _TAUGHT
+    inputs = tuple(dict.fromkeys((_PRODUCT, given)))
+    shown = Program(inputs, (), ((layer.source, given),))
+    return Elementwise(
+        kind="Taught",
+        shape=of.shape,
+        inputs=inputs,
+        outputs=(OutPort(layer.source, f"{layer.connection}.{layer.source}", of),),
+        states=(),
+        params={},
+        forward=shown,
+        reverse=Program((*inputs, f"grad_{layer.source}"), (), tuple((f"grad_{x}", 0.0) for x in inputs)),
+        members=(layer.connection,),
+    )
 
 
 def match(graph: Graph, region: Region) -> PlasticLayer | str:
     """The layer that ``region`` is, or why it is none."""
     kinds = (Connection, Elementwise, Plasticity)
     by_kind = [[n for n in region.nodes if isinstance(graph.op(n), kind)] for kind in kinds]
-    if [len(names) for names in by_kind] != [1, 1, 1]:
+    if [len(names) for names in by_kind] not in ([1, 1, 1], [1, 0, 1]):
         return f"{len(region.nodes)} nodes learn or run together, not one connection, one population and one rule"
-    (connection,), (neurons,), (rule,) = by_kind
+    (connection,), populations, (rule,) = by_kind
     inside = set(region.nodes)
     fed, watched = graph.inputs_of(connection)["x"], graph.inputs_of(rule)
-    if watched["pre"] != fed:
-        return f"{rule} watches another signal than the one {connection} takes"
-    if any(e.source.node in inside for e in (fed, *(watched[s] for s in graph.op(rule).signals))):
+    if any(e.source.node in inside for e in (fed, watched["pre"], *(watched[s] for s in graph.op(rule).signals))):
         return f"what {connection} takes, or {rule} listens to, comes from the layer itself"
+    other = watched["pre"] != fed
+    if not populations:
+        if watched["post"].delay:
+            return f"{rule} watches something late"
+        return PlasticLayer(connection, "", rule, _PRODUCT, "shown", other)
+    (neurons,) = populations
     if watched["post"].delay or watched["post"].source.node != neurons:
         return f"{rule} does not watch {neurons}"
     feeds = graph.inputs_of(neurons)
     ports = [p for p, e in feeds.items() if e.source.node == connection]
     if len(ports) != 1 or feeds[ports[0]].delay or any(e.source.node in (neurons, rule) for e in feeds.values()):
         return f"{neurons} reads something late, or {connection} twice"
-    return PlasticLayer(connection, neurons, rule, ports[0], watched["post"].source.port)
+    return PlasticLayer(connection, neurons, rule, ports[0], watched["post"].source.port, other)
 
 
 def why_not(ev: Evaluation, layer: PlasticLayer, target: PlasticTarget) -> str:
     """Why ``target`` has no kernel for ``layer`` in this run, or ""."""
     op = ev.graph.op(layer.connection)
-    scan, rule = reading(ev.prepared.scans[layer.neurons].scan), ev.prepared.rules[layer.rule].rule
+    scan, rule = reading(_prepared(ev, layer).scan), ev.prepared.rules[layer.rule].rule
     return target.why_not(scan, rule, op.params["weight"].shape, ev.r.batch)
 
 
@@ -79,7 +121,7 @@ def planned(graph: Graph, layer: PlasticLayer, target: str) -> str:
     plastic: PlasticTarget | None = getattr(make_target(target), "plastic", None)
     if plastic is None:
         return f"{target} has no kernel for a layer that learns"
-    scan, rule = reading(make_scan(layer.neurons, graph.op(layer.neurons))), make_rule(layer.rule, graph.op(layer.rule))
+    scan, rule = reading(make_scan(*layer.population(graph))), make_rule(layer.rule, graph.op(layer.rule))
     return plastic.why_not(scan, rule, graph.op(layer.connection).params["weight"].shape)
 
 
@@ -88,7 +130,7 @@ def plan_of(graph: Graph, layer: PlasticLayer, target: str) -> str:
     plan = getattr(getattr(make_target(target), "plastic", None), "plan", None)
     if plan is None:
         return ""
-    scan, rule = reading(make_scan(layer.neurons, graph.op(layer.neurons))), make_rule(layer.rule, graph.op(layer.rule))
+    scan, rule = reading(make_scan(*layer.population(graph))), make_rule(layer.rule, graph.op(layer.rule))
     return str(plan(scan, rule, graph.op(layer.connection).params["weight"].shape))
 
 
@@ -103,22 +145,28 @@ def run_plastic_layer(ev: Evaluation, layer: PlasticLayer, region: Region, targe
         _run(ev, layer, target)
 
 
+def _prepared(ev: Evaluation, layer: PlasticLayer) -> PreparedScan:
+    if layer.neurons:
+        return ev.prepared.scans[layer.neurons]
+    return ev.prepared.standing_in(*layer.population(ev.graph))
+
+
 def _run(ev: Evaluation, layer: PlasticLayer, target: PlasticTarget) -> None:
-    op: Elementwise = ev.graph.op(layer.neurons)
+    _, op = layer.population(ev.graph)
     rule: Plasticity = ev.graph.op(layer.rule)
     weight = ev.r.state[rule.weight.name]
     ins = math.prod(rule.pre)
     steps, batch = ev.r.steps, ev.r.batch
-    bound, taught = ev.bind(layer.neurons), ev.bind_rule(layer.rule)
-    store, sums = ev.wanted(layer.neurons)
+    bound = ev.bind(layer.neurons) if layer.neurons else ev.bind_reader(_prepared(ev, layer), {})
+    taught = ev.bind_rule(layer.rule)
+    store, sums = ev.wanted(layer.neurons) if layer.neurons else ([], [])
     read = ev.prepared.read[layer.rule]
     recorded = ev.want_course | ev.want_sum
     edges = ev.prepared.inputs[layer.rule]
     bias = ev.params(layer.connection).get("bias")
     product = Ref(layer.connection)
-    read_outside = product in {ref for _, ref in ev.graph.outputs} or len(ev.graph.consumers(layer.connection)) > 1
     shape = (steps, batch, op.size)
-    feeds = ev.prepared.inputs[layer.neurons]
+    feeds = ev.prepared.inputs[layer.neurons] if layer.neurons else {p: edges["post"] for p in op.inputs}
     inputs = [None if port == layer.port else _flat(ev, edge, shape) for port, edge in feeds.items()]
     call = PlasticForwardCall(
         port=layer.port,
@@ -126,7 +174,8 @@ def _run(ev: Evaluation, layer: PlasticLayer, target: PlasticTarget) -> None:
         weight=_matrix(weight),
         bias=None if bias is None else bias.float().contiguous(),
         fixed={role: _matrix(ev.r.values[p.name]) for role, p in rule.fixed.items()},
-        x=_flat(ev, edges["pre"], (steps, batch, ins)),
+        x=_flat(ev, ev.prepared.inputs[layer.connection]["x"], (steps, batch, ins)),
+        pre=_flat(ev, edges["pre"], (steps, batch, ins)) if layer.other else None,
         inputs=tuple([*inputs, *drawn(ev, bound, shape)]),
         coefs=bound.coefs,
         states=tuple(ev.r.state[s.name].reshape(batch, op.size).float().contiguous() for s in op.states),
@@ -140,10 +189,11 @@ def _run(ev: Evaluation, layer: PlasticLayer, target: PlasticTarget) -> None:
             for t in rule.traces
             if t.side != "synapse" and (t.local in read or Ref(layer.rule, t.local) in recorded)
         ),
-        store_product=read_outside or product in recorded,
+        store_product=layer.wiring(ev.graph).product or product in recorded,
     )
     made = target.forward(reading(bound.prepared.scan), taught.prepared.rule, call)
-    ev.keep(layer.neurons, made.stored, {}, made.finals)
+    if layer.neurons:
+        ev.keep(layer.neurons, made.stored, {}, made.finals)
     for local, course in made.stored_traces.items():
         side = next(t.side for t in rule.traces if t.local == local)
         ev.courses[Ref(layer.rule, local)] = course.reshape(steps, batch, *rule.shape_of(side))

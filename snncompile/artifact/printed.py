@@ -119,7 +119,7 @@ def _of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
             yield Printed(*learnt)
     yield from _sparse_kernels(compiled, inside, {n for taught in learning for n in taught.nodes}, options)
     inside |= {name for taught in learning for name in taught.nodes}
-    for name, op in compiled.of_type(Elementwise):
+    for name, op in (*compiled.of_type(Elementwise), *_stand_ins(compiled, plastic)):
         if name in inside:
             continue
         scan = make_scan(name, op)
@@ -148,11 +148,16 @@ def _layers(compiled: Graph, ring: bool) -> dict[str, Layer]:
 
 
 def _plastic_layers(compiled: Graph) -> dict[str, PlasticLayer]:
-    """Population -> the layer that learns that it is part of."""
+    """Population -> the layer that learns that it is part of; one without a population by its connection."""
     from snncompile.targets.plastic_layer import PlasticLayer, match
 
     found = (match(compiled, region) for region in compiled.regions if region.kind == "plastic")
-    return {layer.neurons: layer for layer in found if isinstance(layer, PlasticLayer)}
+    return {layer.neurons or layer.connection: layer for layer in found if isinstance(layer, PlasticLayer)}
+
+
+def _stand_ins(compiled: Graph, plastic: Mapping[str, PlasticLayer]) -> list[tuple[str, Elementwise]]:
+    """What stands for neurons in layers that have none."""
+    return [layer.population(compiled) for layer in plastic.values() if not layer.neurons]
 
 
 def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
@@ -204,7 +209,7 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
             yield Printed(name, f"{name}_{role}", source, suffix=C_SOURCE)
     for region in learning:
         yield Printed(*plastic_region_kernel(compiled, region), suffix=C_SOURCE)
-    for name, op in compiled.of_type(Elementwise):
+    for name, op in (*compiled.of_type(Elementwise), *_stand_ins(compiled, plastic)):
         if name in inside:
             continue
         scan = make_scan(name, op)
@@ -217,9 +222,8 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
             sources = layer_sources(reading(scan), layer.port, layer.source, bias, read, one, one_back)
         elif name in plastic:
             taught = plastic[name]
-            bias = "bias" in compiled.op(taught.connection).params
             rule = make_rule(taught.rule, compiled.op(taught.rule))
-            sources = plastic_sources(reading(scan), rule, taught, bias, read, one)
+            sources = plastic_sources(reading(scan), rule, taught.wiring(compiled), read, one)
         else:
             windows = pooled[name].windows if name in pooled else None
             ways = (False, True) if options.save_some is None else (options.save_some,)
@@ -291,10 +295,11 @@ def _plastic_kernel(
     from snncompile.targets.triton.plastic_kernels import plastic_kernel
 
     rule = make_rule(layer.rule, graph.op(layer.rule))
-    wiring = (layer.port, layer.source, "bias" in graph.op(layer.connection).params)
+    wiring = layer.wiring(graph)
     chips = [parse_arch(name) for name in options.archs or ("sm_90",)]
     kernel = plastic_kernel(scan, rule, wiring, read, per_neuron, chips)
-    return Printed(layer.neurons, f"{layer.neurons}_plastic", kernel.source, kernel.settings)
+    name = layer.neurons or layer.connection
+    return Printed(name, f"{name}_plastic", kernel.source, kernel.settings)
 
 
 def _read(graph: Graph, name: str, results: Sequence[str]) -> list[str]:

@@ -81,6 +81,9 @@ class PlasticLayers(Caller):
             args = [made.weight.data_ptr(), *([] if call.bias is None else [call.bias.data_ptr()])]
             args += [call.fixed[role].data_ptr() for role in source.fixed]
             args += [x.data_ptr(), *x.stride()[:2]]
+            if call.pre is not None:
+                watched = call.pre if unit(call.pre, (steps, batch, ins)) else call.pre.contiguous()
+                args += [watched.data_ptr(), *watched.stride()[:2]]
             for i in kernel.inputs:
                 given = call.inputs[i]
                 assert given is not None
@@ -108,6 +111,7 @@ class PlasticLayers(Caller):
             call.store,
             call.store_traces,
             call.store_product,
+            call.pre is not None,
         )
 
         def make() -> tuple[PlasticSource, Callable[..., Any]]:
@@ -163,6 +167,6 @@ def _conv_scratch(blocks: int, shape: tuple[int, int, int, int], fields: Fields)
 
 def _check(call: PlasticForwardCall) -> None:
     rule = (c for part in call.rule_coefs.values() for c in part.values())
-    given = (x for x in call.inputs if x is not None)
+    given = (x for x in (call.pre, *call.inputs) if x is not None)
     held = (*call.coefs, *call.states, *call.traces.values(), *call.signals.values(), *call.fixed.values())
     check_all(call.weight, call.x, *given, *held, *rule)

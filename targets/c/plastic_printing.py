@@ -27,6 +27,7 @@ class PlasticVariant(NamedTuple):
         store: results whose course is stored.
         store_traces: traces whose course is stored.
         store_product: whether the product's course is.
+        pre: whether the rule watches another input than the connection takes.
     """
 
     port: str
@@ -36,6 +37,7 @@ class PlasticVariant(NamedTuple):
     store: tuple[str, ...]
     store_traces: tuple[str, ...]
     store_product: bool
+    pre: bool = False
 
 
 class PlasticSource(NamedTuple):
@@ -115,6 +117,11 @@ class PlasticPrinter(ABC):
         self.fixed = {role: w.whole(role, f"{role} of the weight, {weights}") for role in self.rule.node.fixed}
         self.x = x = w.whole("input", "what the connection takes, (T, B, M)")
         self.x_t, self.x_b = (w.whole(f"{x}_{axis}", f"stride of {x}", number=True) for axis in "tb")
+        self.watched = "x_now"
+        if variant.pre:
+            watched = w.whole("watched", "what the rule watches, (T, B, M)")
+            time, row = (w.whole(f"{watched}_{axis}", f"stride of {watched}", number=True) for axis in "tb")
+            self.watched = f"{watched} + t * {time} + b * {row}"
         self.courses = {n: w.course(n, unit[n], "input of the neurons") for n in self.read_inputs}
         self.values = {c: w.coefficient(c, scalar[c], "coefficient") for c in self.read_coefs}
         self.states = {s: w.cells(f"{s}_running", "state, (B, N), read and written", True) for s in scan.states}
@@ -193,7 +200,8 @@ class PlasticPrinter(ABC):
     def call_inputs(self, depth: int) -> list[str]:
         """The input's side of the rule for sequence ``b``, and its traces' courses."""
         traces = [f"{p} + own + b * M" for p in self.pre.values()]
-        items = ["x_now", *traces, "own_p + b * M", "own_d + b * M", "M", *self.passed("before", self.parts["before"])]
+        coefs = self.passed("before", self.parts["before"])
+        items = [self.watched, *traces, "own_p + b * M", "own_d + b * M", "M", *coefs]
         lines = call_lines(self.inputs, items, depth, ";")
         pad = "    " * depth
         for t, course in self.pre_courses.items():

@@ -32,7 +32,7 @@ from snncompile.targets.c.sparse_source import NAME as SPARSE_NAME
 from snncompile.targets.c.sparse_source import SOURCE as SPARSE
 from snncompile.targets.c.sparse_source import TYPES as SPARSE_TYPES
 from snncompile.targets.event_conv import window_of
-from snncompile.targets.plastic_layer import PlasticLayer
+from snncompile.targets.plastic_call import Wiring
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.pooling import Windows
 from snncompile.targets.scan import Scan
@@ -126,21 +126,21 @@ def layer_sources(
 
 
 def plastic_sources(
-    scan: Scan, rule: PlasticRule, layer: PlasticLayer, bias: bool, outputs: Collection[str], one: Collection[str]
+    scan: Scan, rule: PlasticRule, wiring: Wiring, outputs: Collection[str], one: Collection[str]
 ) -> dict[str, KernelSource]:
     """Role -> file of a layer that learns.
 
     Args:
         scan: the layer's neurons.
         rule: its rule.
-        layer: the layer.
-        bias: whether the product has a bias.
+        wiring: the layer besides.
         outputs: results whose course is wanted.
         one: coefficients that are one number for all neurons.
     """
     layout = Layout((True,) * len(scan.inputs), tuple(c in one for c in scan.coefs))
     store = tuple(r for r in scan.results if r in outputs)
-    variant = PlasticVariant(layer.port, layer.source, layout, bias, store, (), False)
+    port, source, bias, product, other = wiring
+    variant = PlasticVariant(port, source, layout, bias, store, (), product, other)
     return {"plastic": print_plastic(scan, rule, variant).kernel}
 
 

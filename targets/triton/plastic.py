@@ -131,6 +131,7 @@ def _variant(scan: Scan, rule: PlasticRule, call: PlasticForwardCall, plan: Plas
         tuple(t.local for t in rule.node.traces if t.local in call.store_traces),
         call.store_product,
         plan.resident,
+        call.pre is not None,
     )
 
 
@@ -169,8 +170,9 @@ class _Launch:
         given: dict[str, Any] = {"weight": call.weight, "weight_end": self.weight, "bias": call.bias}
         given |= {f"fixed.{role}": value for role, value in call.fixed.items()}
         given |= dict(zip("TBNM", call.shape, strict=True))
+        taken = [(s, x) for s, x in (("x", call.x), ("watched", call.pre)) if x is not None]
         for slot, course in (
-            ("x", call.x if call.x.stride(2) == 1 else call.x.contiguous()),
+            *((slot, x if x.stride(2) == 1 else x.contiguous()) for slot, x in taken),
             *((f"input.{i}", x) for i, x in zip(scan.inputs, call.inputs, strict=True) if x is not None),
             *((f"signal.{s}", course) for s, course in call.signals.items()),
         ):

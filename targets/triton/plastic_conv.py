@@ -73,7 +73,8 @@ class _Conv(InMemory):
         line(1, "pre_cells = M.to(tl.int64) * B")
         self.weight = p.pointer("weight_end", "weight", f"weights, ({outs}, {taps}), read and written")
         self.fixed = p.of_weights(f"({outs}, {taps})")
-        self.x = p.strided("x", "x", "what the connection takes, (T, B, M), inputs one after the other", "tb")
+        self.x = p.course("x", "what the connection takes")
+        self.take_watched()
         if self.variant.bias:
             bias = p.pointer("bias", "bias_of_product", f"bias of the product, ({outs},)")
             self.bias = self.w.names.new("bias_of_product")
@@ -105,7 +106,11 @@ class _Conv(InMemory):
             inner, size = "inner", self.fields.pixels
             line(4, f"row = pixel // {size} * {height} + pixel % {size} // {width} + {above}")
             line(4, f"inner = row * {wide} + pixel % {width} + {aside}")
-        line(4, f"z = tl.load({self.x.format('t', 'b')} + pixel, mask=there, other=0.0)")
+        line(4, f"z = tl.load({(self.watched or self.x).format('t', 'b')} + pixel, mask=there, other=0.0)")
+        taken = "z"
+        if self.watched and self.padded:
+            taken = "x"
+            line(4, f"x = tl.load({self.x.format('t', 'b')} + pixel, mask=there, other=0.0)")
         traces = {t: names.new(t) for t in p.side["pre"]}
         for t, name in traces.items():
             line(4, f"{name} = tl.load({self.running[key(t)]} + own * M + pixel, mask=there, other=0.0)")
@@ -119,7 +124,7 @@ class _Conv(InMemory):
         for f in p.factors:
             line(4, f"tl.store({self.before[f]} + own * {self.inner} + {inner}, {made[f]}, mask=there)")
         if self.padded:
-            line(4, f"tl.store({self.image} + own * {self.inner} + inner, z, mask=there)")
+            line(4, f"tl.store({self.image} + own * {self.inner} + inner, {taken}, mask=there)")
 
     def _neurons(self) -> None:
         """The product, the neurons, and the output's side of the rule."""

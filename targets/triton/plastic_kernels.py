@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from snncompile.targets.plastic_call import Wiring
 from snncompile.targets.plastic_fields import fields_of
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan, one_number
@@ -31,7 +32,7 @@ class PlasticKernel:
 def plastic_kernel(
     scan: Scan,
     rule: PlasticRule,
-    wiring: tuple[str, str, bool],
+    wiring: Wiring,
     read: Collection[str],
     per_neuron: Collection[str],
     archs: Sequence[Arch],
@@ -41,7 +42,7 @@ def plastic_kernel(
     Args:
         scan: the neurons.
         rule: the rule.
-        wiring: the scan's input that is the product, its result that the rule watches, and whether there is a bias.
+        wiring: the layer besides.
         read: results that something else reads.
         per_neuron: parameters that have one value for each neuron (the others are one number).
         archs: the chips, at least one.
@@ -50,8 +51,9 @@ def plastic_kernel(
     one = one_number(scan, per_neuron)
     store = tuple(r for r in scan.results if r in read)
     resident = next(iter(plans.values())).resident  # it depends on the rule and the size alone
-    port, source, bias = wiring
-    variant = PlasticVariant(port, source, tuple(c in one for c in scan.coefs), bias, store, resident=resident)
+    port, source, bias, product, other = wiring
+    scalar = tuple(c in one for c in scan.coefs)
+    variant = PlasticVariant(port, source, scalar, bias, store, (), product, resident, other)
     return PlasticKernel(print_plastic(scan, rule, variant), plans)
 
 

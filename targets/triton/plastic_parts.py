@@ -64,6 +64,7 @@ class PlasticVariant(NamedTuple):
         store_traces: traces whose course is stored.
         store_product: whether the product's course is.
         resident: whether weights stay in registers; else they are streamed.
+        pre: whether the rule watches another input than the connection takes.
     """
 
     port: str
@@ -74,6 +75,7 @@ class PlasticVariant(NamedTuple):
     store_traces: tuple[str, ...] = ()
     store_product: bool = False
     resident: bool = True
+    pre: bool = False
 
 
 def key(trace: str) -> str:
@@ -159,8 +161,11 @@ class Parts:
 
     def taken(self) -> str:
         """Take what the connection takes; the address of a chunk of it, with braces for time step and sequence."""
-        pointer = self.strided("x", "x", "what the connection takes, (T, B, M), inputs one after the other", "tb")
-        return f"{pointer} + k * {LANES} + lane"
+        return f"{self.course('x', 'what the connection takes')} + k * {LANES} + lane"
+
+    def course(self, slot: str, about: str) -> str:
+        """Take a course of the inputs; the address of a step, with braces for time step and sequence."""
+        return self.strided(slot, slot, f"{about}, (T, B, M), inputs one after the other", "tb")
 
     def of_weights(self, shape: str) -> dict[str, str]:
         """Take mask and sign of the weights, ``shape``: their pointers."""

@@ -78,11 +78,24 @@ class PlasticKernel(ABC):
         """What the connection takes, its bias, and all that neurons and rule read at every step."""
         p = self.parts
         self.x = p.taken()
+        self.take_watched()
         if self.variant.bias:
             bias = p.pointer("bias", "bias_of_product", "bias of the product, (N,)")
             self.bias = self.w.names.new("bias_of_product")
             self.w.line(1, f"{self.bias} = tl.load({bias} + post, mask=mine, other=0.0)")
         self.take_signals()
+
+    def take_watched(self) -> None:
+        """What the rule watches in place of what the connection takes."""
+        self.watched = self.parts.course("watched", "what the rule watches") if self.variant.pre else ""
+
+    def watch(self, depth: int, x: str) -> str:
+        """What the rule watches of a chunk of sequence ``b``; ``x`` is what the connection took of it."""
+        if not self.watched:
+            return x
+        at = f"{self.watched.format('t', 'b')} + k * {LANES} + lane"
+        self.w.line(depth, f"z = tl.load({at}, mask=there, other=0.0)")
+        return "z"
 
     def take_signals(self) -> None:
         """What the neurons take besides the product, and what the rule hears."""

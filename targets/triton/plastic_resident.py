@@ -167,7 +167,8 @@ class _Resident(PlasticKernel):
         line(3, _BATCH)
         self._load_x(4, "coming", "(t + 1)")
         traces = {t: f"{self.now[key(t)]}[k * BATCH + b]" for t in p.side["pre"]}
-        self.print_sequence("x[k * BATCH + b]", traces, {f: f"{name}[b]" for f, name in self.post.items()}, "w[k]")
+        z = self.watch(4, "x[k * BATCH + b]")
+        self.print_sequence(z, traces, {f: f"{name}[b]" for f, name in self.post.items()}, "w[k]")
         self.print_update("w[k]", {r: f"{name}[k]" for r, name in self.fixed.items()})
         line(3, "if k == CHUNKS - 1:")
         line(4, "w_made = tl.where(there[None, :], w_made, 0.0)  # beyond the last input there is nothing")

@@ -104,7 +104,9 @@ class _Streamed(InMemory):
         line(3, f"coming = tl.load({self._x('(t + 1)', '0')}, mask=there & (t + 1 < T) & (B > 0), other=0.0)")
         self.start_sums()
         line(3, "for b in range(B):")
-        line(4, f"x = tl.load({self._x('t', 'b')}, mask=there, other=0.0)")
+        if not self.watched:
+            line(4, f"x = tl.load({self._x('t', 'b')}, mask=there, other=0.0)")
+        z = self.watch(4, "x")
         line(4, f"base = (program * B + b).to(tl.int64) * M + k * {LANES} + lane")
         traces = {}
         for t in p.side["pre"]:
@@ -113,7 +115,7 @@ class _Streamed(InMemory):
         post = {f: names.new(f"post_{f}_now") for f in p.factors}
         for f, name in post.items():
             line(4, f"{name} = tl.load({self.factors[f]} + b * N + post, mask=mine, other=0.0)")
-        self.print_sequence("x", traces, post, "w")
+        self.print_sequence(z, traces, post, "w")
         fixed = self.load_fixed(3, ["mask", "sign"], f"rows + k * {LANES}", "here")
         self.print_update("w", fixed)
         line(3, f"tl.store({self.weight} + rows + k * {LANES}, w_made, mask=here)")

@@ -92,10 +92,12 @@ def plastic_case(
     store: bool = True,
     conv: Convolution | None = None,
     fixed: Sequence[str] = (),
+    elsewhere: bool = False,
 ) -> Case:
     """A random call for the rule ``name`` of :data:`RULES`; the neurons also get a current from outside.
 
-    ``fixed`` is what the connection has of mask and sign: the first output has no input, signs are mixed.
+    ``fixed`` is what the connection has of mask and sign: the first output has no input, signs are mixed. ``elsewhere``
+    is whether the rule watches another input than the connection takes.
     """
     rule = RULES[name]
     draw = torch.Generator().manual_seed(seed)
@@ -147,6 +149,7 @@ def plastic_case(
         bias=torch.rand(rows, generator=draw) if bias else None,
         fixed=held,
         x=x,
+        pre=(torch.rand(steps, ins, batch, generator=draw) < rate).float().transpose(1, 2) if elsewhere else None,
         inputs=tuple(other if p == outside else None for p in scan.inputs),
         coefs=tuple(table[c] for c in scan.coefs),
         states=tuple(torch.rand(batch, outs, generator=draw) for _ in scan.states),
@@ -204,7 +207,8 @@ class PlainPlastic:
             made = {n: v.expand(batch, outs) for n, v in step.named(values, w.device).items()}
             states = [made[s] for s in scan.states]
             factors = {}
-            for part, z, side in (("before", call.x[t], "pre"), ("after", made[call.source], "post")):
+            watched = call.x if call.pre is None else call.pre
+            for part, z, side in (("before", watched[t], "pre"), ("after", made[call.source], "post")):
                 held = {trace.local: traces[trace.local] for trace in rule.node.of_side(side)}
                 new = learn[part].named({"z": z, **held, **call.rule_coefs[part]}, w.device)
                 factors[side] = {f: new.pop(f).expand(z.shape) for f in FACTORS}

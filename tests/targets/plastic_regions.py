@@ -116,10 +116,11 @@ def delayed(x=snn.Spikes(IN, max=1)):
 
 
 @snn.model(dt=1 * ms)
-def taught(x=snn.Spikes(IN, max=1), teacher=snn.Spikes(OUT, max=1), reward=snn.Current(1)):
-    """A teacher says who should have fired: no neuron takes part."""
+def taught(x=snn.Spikes(IN, max=1), teacher=snn.Spikes(OUT, max=1)):
+    """A teacher says who should have fired, and what comes out rewards itself: no neuron takes part."""
     connection = snn.Linear(OUT, init=drawn(OUT, IN))
     h = x >> connection
+    reward = h >> snn.Linear(1, init=0.1 * torch.ones(1, OUT), trainable=False)
     snn.learn(connection, snn.MSTDPET(), post=teacher, reward=reward)
     return h
 

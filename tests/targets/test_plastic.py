@@ -236,6 +236,14 @@ def test_what_is_no_layer_says_why() -> None:
         return h
 
     @snn.model
+    def twice(x=snn.Spikes(3)):
+        c, d = snn.Linear(3), snn.Linear(3)
+        h = (x >> c) + (x >> d) >> snn.LIF()
+        snn.learn(c, snn.STDP())
+        snn.learn(d, snn.STDP())
+        return h
+
+    @snn.model
     def elsewhere(x=snn.Spikes(3), y=snn.Spikes(3)):
         c = snn.Linear(3)
         h = x >> c >> snn.LIF()
@@ -252,6 +260,7 @@ def test_what_is_no_layer_says_why() -> None:
     assert region_of(convolution) == PlasticLayer("conv2d", "lif", "stdp", "x", "spikes")
     assert region_of(masked) == PlasticLayer("linear", "lif", "stdp", "x", "spikes")
     assert "comes from the layer itself" in str(region_of(recurrent))
-    assert region_of(taught) == "2 nodes learn or run together, not one connection, one population and one rule"
-    assert region_of(elsewhere) == "stdp watches another signal than the one linear takes"
+    assert region_of(taught) == PlasticLayer("linear", "", "stdp", "product", "shown")
+    assert region_of(elsewhere) == PlasticLayer("linear", "lif", "stdp", "x", "spikes", other=True)
+    assert region_of(twice) == "5 nodes learn or run together, not one connection, one population and one rule"
     assert region_of(layer) == PlasticLayer("linear", "exp_syn_lif", "stdp", "linear", "lif_spikes")

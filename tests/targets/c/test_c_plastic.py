@@ -13,7 +13,7 @@ import snncompile as snn
 from snncompile import ms
 from snncompile.targets.c.plastic import PlasticLayers
 
-from ..plastic_calls import RULES, PlainPlastic, assert_same, plastic_case
+from ..plastic_calls import RULES, Convolution, PlainPlastic, assert_same, plastic_case
 
 
 def poisoned(shape, **like):
@@ -267,3 +267,16 @@ def test_a_trace_that_is_no_number_counts_where_nothing_fires(batch, value):
             found.append(net.evolve(torch.ones(batch, 3, 6), state=start)[1]["linear.weight"])
     assert found[0].isnan().sum() == 5
     assert torch.equal(bits(found[0]), bits(found[1]))
+
+
+@pytest.mark.parametrize("conv", [None, Convolution((2, 6, 5), 3, (3, 2), {"padding": (1, 0)})])
+def test_a_rule_that_watches_another_input_than_the_connection_takes(conv):
+    case = plastic_case("free", 20, 2, 19, 60, conv=conv, elsewhere=True)
+    want = check(case, 2)
+    with torch.no_grad():
+        own = PlainPlastic().forward(case.scan, case.rule, replace(case.call, pre=None))
+    assert not torch.equal(want.weight, own.weight)
+
+
+def test_without_a_sequence_nothing_is_read():
+    check(plastic_case("additive", 3, 0, 9, 33))
