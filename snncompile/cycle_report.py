@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from math import inf
+from typing import TYPE_CHECKING
 
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph, Region
 from snncompile.ir.regions import lateness
+
+if TYPE_CHECKING:
+    from snncompile.targets.cycle_plan import CyclePlan
 
 _WHERE = {"triton": "Triton", "c": "C"}
 _ONE = {"triton": "one kernel", "c": "one function"}
@@ -48,7 +52,16 @@ def _on(graph: Graph, region: Region, target: str, where: str) -> str:
         dropping = plan_cycle(graph, region, {}, training=True)
         why = dropping if isinstance(dropping, str) else way_of(dropping, target).why
         training = f"; in training {parts} for {each}, since {why}" if why else ""
-    return f"{_ONE[target]} for the cycle, over all steps: {inside} inside ({where}){few}{training}"
+    several = _several(plan, way.several) if way.several else ""
+    return f"{_ONE[target]} for the cycle, over all steps: {inside} inside ({where}){several}{few}{training}"
+
+
+def _several(plan: CyclePlan, why: str) -> str:
+    """How several programs share a cycle, and why."""
+    from snncompile.targets.cycle_blocks import blocks_of
+
+    late = blocks_of(plan).late
+    return f", in several programs, {_counted(late, 'step')} at a time, since {why}"
 
 
 def _counted(number: int, what: str) -> str:

@@ -1,8 +1,9 @@
 """Which cycles a target runs as one function, and which go node by node: where that is quicker, or the only way.
 
 The figures of ``c`` were measured. Those of ``triton`` are reasoned, since nobody has timed it on a GPU: a program
-reads all weights at every step, at what one processor gets of the L2 cache, some 100 bytes a nanosecond; a node of its
-own costs the host some tens of microseconds, once for all the steps by which the cycle is late.
+reads all weights at every step, at what one processor gets of the L2 cache, some 100 bytes a nanosecond. Programs that
+share a cycle wait for each other before each product at most, and once more, some one and a half microseconds each
+time, once for all the steps by which the cycle is late. A node of its own costs the host some tens of microseconds.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ SPARSE_LATE, SPARSE_WEIGHTS, SPARSE_BATCH = 8, 2**20, 4
 #: And those with convolutions of what is no spikes, by their multiply-adds at a step of one sequence.
 CONV_LATE, CONV_PRODUCTS = 8, 2**22
 
+#: Triton: weights that a program reads in the time in which the programs of a GPU wait for each other once, doubled:
+#: rather one program for each tile of sequences.
+MEETING_WEIGHTS = 2**16
 #: Triton: weights that a program reads in the time in which a node is run on its own, doubled: rather one kernel.
 NODE_WEIGHTS = 2**21
 
@@ -37,12 +41,14 @@ class Way:
         why: why, for a person.
         at_most: batches of more sequences go node by node, too.
         shared_from: of a region that learns: batches of so many sequences are shared by several programs.
+        several: why several programs share the cycle, where batches leave processors free for that; "" if they do not.
     """
 
     blocks_up_to: float = 0
     why: str = ""
     at_most: float = inf
     shared_from: float = inf
+    several: str = ""
 
     def suits(self, plan: CyclePlan, batch: int, training: bool) -> bool:
         """Whether one function runs ``plan`` for so many sequences in the module's mode."""
@@ -74,10 +80,14 @@ def _convolved(plan: CyclePlan) -> int:
 
 
 def _triton(plan: CyclePlan) -> Way:
-    if plan.weights * plan.late > NODE_WEIGHTS * len(plan.nodes):
+    import torch
+
+    many = f"its {plan.weights:,} weights are read quicker by many programs"
+    if torch.version.hip:  # programs that wait for each other need an NVIDIA GPU
         times = f" for {plan.late} steps at once" if plan.late > 1 else ""
-        return Way(inf, f"its {plan.weights:,} weights are read quicker by many programs{times}")
-    return Way()
+        return Way(inf, many + times) if plan.weights * plan.late > NODE_WEIGHTS * len(plan.nodes) else Way()
+    reading = sum(isinstance(step, Product | Conv | Pool) for step in plan.steps)
+    return Way(several=many) if plan.weights * plan.late > MEETING_WEIGHTS * (reading + 1) else Way()
 
 
 def _taught(plan: PlasticPlan) -> Way:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from math import inf
+from math import inf, prod
 from typing import TYPE_CHECKING
 
 from snncompile.ir.elementwise import Elementwise
@@ -12,7 +12,7 @@ from snncompile.ir.plasticity import Plasticity
 
 if TYPE_CHECKING:
     from snncompile.targets.c.cycle_writer import CycleSource
-    from snncompile.targets.cycle_plan import CyclePlan, Read
+    from snncompile.targets.cycle_plan import Conv, CyclePlan, Product, Read
     from snncompile.targets.plastic_plan import PlasticPlan
     from snncompile.targets.triton.cycle_kernels import CompiledCycle
     from snncompile.targets.triton.cycle_writer import CycleKernel
@@ -56,9 +56,17 @@ def triton_cycle(compiled: Graph, plan: CyclePlan, archs: Sequence[str]) -> Iter
 
     biased = [p for p in plan.products if has_bias(p, compiled.op(p.name))]
     chips = [parse_arch(name) for name in archs or ("sm_90",)]
-    one, one_reverse = _one_number(compiled, plan)
-    for role, kernel in kernels_of(plan, _leaving(compiled, plan), one, one_reverse, biased, chips).items():
+    synapses = [_synapses(compiled, p) for p in plan.products]
+    leaving, numbers = _leaving(compiled, plan), _one_number(compiled, plan)
+    for role, kernel in kernels_of(plan, leaving, *numbers, biased, chips, synapses).items():
         yield plan.nodes[0], f"{plan.name}_{role}", kernel
+
+
+def _synapses(compiled: Graph, product: Product | Conv) -> int | None:
+    """How many synapses a product lists that has one weight for each, 0 for others, None where it is dense."""
+    if not product.sparse:
+        return None
+    return prod(compiled.op(product.name).params["weight"].shape) if product.part == "weight" else 0
 
 
 def _one_number(compiled: Graph, plan: CyclePlan) -> tuple[dict[str, set[str]], dict[str, set[str]]]:

@@ -1,13 +1,14 @@
 """Cycles of any form with one generated kernel for the whole sequence, forward and backward.
 
-A program takes some sequences through all steps, so programs wait for nobody. Of a line that nobody wants, as many
-steps are kept as something reads.
+A program takes some sequences through all steps, and waits for nobody; or, where there are many weights, several
+programs share these sequences. Of a line that nobody wants, as many steps are kept as something reads.
 """
 
 from __future__ import annotations
 
+import os
 import weakref
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,12 +17,14 @@ import torch
 from torch import Tensor
 
 from snncompile.ir.errors import UnsupportedError
+from snncompile.targets.cycle_blocks import Blocks, blocks_back, blocks_of
 from snncompile.targets.cycle_call import (
     CycleBackwardCall,
     CycleBackwardResult,
     CycleForwardCall,
     CycleForwardResult,
 )
+from snncompile.targets.cycle_limits import way_of
 from snncompile.targets.cycle_lines import Make, backward_result, forward_lines, gradient_lines, nothing_ran
 from snncompile.targets.cycle_plan import Conv, CyclePlan, Pool, Product
 from snncompile.targets.cycle_weights import Synapses, Weights
@@ -29,11 +32,22 @@ from snncompile.targets.triton.availability import check_runnable, interpreting
 from snncompile.targets.triton.courses import on_device
 from snncompile.targets.triton.cycle_backward import CycleBackward, print_cycle_backward
 from snncompile.targets.triton.cycle_design import CycleSettings, choose_settings
+from snncompile.targets.triton.cycle_events import listed_lines
 from snncompile.targets.triton.cycle_forward import CycleForward, print_cycle_forward
 from snncompile.targets.triton.cycle_images import as_product, conv_by_synapse, pool_by_synapse
-from snncompile.targets.triton.cycle_tables import group_table, neuron_table, pairs, step_offsets
+from snncompile.targets.triton.cycle_shared_design import (
+    FORM_VARIABLE,
+    LISTED,
+    SharedSettings,
+    check_form,
+    choose_shared,
+    listed_products,
+)
+from snncompile.targets.triton.cycle_tables import group_table, in_order, marks_table, neuron_table, pairs, step_offsets
 from snncompile.targets.triton.cycle_writer import CycleKernel, Key
 from snncompile.targets.triton.load import load
+from snncompile.targets.triton.meeting import APART
+from snncompile.targets.triton.recurrent_launch import launch_together, processors
 from snncompile.targets.triton.sparse import SparseKernels
 
 _LIMIT = 2**31
@@ -51,11 +65,23 @@ class Cycles:
     Args:
         empty: allocates outputs; tests hand in one that fills them with NaN.
         settings: launch settings to use for every kernel, instead of those chosen by size.
+        form: the form of every kernel, one of :data:`~snncompile.targets.triton.cycle_shared_design.FORMS`, instead of
+            the one chosen by size.
+        least: inputs from which on a product of a shared cycle reads lists of what is not zero.
     """
 
-    def __init__(self, empty: Callable[..., Tensor] = torch.empty, settings: CycleSettings | None = None) -> None:
+    def __init__(
+        self,
+        empty: Callable[..., Tensor] = torch.empty,
+        settings: CycleSettings | None = None,
+        form: str | None = None,
+        least: int = LISTED,
+    ) -> None:
         self._empty = empty
         self._settings = settings
+        self._form = check_form(form or os.environ.get(FORM_VARIABLE) or None)
+        self._least = least
+        self._blocks: weakref.WeakKeyDictionary[CyclePlan, Blocks] = weakref.WeakKeyDictionary()
         self._kernels: weakref.WeakKeyDictionary[CyclePlan, dict[Hashable, _Kernel]] = weakref.WeakKeyDictionary()
 
     def forward(self, plan: CyclePlan, call: CycleForwardCall) -> CycleForwardResult:
@@ -65,21 +91,24 @@ class Cycles:
         make = self._make(device)
         steps, batch = call.shape
         live = plan.live((*call.store, *call.sums), call.keep)
-        lines = forward_lines(plan, call, live, make, ring_rows)
+        late = self._late(plan, call.shape, device, back=False)
+        lines = forward_lines(plan, call, live, make, partial(ring_rows, late=late))
         sums = tuple(make((batch, plan.lines[read.line].size)).zero_() for read in call.sums)
         if steps * batch:
             bias = tuple(w.bias is not None for w in call.weights)
-            variant = CycleForward(_scalar(plan, call.coefs), bias, live, call.sums)
+            listed = listed_products(plan, _synapses(plan, call.weights), self._least) if late else ()
+            variant = CycleForward(_scalar(plan, call.coefs), bias, live, call.sums, late, listed)
             kernel = self._kernel(plan, variant, print_cycle_forward)
             given = Given(plan, kernel.source, call.shape, device)
             given.inputs(call.inputs)
             given.lines("line", lines)
             given.coefs("coefficient", {n: scan.coefs for n, scan in plan.scans.items()}, call.coefs)
-            given.weights(call.weights, back=False)
+            given.weights(call.weights, back=False, listed=listed)
+            given.lists(listed_lines(plan, listed) if late else (), late, make)
             given.images(call.masks, back=False, make=make)
             given.values[("random",)] = call.random
             given.values |= {("sum", i): total for i, total in enumerate(sums)}
-            self._run(kernel, given)
+            self._run(kernel, given, late)
         return CycleForwardResult(tuple(lines), sums)
 
     def backward(self, plan: CyclePlan, call: CycleBackwardCall) -> CycleBackwardResult:
@@ -88,12 +117,14 @@ class Cycles:
         device = _device(*call.inputs, *kept, *(g for _, g in call.grads), *call.finals.values())
         make = self._make(device)
         steps, batch = call.shape
+        late = self._late(plan, call.shape, device, back=True)
         variant = CycleBackward(
             _scalar(plan, call.coefs),
             tuple(read for read, _ in call.grads),
             tuple(i for i in sorted(call.finals) if plan.lines[i].is_state),
             tuple(i for i, need in enumerate(call.need_inputs) if need),
             call.need_accumulators,
+            late,
         )
         inputs = {i: make((steps, batch, plan.sizes[i])) for i in variant.need_inputs}
         sums = {
@@ -105,7 +136,7 @@ class Cycles:
             return nothing_ran(plan, call, inputs, sums, make)
         kernel = self._kernel(plan, variant, print_cycle_backward)
         graded = [i for i in range(len(plan.lines)) if ("grad", i) in kernel.source.given]
-        grads = gradient_lines(plan, call, graded, make, ring_rows)
+        grads = gradient_lines(plan, call, graded, make, partial(ring_rows, late=late))
         given = Given(plan, kernel.source, call.shape, device)
         given.inputs(call.inputs)
         given.lines("line", call.lines)
@@ -120,7 +151,7 @@ class Cycles:
                 given.values[(f"given {what}", i)] = stride
         given.values |= {("grad input", i): grad for i, grad in inputs.items()}
         given.values |= {("accumulator", n, a): total for n, each in sums.items() for a, total in each.items()}
-        self._run(kernel, given)
+        self._run(kernel, given, late)
         return backward_result(plan, call, grads, inputs, sums, make)
 
     def synapse_gradient(self, synapses: Synapses, grad: Tensor, courses: Sequence[Tensor]) -> Tensor:
@@ -147,8 +178,33 @@ class Cycles:
             found = made[variant, interpret] = _Kernel(source, load(source, interpret))
         return found
 
-    def _run(self, kernel: _Kernel, given: Given) -> None:
+    def _late(self, plan: CyclePlan, shape: tuple[int, int], device: torch.device, back: bool) -> int:
+        """Steps of a block where several programs share ``plan``, or 0."""
+        steps, batch = shape
+        form = self._form or ("several" if isinstance(self._settings, SharedSettings) else None)
+        if form == "several" and device.type == "cuda" and torch.version.hip:
+            raise UnsupportedError("programs that share a cycle need an NVIDIA GPU: leave its form to snncompile")
+        if form == "one" or (form is None and (self._settings or not way_of(plan, "triton").several)):
+            return 0
+        blocks = self._blocks.get(plan)
+        if blocks is None:
+            blocks = self._blocks[plan] = blocks_of(plan)
+        late = blocks_back(plan, blocks.late) if back else blocks.late
+        settings, meetings = self._shared(plan, batch, late, device), 2 * len(plan.steps) + 2
+        count = (-(-steps // late) + 1) * meetings * settings.shares  # of arrivals at most, in 32 bits
+        alone = form is None and 2 * -(-batch // settings.rows) > processors(device)
+        return 0 if alone or count >= _LIMIT else late
+
+    def _shared(self, plan: CyclePlan, batch: int, late: int, device: torch.device) -> SharedSettings:
+        if isinstance(self._settings, SharedSettings):
+            return self._settings
+        return choose_shared(plan, batch, late, processors(device))
+
+    def _run(self, kernel: _Kernel, given: Given, late: int) -> None:
         _, batch = given.shape
+        if late:
+            self._run_shared(kernel, given, late)
+            return
         settings = self._settings or choose_settings(given.plan, batch, 64 if torch.version.hip else 32)
         args = [given.values[key] for key in kernel.source.given]
         with on_device(given.device):
@@ -157,6 +213,21 @@ class Cycles:
                 num_warps=settings.warps, num_stages=settings.stages, enable_fp_fusion=False,
                 **settings.more(not torch.version.hip),
             )  # fmt: skip
+
+    def _run_shared(self, kernel: _Kernel, given: Given, late: int) -> None:
+        _, batch = given.shape
+        settings = self._shared(given.plan, batch, late, given.device)
+        tiles = -(-batch // settings.rows)
+        given.values[("late",)] = late
+        given.values[("arrived",)] = torch.zeros(tiles * APART, dtype=torch.int32, device=given.device)
+        options = {"num_warps": settings.warps, "num_stages": settings.stages, "enable_fp_fusion": False}
+        options |= {**settings.more(True), "launch_cooperative_grid": True}
+        with on_device(given.device):
+            for first in range(0, tiles, settings.at_once):
+                given.values[("group",)] = first
+                args = [given.values[key] for key in kernel.source.given]
+                grid = min(settings.at_once, tiles - first), settings.shares
+                launch_together(kernel.function, grid, [*args, *settings.constants.values()], options)
 
 
 class Given:
@@ -194,10 +265,13 @@ class Given:
         for node, values in coefs.items():
             self.values |= {(what, node, c): value for c, value in zip(names[node], values, strict=True)}
 
-    def weights(self, weights: Sequence[Weights], back: bool) -> None:
-        """The weights of all products, as the forward or the backward kernel takes them."""
-        for product, w in zip(self.plan.products, weights, strict=True):
-            if isinstance(product, Conv):
+    def weights(self, weights: Sequence[Weights], back: bool, listed: Sequence[bool] = ()) -> None:
+        """The weights of all products, as the forward or the backward kernel takes them; ``listed``: those of products
+        that read lists of what is not zero."""
+        for i, (product, w) in enumerate(zip(self.plan.products, weights, strict=True)):
+            if listed and listed[i] and isinstance(product, Product) and w.synapses is not None:
+                self._marks(product, w)
+            elif isinstance(product, Conv):
                 self._synapses(as_product(product), conv_by_synapse(product, w), back)
             elif w.synapses is not None:
                 self._synapses(product, w, back)
@@ -258,13 +332,38 @@ class Given:
         }
         self._bias(key, w)
 
+    def _marks(self, product: Product, w: Weights) -> None:
+        key, lines = (product.name, product.part), self.plan.lines
+        assert w.synapses is not None
+        table = marks_table(w.synapses, lines[product.read.line].size, lines[product.line].size)
+        self.values |= {("marks", *key): table, ("synapse weights", *key): w.values.detach().contiguous()}
+        self._bias(key, w)
+
+    def lists(self, lines: Iterable[int], late: int, make: Make) -> None:
+        """Lists of what is not zero of lines, for as many steps as are read and ``late``."""
+        for i in lines:
+            it = self.plan.lines[i]
+            rows = ring_rows(it.depth, late)
+            self.values[("list", i)] = make((rows, self.shape[1], it.size)).view(torch.int32)
+            self.values[("held", i)] = make((rows, self.shape[1])).view(torch.int32)
+            self.values[("list ring", i)] = rows - 1
+
     def _bias(self, key: Key, w: Weights) -> None:
         self.values[("bias", *key)] = None if w.bias is None else w.bias.detach().contiguous()
 
 
-def ring_rows(depth: int) -> int:
-    """Rows of a ring: a power of two."""
-    return 1 << depth.bit_length()
+def ring_rows(depth: int, late: int = 1) -> int:
+    """Rows of a ring that is looked back by ``depth`` steps, with ``late`` steps at a time: a power of two."""
+    return 1 << (depth + max(late, 1) - 1).bit_length()
+
+
+def _synapses(plan: CyclePlan, weights: Sequence[Weights]) -> list[int | None]:
+    """Per product, how many synapses it lists, 0 where they are in no order, None where it is dense."""
+    found: list[int | None] = []
+    for product, w in zip(plan.products, weights, strict=True):
+        s = w.synapses
+        found.append(None if s is None else len(s.targets) if in_order(s, plan.lines[product.line].size) else 0)
+    return found
 
 
 def _scalar(plan: CyclePlan, coefs: Mapping[str, tuple[Tensor, ...]]) -> tuple[tuple[bool, ...], ...]:

@@ -6,15 +6,16 @@ the step that made the value comes up.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from snncompile.targets.cycle_plan import Copy, CyclePlan, Neurons, Product, Read
 from snncompile.targets.prune import Pruned, prune_reverse
-from snncompile.targets.triton.cycle_forward import ABOUT
+from snncompile.targets.triton.cycle_forward import ABOUT, steps_of, writer_of
 from snncompile.targets.triton.cycle_images import image_helpers, print_image_step_back
 from snncompile.targets.triton.cycle_neurons import print_neurons_back
 from snncompile.targets.triton.cycle_products import DENSE, GATHER, print_product_back
+from snncompile.targets.triton.cycle_shared import SharedWriter
 from snncompile.targets.triton.cycle_writer import CycleKernel, CycleWriter
 
 
@@ -27,6 +28,7 @@ class CycleBackward(NamedTuple):
         finals: lines of states whose final value has a gradient.
         need_inputs: inputs whose gradient is wanted.
         need_accumulators: elementwise nodes whose accumulators are wanted.
+        late: steps of a block where several programs share the cycle, or 0.
     """
 
     scalar: tuple[tuple[bool, ...], ...]
@@ -34,19 +36,25 @@ class CycleBackward(NamedTuple):
     finals: tuple[int, ...]
     need_inputs: tuple[int, ...]
     need_accumulators: tuple[str, ...]
+    late: int = 0
 
 
 def print_cycle_backward(plan: CyclePlan, variant: CycleBackward) -> CycleKernel:
     """The module with the backward kernel of a cycle."""
-    w = CycleWriter(plan, f"{plan.name}_backward")
+    w = writer_of(plan, f"{plan.name}_backward", variant.late, reverse=True)
     scalar = dict(zip((n.name for n in plan.neurons), variant.scalar, strict=True))
     graded = {read.line for read in (*plan.reads, *variant.grads)}
-    _begin(w, sorted(graded), variant.grads)
-    for step in reversed(plan.steps):
+    pruned = {node.name: pruned_of(plan, node, variant, graded) for node in plan.neurons}
+    if isinstance(w, SharedWriter) and w.blocks:
+        w.several()
+        _begin_block(w, graded | _carried(plan, pruned), variant.grads)
+    else:
+        _begin(w, sorted(graded), variant.grads)
+    for step in reversed(steps_of(plan, variant.late)):
+        w.part(step)
         if isinstance(step, Neurons):
-            pruned = pruned_of(plan, step, variant, graded)
             accumulate = step.name in variant.need_accumulators
-            print_neurons_back(w, step, scalar[step.name], pruned, variant.need_inputs, accumulate)
+            print_neurons_back(w, step, scalar[step.name], pruned[step.name], variant.need_inputs, accumulate)
         elif step.line not in graded:
             continue
         elif isinstance(step, Copy):
@@ -68,6 +76,37 @@ def pruned_of(plan: CyclePlan, node: Neurons, variant: CycleBackward, graded: Co
     wanted += scan.accumulators if node.name in variant.need_accumulators else ()
     given = [r for r, line in lines.items() if line in graded]
     return prune_reverse(scan, given, [s for s in scan.states if lines[s] in variant.finals], wanted)
+
+
+def _carried(plan: CyclePlan, pruned: Mapping[str, Pruned]) -> set[int]:
+    """The states to which gradients of their later values go."""
+    found: set[int] = set()
+    for node in plan.neurons:
+        lines = dict(zip(plan.scans[node.name].states, node.states, strict=True))
+        found |= {lines[s] for s in pruned[node.name].carried}
+    return found
+
+
+def _begin_block(w: CycleWriter, begun: Collection[int], grads: Sequence[Read]) -> None:
+    """Begin, for a block of steps, the gradients of the oldest values that they read; add what comes from outside.
+
+    To states, too, as their later values add to them only afterwards. Two steps may add to the same value, not at once.
+    """
+    lines = w.plan.lines
+    about = "what begins: the gradients of the oldest values"
+    w.begin_step(about, [], [("grad", line) for line in sorted(begun)])
+    for size, group in _by_size(w, sorted(begun)).items():
+        rows = {line: w.row("grad", Read(line, lines[line].depth)) for line in group}
+        w.tiles(size)
+        for line in group:
+            w.store(3, rows[line], "0.0")
+    if grads:
+        w.begin_step("what comes from outside", [], [("grad", line) for line in sorted({r.line for r in grads})])
+    for i, read in enumerate(grads):
+        to, place = w.row("grad", read), _given(w, i, read)
+        w.tiles(lines[read.line].size)
+        w.add(3, to, _sum(w, [place]))
+        w.settle()
 
 
 def _begin(w: CycleWriter, graded: Sequence[int], grads: Sequence[Read]) -> None:

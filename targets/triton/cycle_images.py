@@ -147,7 +147,7 @@ def _most(w: CycleWriter, step: Pool) -> None:
     most = w.integer(("most", step.name, "weight"), f"{step.name}_most", f"most values of a window of {step.name}")
     sources = synapse_table(w, product, "sources")
     w.tiles(width)
-    begun = 'tl.full((ROWS, COLUMNS), float("-inf"), tl.float32)'
+    begun = f'tl.full({w.tile}, float("-inf"), tl.float32)'
     items = [begun, x, str(size), most, sources, str(width), "b", "n", "there", "present"]
     w.call(3, "total, place = snn_most", items)
 

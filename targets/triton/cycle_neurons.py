@@ -95,7 +95,9 @@ def print_neurons_back(
     values = _load_all(w, read)
     values |= _coefficients(w, node.name, "reverse coefficient", one, step.args)
     made = w.call_step(3, step, values, size)
-    for g, pointer in {**carry, **leaving}.items():
+    for g, pointer in carry.items():
+        w.carry(3, pointer, made[g])
+    for g, pointer in leaving.items():
         w.store(3, pointer, made[g])
     for at, gradients in to.items():
         w.add(3, added[at], " + ".join(made[g] for g in gradients))

@@ -51,8 +51,10 @@ def snn_gather(
     return total
 '''
 
-_TILE = "(ROWS, COLUMNS)"
-_ZEROS = f"tl.full({_TILE}, 0.0, tl.float32)"
+
+def zeros(w: CycleWriter) -> str:
+    """A tile of zeros."""
+    return f"tl.full({w.tile}, 0.0, tl.float32)"
 
 
 def print_product(w: CycleWriter, product: Product, bias: bool, divisor: int = 1) -> None:
@@ -60,7 +62,7 @@ def print_product(w: CycleWriter, product: Product, bias: bool, divisor: int = 1
     width = w.plan.lines[product.line].size
     w.begin_step(f"{product.name}: the product", [("line", product.read.line)], [("line", product.line)])
     made = w.row("line", Read(product.line))
-    added = _bias(w, product) if bias else ""
+    added = print_bias(w, product) if bias else ""
     if product.sparse:
         line, ring = w.line_of("line", product.read.line)
         late = product.part != "weight"
@@ -69,7 +71,7 @@ def print_product(w: CycleWriter, product: Product, bias: bool, divisor: int = 1
         most = w.integer(("most", *_key(product)), f"{product.name}_most", about)
         weights, sources, offsets = (synapse_table(w, product, what) for what in ("weights", "sources", "offsets"))
         w.tiles(width)
-        items = [_ZEROS, line, now, ring, "B", str(w.plan.lines[product.read.line].size), most]
+        items = [zeros(w), line, now, ring, "B", str(w.plan.lines[product.read.line].size), most]
         items += [weights, sources, offsets if late else sources, str(width), *_WHERE, str(late), "AHEAD"]
         w.call(3, "total = snn_gather", items)
         _divide(w, divisor)
@@ -92,14 +94,15 @@ def _key(product: Product) -> tuple[str, str]:
     return product.name, product.part
 
 
-def _bias(w: CycleWriter, product: Product) -> str:
+def print_bias(w: CycleWriter, product: Product) -> str:
+    """The values of a product's bias."""
     pointer = w.address(("bias", *_key(product)), f"{product.name}_bias", f"bias of {product.name}, (out,)")
     return f"tl.load({pointer} + n, mask=there, other=0.0)"
 
 
 def _divide(w: CycleWriter, divisor: int) -> None:
     if divisor != 1:
-        w.line(3, f"total = tl.div_rn(total, tl.full({_TILE}, {float(divisor)}, tl.float32))")
+        w.line(3, f"total = tl.div_rn(total, tl.full({w.tile}, {float(divisor)}, tl.float32))")
 
 
 def synapse_table(w: CycleWriter, product: Product, what: str) -> str:
@@ -125,7 +128,7 @@ def _dense(w: CycleWriter, product: Product, width: int, added: str) -> None:
     read, size = product.read, w.plan.lines[product.read.line].size
     about = f"weight of {product.name}, (lags, in, out)"
     weight = w.address(("weight", *_key(product)), f"{product.name}_weight", about)
-    begin = f"tl.broadcast_to({added}, {_TILE})" if added else _ZEROS
+    begin = f"tl.broadcast_to({added}, {w.tile})" if added else zeros(w)
     where = [str(width), *_WHERE, "AHEAD"]
     if product.part == "weight":
         x = w.row("line", read)
@@ -191,7 +194,7 @@ def _scatter(w: CycleWriter, product: Product, divisor: int) -> None:
     ]
     sources = w.address(("group sources", *key), f"{name}_sources", "source of each group, (groups,)", "*i32")
     w.tiles(groups)
-    items = [_ZEROS, given, given_now, given_ring, "B", str(width), most, *tables, tables[1], groups]
+    items = [zeros(w), given, given_now, given_ring, "B", str(width), most, *tables, tables[1], groups]
     w.call(3, "total = snn_gather", [*items, *_WHERE, "False", "AHEAD"])
     _divide(w, divisor)
     w.line(3, f"source = tl.load({sources} + n, mask=there, other=0)")

@@ -96,3 +96,28 @@ def step_offsets(offsets: tuple[int, ...], device: torch.device) -> Tensor:
     """Numbers of rows as a tensor, kept."""
     with torch.inference_mode(False):
         return torch.tensor(offsets, dtype=torch.int32, device=device)
+
+
+def in_order(synapses: Synapses, outputs: int) -> bool:
+    """Whether no two synapses of a source lead to the same target, and all are in the order of their targets."""
+    known = _tables.setdefault(synapses.targets, {})
+    if "in order" not in known:
+        sources = torch.repeat_interleave(synapses.sources.long(), _sizes(synapses))
+        known["in order"] = bool((sources * outputs + synapses.targets).diff().gt(0).all())
+    return known["in order"]
+
+
+def marks_table(synapses: Synapses, inputs: int, outputs: int) -> Tensor:
+    """The outputs that each input reaches, ``(inputs, words)`` int64; kept for as long as the synapses are.
+
+    A word has 32 outputs as bits, and above these the number of the first of their synapses, which are in order.
+    """
+    known = _tables.setdefault(synapses.targets, {})
+    if ("marks", outputs) not in known:
+        words, targets = -(-outputs // 32), synapses.targets.long()
+        place = torch.repeat_interleave(synapses.sources.long() * words, _sizes(synapses)) + targets // 32
+        counts = torch.bincount(place, minlength=inputs * words)
+        first = counts.cumsum(0) - counts
+        bits = torch.zeros_like(first).index_add_(0, place, 1 << targets % 32)
+        known["marks", outputs] = (first << 32 | bits).reshape(inputs, words)
+    return known["marks", outputs]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from snncompile.targets.cycle_plan import Copy, CyclePlan, Read
+from snncompile.targets.cycle_plan import Copy, CyclePlan, Read, Step
 from snncompile.targets.printing import DRAWN, comment
 from snncompile.targets.triton.kernel import KernelSource, Writer, comment_block, jit_head
 from snncompile.targets.triton.printer import DRAWN_ARGUMENTS, Function, literal, print_called
@@ -57,17 +57,25 @@ class CycleWriter(Writer):
     Args:
         plan: the cycle.
         name: the kernel's name.
+
+    Attributes:
+        tile: the shape of a tile of the part of a step that is printed.
+        blocks: whether each part is printed for several steps, before the next part.
     """
 
     #: How a program begins, and each step.
     program_head: tuple[str, ...] = ("own = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]",)
     step_head: tuple[str, ...] = STEP
+    #: The blocks of a tile that a program walks over.
+    walk = "range(0, {size}, COLUMNS)"
 
     def __init__(self, plan: CyclePlan, name: str) -> None:
         super().__init__()
         for local in _LOCALS.split():
             self.names.new(local)
         self.plan = plan
+        self.tile = "(ROWS, COLUMNS)"
+        self.blocks = False
         self.name = self.names.new(name)
         self.keys: dict[Key, str] = {}
         self.functions: list[Function] = []
@@ -137,6 +145,16 @@ class CycleWriter(Writer):
 
     # -- lines of the kernel
 
+    def part(self, step: Step | None) -> None:
+        """What is printed next: a part of a step, or what comes before or after all of them."""
+
+    def settle(self) -> None:
+        """What was added to a line is added to again, for other steps of a block."""
+
+    def carry(self, depth: int, pointer: str, value: str) -> None:
+        """Hand a gradient on to a state before."""
+        self.store(depth, pointer, value)
+
     def begin_step(self, about: str, reads: Iterable[tuple[str, int]], writes: Iterable[tuple[str, int]]) -> None:
         """Begin a part of a step, with a barrier where it reads, or writes again, what an earlier part wrote."""
         writes = set(writes)
@@ -152,7 +170,7 @@ class CycleWriter(Writer):
 
     def tiles(self, size: int | str, depth: int = 2) -> None:
         """Open the loop over the blocks of ``size`` neurons."""
-        self.line(depth, f"for first in range(0, {size}, COLUMNS):")
+        self.line(depth, f"for first in {self.walk.format(size=size)}:")
         self.line(depth + 1, "n = first + tl.arange(0, COLUMNS)[None, :]")
         self.line(depth + 1, f"there = n < {size}")
         self.line(depth + 1, "active = present & there")
@@ -190,6 +208,12 @@ class CycleWriter(Writer):
 
     # -- the module
 
+    def loop(self, reverse: bool) -> list[str]:
+        """How the loop over time begins, once its lines are printed; this ends them."""
+        self.line(2, "tl.debug_barrier()  # the next step reads what this one wrote")
+        head = ["for done in range(0, T):", "    t = T - 1 - done"] if reverse else ["for t in range(0, T):"]
+        return [*head, *(f"    {line}" for line in self.step_head)]
+
     def kernel(
         self, what: str, about: str, helpers: list[str], reverse: bool, constants: tuple[str, ...] = CYCLE_CONSTANTS
     ) -> CycleKernel:
@@ -213,10 +237,8 @@ class CycleWriter(Writer):
                 "seed_high = (seed >> 32).to(tl.uint32)",
                 f"first_step = tl.load({pointer} + 1)",
             ]
-        head += ["for done in range(0, T):", "    t = T - 1 - done"] if reverse else ["for t in range(0, T):"]
-        head += [f"    {line}" for line in self.step_head]
+        head += self.loop(reverse)
         body = [*(f"    {line}" for line in head), *self.lines]
-        body.append("        tl.debug_barrier()  # the next step reads what this one wrote")
         nodes = ", ".join(dict.fromkeys(s.name for s in self.plan.steps if not isinstance(s, Copy)))
         width = max(len(p.name) for p in self.params)
         arguments = "\n".join(f"    {p.name:<{width}}  {p.about}" for p in self.params)

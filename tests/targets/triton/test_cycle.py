@@ -6,8 +6,6 @@ import torch
 
 import snncompile as snn
 from snncompile import ms
-from snncompile.explain import explain
-from snncompile.targets.cycle_limits import NODE_WEIGHTS, way_of
 from snncompile.targets.executor import Executor
 from snncompile.targets.triton.cycle_design import CycleSettings, choose_settings
 from snncompile.targets.triton.target import TritonTarget
@@ -119,23 +117,6 @@ def large(size, late):
         return h
 
     return model
-
-
-def test_very_large_late_cycles_go_node_by_node():
-    def said(size, late):
-        regions = explain(large(size, late).build(), "triton").regions
-        return next(r.runs_as for r in regions if r.kind == "recurrent")
-
-    assert said(1024, 1) == "one kernel for the cycle, over all steps: 2 populations and 2 connections inside (Triton)"
-    assert said(1024, 9) == (
-        "2 kernels and 2 products for every 9 steps (Triton), since its 2,097,152 weights are read quicker by many"
-        " programs for 9 steps at once"
-    )
-    executor = snn.compile(large(1024, 9), target="triton").executor(torch.device("cpu"))
-    (plan,) = executor._cycles.values()
-    assert plan.weights == 2**21 and plan.late == 9 and plan.weights * plan.late > NODE_WEIGHTS * len(plan.nodes)
-    assert not executor._ways[plan].suits(plan, 64, training=False)
-    assert way_of(plan, "c").suits(plan, 64, training=False)
 
 
 @snn.model
