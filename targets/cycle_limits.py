@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf, prod
 
-from snncompile.targets.cycle_plan import Conv, CyclePlan
+from snncompile.targets.cycle_plan import Conv, CyclePlan, Pool, Product
 from snncompile.targets.plastic_plan import PlasticPlan
 
 #: C: cycles that are late by at least so many steps, with at least so many weights: their products are quicker for all

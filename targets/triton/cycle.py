@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -103,8 +103,8 @@ class Cycles:
             given.inputs(call.inputs)
             given.lines("line", lines)
             given.coefs("coefficient", {n: scan.coefs for n, scan in plan.scans.items()}, call.coefs)
-            given.weights(call.weights, back=False, listed=listed)
-            given.lists(listed_lines(plan, listed) if late else (), late, make)
+            given.lists(listed, late, make)
+            given.weights(call.weights, back=False)
             given.images(call.masks, back=False, make=make)
             given.values[("random",)] = call.random
             given.values |= {("sum", i): total for i, total in enumerate(sums)}
@@ -235,6 +235,7 @@ class Given:
 
     def __init__(self, plan: CyclePlan, source: CycleKernel, shape: tuple[int, int], device: torch.device) -> None:
         self.plan, self.shape, self.device = plan, shape, device
+        self.listed: Sequence[bool] = ()
         self._wanted = set(source.given)
         self.values: dict[Key, Any] = {("T",): shape[0], ("B",): shape[1]}
         for key in source.given:
@@ -265,11 +266,11 @@ class Given:
         for node, values in coefs.items():
             self.values |= {(what, node, c): value for c, value in zip(names[node], values, strict=True)}
 
-    def weights(self, weights: Sequence[Weights], back: bool, listed: Sequence[bool] = ()) -> None:
-        """The weights of all products, as the forward or the backward kernel takes them; ``listed``: those of products
-        that read lists of what is not zero."""
-        for i, (product, w) in enumerate(zip(self.plan.products, weights, strict=True)):
-            if listed and listed[i] and isinstance(product, Product) and w.synapses is not None:
+    def weights(self, weights: Sequence[Weights], back: bool) -> None:
+        """The weights of all products, as the forward or the backward kernel takes them."""
+        listed = self.listed or [False] * len(weights)
+        for product, w, it in zip(self.plan.products, weights, listed, strict=True):
+            if it and isinstance(product, Product) and w.synapses is not None:
                 self._marks(product, w)
             elif isinstance(product, Conv):
                 self._synapses(as_product(product), conv_by_synapse(product, w), back)
@@ -339,9 +340,10 @@ class Given:
         self.values |= {("marks", *key): table, ("synapse weights", *key): w.values.detach().contiguous()}
         self._bias(key, w)
 
-    def lists(self, lines: Iterable[int], late: int, make: Make) -> None:
-        """Lists of what is not zero of lines, for as many steps as are read and ``late``."""
-        for i in lines:
+    def lists(self, listed: Sequence[bool], late: int, make: Make) -> None:
+        """Lists of what is not zero for the products that are ``listed``, of as many steps as are read and ``late``."""
+        self.listed = listed
+        for i in listed_lines(self.plan, listed) if listed else ():
             it = self.plan.lines[i]
             rows = ring_rows(it.depth, late)
             self.values[("list", i)] = make((rows, self.shape[1], it.size)).view(torch.int32)

@@ -17,6 +17,18 @@ from snncompile.targets.triton.cycle_products import print_bias, zeros
 from snncompile.targets.triton.cycle_shared import SharedWriter
 
 LIST = '''@triton.jit
+def snn_sum(a, b):
+    """What a sum does with two values."""
+    return a + b
+
+
+@triton.jit
+def snn_larger(a, b):
+    """The larger of two numbers."""
+    return tl.maximum(a, b)
+
+
+@triton.jit
 def snn_list(x, listed, held, size, there, BLOCK: tl.constexpr):
     """List which of the `size` values of x are not zero, in order, and how many these are."""
     count = 0
@@ -24,8 +36,8 @@ def snn_list(x, listed, held, size, there, BLOCK: tl.constexpr):
         place = first + tl.arange(0, BLOCK)
         value = tl.load(x + place, mask=there & (place < size), other=0.0)
         found = (value != 0.0).to(tl.int32)
-        tl.store(listed + count + tl.cumsum(found, 0) - 1, place, mask=found != 0)
-        count += tl.sum(found, 0)
+        tl.store(listed + count + tl.associative_scan(found, 0, snn_sum) - 1, place, mask=found != 0)
+        count += tl.reduce(found, 0, snn_sum)
     tl.store(held, count, mask=there)
 '''
 
@@ -70,7 +82,7 @@ def snn_picked(total, x, listed, held, most, weight, width, n, there, AHEAD: tl.
     return total
 '''
 
-#: Values of a line that a program looks at together when it makes a list.
+#: Values of a line that a program looks at together when it makes a list, at most.
 _BLOCK = 1024
 
 
@@ -90,11 +102,11 @@ def print_list(w: SharedWriter, line: int) -> None:
     w.begin_alone(f"{it.key}: what is not zero", [("line", line)], [("list", line)])
     if w.blocks:
         w.block("for r in range(share, (end - start) * ROWS, shares):")
-        w.block("t = start + r // ROWS", 1)
     else:
         w.block("for r in range(share, ROWS, shares):")
     past = w.offset(line, 0)
-    for text in _one_list(w, line, f"t{past}"):
+    now = "start + r // ROWS" if w.blocks else "t"
+    for text in _one_list(w, line, f"{now}{past}"):
         w.block(text, 1)
     if past:
         w.begun.append(f"for r in range(share, ({past.removeprefix(' + ')}) * ROWS, shares):")
@@ -111,7 +123,7 @@ def _one_list(w: SharedWriter, line: int, number: str) -> list[str]:
         f"given_row = snn_row({x}, {number}, {ring}, B, {size}) + c * {size}",
         f"list_row = snn_row({listed}, {number}, {held_ring}, B, {size}) + c * {size}",
         f"list_held = snn_row({held}, {number}, {held_ring}, B, 1) + c",
-        f"snn_list(given_row, list_row, list_held, {size}, c < B, {_BLOCK})",
+        f"snn_list(given_row, list_row, list_held, {size}, c < B, {min(_BLOCK, 1 << (size - 1).bit_length())})",
     ]
 
 
@@ -134,7 +146,7 @@ def print_listed_product(w: SharedWriter, product: Product, bias: bool) -> None:
     number = f"t{w.offset(read.line, read.lag)}"
     w.line(2, f"seen = snn_row({listed}, {number}, {ring}, B, {size}) + b * {size}")
     w.line(2, f"held = tl.load(snn_row({held}, {number}, {ring}, B, 1) + b, mask=present, other=0)")
-    w.line(2, "most = tl.max(held)")
+    w.line(2, "most = tl.reduce(tl.reduce(held, 1, snn_larger), 0, snn_larger)")
     added = print_bias(w, product) if bias else ""
     items = [f"{x} + b * {size}", "seen", "held", "most"]
     w.tiles(width)

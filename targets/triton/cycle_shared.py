@@ -30,7 +30,7 @@ of a tile of sequences must run at the same time: the launch is cooperative. A s
 """
 
 _LOCALS = "tile share shares arrived met start end step many MANY late r c seen held most given_row list_row list_held"
-_LOCALS += " snn_arrive snn_await snn_meet snn_list snn_marked snn_picked"
+_LOCALS += " snn_arrive snn_await snn_meet snn_list snn_marked snn_picked snn_sum snn_larger"
 
 _MEET = '''@triton.jit
 def snn_meet(arrived, target):
@@ -136,8 +136,8 @@ class SharedWriter(CycleWriter):
             return
         self._open = True
         if self._one_by_one:
-            head = ["for done in range(start, end):", "    t = T - 1 - done"] if self.reverse else []
-            head = [*(head or ["for t in range(start, end):"]), *(f"    {line}" for line in STEP)]
+            now = "T - 1 - done" if self.reverse else "done"
+            head = ["for done in range(start, end):", f"    t = {now}", *(f"    {line}" for line in STEP)]
         else:
             self.tile = "(MANY, COLUMNS)"
             lines = _BACKWARD if self.reverse else _FORWARD
@@ -183,7 +183,7 @@ class SharedWriter(CycleWriter):
 
     # -- the module
 
-    def loop(self, reverse: bool) -> list[str]:
+    def time_loop(self, reverse: bool) -> list[str]:
         """How the loop over time begins; its end."""
         self.meet("the next steps read what these wrote")
         head = ["MANY: tl.constexpr = ROWS * STEPS", "many = tl.arange(0, MANY)[:, None]"] if self.blocks else []

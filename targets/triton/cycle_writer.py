@@ -208,7 +208,7 @@ class CycleWriter(Writer):
 
     # -- the module
 
-    def loop(self, reverse: bool) -> list[str]:
+    def time_loop(self, reverse: bool) -> list[str]:
         """How the loop over time begins, once its lines are printed; this ends them."""
         self.line(2, "tl.debug_barrier()  # the next step reads what this one wrote")
         head = ["for done in range(0, T):", "    t = T - 1 - done"] if reverse else ["for t in range(0, T):"]
@@ -237,7 +237,7 @@ class CycleWriter(Writer):
                 "seed_high = (seed >> 32).to(tl.uint32)",
                 f"first_step = tl.load({pointer} + 1)",
             ]
-        head += self.loop(reverse)
+        head += self.time_loop(reverse)
         body = [*(f"    {line}" for line in head), *self.lines]
         nodes = ", ".join(dict.fromkeys(s.name for s in self.plan.steps if not isinstance(s, Copy)))
         width = max(len(p.name) for p in self.params)
