@@ -51,7 +51,7 @@ def print_cycle_backward(plan: CyclePlan, variant: CycleBackward) -> CycleKernel
     else:
         _begin(w, sorted(graded), variant.grads)
     for step in reversed(steps_of(plan, variant.late)):
-        w.part(step)
+        w.begin_part(step)
         if isinstance(step, Neurons):
             accumulate = step.name in variant.need_accumulators
             print_neurons_back(w, step, scalar[step.name], pruned[step.name], variant.need_inputs, accumulate)

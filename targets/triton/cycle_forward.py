@@ -52,7 +52,7 @@ def print_cycle_forward(plan: CyclePlan, variant: CycleForward) -> CycleKernel:
     listed = dict(zip(plan.products, variant.listed or [False] * len(plan.products), strict=True))
     lists = listed_lines(plan, listed.values())
     for step in steps_of(plan, variant.late):
-        w.part(step)
+        w.begin_part(step)
         if isinstance(step, Neurons):
             print_neurons(w, step, scalar[step.name], variant.live)
         elif isinstance(step, Copy):
@@ -66,7 +66,7 @@ def print_cycle_forward(plan: CyclePlan, variant: CycleForward) -> CycleKernel:
         for line in made_by(step):
             if isinstance(w, SharedWriter) and line in lists:
                 print_list(w, line)
-    w.part(None)
+    w.begin_part(None)
     for i, read in enumerate(variant.sums):
         print_sum(w, i, read)
     helpers = [DENSE, GATHER, *image_helpers(plan), *([LIST, MARKED, PICKED] if lists else [])]

@@ -18,7 +18,7 @@ from snncompile.targets.cycle_blocks import reads_of
 from snncompile.targets.cycle_plan import Conv, CyclePlan, Neurons, Pool, Product, Step
 from snncompile.targets.printing import comment
 from snncompile.targets.triton.cycle_writer import STEP, CycleKernel, CycleWriter
-from snncompile.targets.triton.meeting import APART, MEET
+from snncompile.targets.triton.meeting import APART, MEET, MEET_ALL
 
 #: Compile-time arguments: sequences, steps and neurons of a tile, and how many terms of a sum are loaded at a time.
 SHARED_CONSTANTS = ("ROWS", "STEPS", "COLUMNS", "AHEAD")
@@ -31,13 +31,6 @@ of a tile of sequences must run at the same time: the launch is cooperative. A s
 
 _LOCALS = "tile share shares arrived met start end step many MANY late r c seen held most given_row list_row list_held"
 _LOCALS += " snn_arrive snn_await snn_meet snn_list snn_marked snn_picked snn_sum snn_larger"
-
-_MEET = '''@triton.jit
-def snn_meet(arrived, target):
-    """Wait until all programs have come here: what any of them stored before, all of them read then."""
-    snn_arrive(arrived)
-    snn_await(arrived, target)
-'''
 
 #: How a part begins that takes several steps at once, forward and backward, and one that takes one after the other.
 _SEVERAL = (
@@ -91,7 +84,7 @@ class SharedWriter(CycleWriter):
 
     # -- parts
 
-    def part(self, step: Step | None) -> None:
+    def begin_part(self, step: Step | None) -> None:
         """Note what the next part reads and writes: only its own neurons, or others'; and of which steps."""
         self._one_by_one = step is None or isinstance(step, Neurons)
         self._reads_own = not isinstance(step, Product | Conv | Pool)
@@ -200,4 +193,5 @@ class SharedWriter(CycleWriter):
         self, what: str, about: str, helpers: list[str], reverse: bool, constants: tuple[str, ...] = SHARED_CONSTANTS
     ) -> CycleKernel:
         """The finished kernel."""
-        return super().kernel(f"{what}, by several programs", SHARED_ABOUT, [MEET, _MEET, *helpers], reverse, constants)
+        what, helpers = f"{what}, by several programs", [MEET, MEET_ALL, *helpers]
+        return super().kernel(what, SHARED_ABOUT, helpers, reverse, constants)

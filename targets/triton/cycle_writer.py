@@ -145,7 +145,7 @@ class CycleWriter(Writer):
 
     # -- lines of the kernel
 
-    def part(self, step: Step | None) -> None:
+    def begin_part(self, step: Step | None) -> None:
         """What is printed next: a part of a step, or what comes before or after all of them."""
 
     def settle(self) -> None:

@@ -25,3 +25,10 @@ def snn_await(arrived, target):
         count = tl.atomic_add(arrived, 0, sem="acquire", scope="gpu")
     tl.debug_barrier()
 '''
+
+MEET_ALL = '''@triton.jit
+def snn_meet(arrived, target):
+    """Wait until all programs have come here: what any of them stored before, all of them read then."""
+    snn_arrive(arrived)
+    snn_await(arrived, target)
+'''

@@ -18,7 +18,7 @@ from snncompile.targets.triton.cycle_images import image_helpers, print_image_st
 from snncompile.targets.triton.cycle_neurons import print_neurons
 from snncompile.targets.triton.cycle_products import GATHER, print_product
 from snncompile.targets.triton.cycle_writer import CYCLE_CONSTANTS, CycleKernel
-from snncompile.targets.triton.meeting import MEET
+from snncompile.targets.triton.meeting import MEET, MEET_ALL
 from snncompile.targets.triton.plastic_parts import TREE
 from snncompile.targets.triton.plastic_region_learning import PLACES, Teacher
 from snncompile.targets.triton.plastic_region_order import Part, phases_of
@@ -28,7 +28,7 @@ from snncompile.targets.triton.plastic_region_products import (
     print_fixed_product,
     print_taught_product,
 )
-from snncompile.targets.triton.plastic_region_writer import MEET_ALL, RegionWriter
+from snncompile.targets.triton.plastic_region_writer import RegionWriter
 
 _ABOUT = f"""{{who}} the whole batch through all steps: neurons in tiles of ROWS sequences and COLUMNS neurons, dense
 products of SEQUENCES sequences and OUTS outputs, weights in tiles of OUTS outputs and {LANES} inputs, of a convolution

@@ -18,13 +18,6 @@ from snncompile.targets.triton.plastic_region_order import Part
 #: Names that mean something in what is printed here.
 LOCALS = "turn blocks share shares met snn_arrive snn_await snn_meet"
 
-MEET_ALL = '''@triton.jit
-def snn_meet(arrived, target):
-    """Wait until all programs have come here: what any of them stored before, all of them read then."""
-    snn_arrive(arrived)
-    snn_await(arrived, target)
-'''
-
 
 class RegionWriter(CycleWriter):
     """As :class:`CycleWriter`; a tile says for itself which sequences it has.
