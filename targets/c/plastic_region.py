@@ -193,7 +193,6 @@ class _Printer:
         ]  # fmt: skip
         return "\n".join(p for p in parts if p)
 
-
     def _image_helpers(self) -> list[str]:
         """What poolings and Dropouts call."""
         pools = any(isinstance(s, Pool) for s in self.plan.steps)

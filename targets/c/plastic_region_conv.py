@@ -47,13 +47,13 @@ def fixed_room(step: Conv) -> int:
     return prod(s.outputs[1:]) * wide_of(s.outputs[0] // s.groups)[1]
 
 
-def learning_room(rule: PlasticRule, team: int) -> int:
-    """Numbers that each of so many threads works in for a convolution that learns; 0 where the connection is none."""
+def learning_room(rule: PlasticRule) -> int:
+    """Numbers that each thread works in for a convolution that learns; 0 where the connection is none.
+
+    It suffices for all output channels: OpenMP may start fewer threads than are asked for, and each then has more.
+    """
     fields = fields_of(rule.node)
-    if fields is None:
-        return 0
-    parts = -(-fields.outs // CHANNEL_PAD)
-    return room_of(fields, -(-parts // team) * CHANNEL_PAD)
+    return 0 if fields is None else room_of(fields, -(-fields.outs // CHANNEL_PAD) * CHANNEL_PAD)
 
 
 def _end(w: CycleWriter, name: str) -> str:

@@ -148,7 +148,7 @@ def _add_taught(
         wide, deep = padded(wide), padded(deep)
         _add_turned(given, name, taught, (batch, team))
     else:
-        size = learning_room(plan.rules[name], team)
+        size = learning_room(plan.rules[name])
         given.take(("room", name), scratch(team, size))
         given.numbers[("room size", name)] = size
     for factor in FACTORS:

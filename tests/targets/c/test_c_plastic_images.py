@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+import snncompile as snn
 from snncompile.artifact.printed import printed_kernels
 from snncompile.explain import explain, explain_text
 from snncompile.targets.c import plastic_regions
 from snncompile.targets.c.plastic_regions import PlasticRegions
 
 from .. import plastic_images as models
-from ..plastic_regions import RULES, Decaying
+from ..plastic_regions import RULES, Decaying, drawn
 from .test_c_plastic_regions import check, given, made, pair  # noqa: F401 (made is a fixture)
 
 MODELS = {
@@ -88,6 +89,32 @@ def test_threads_change_nothing(made):  # noqa: F811
                 for a, b in zip(lines, other, strict=True):
                     assert (a is None) == (b is None) and (a is None or torch.equal(a, b))
         made.clear()
+
+
+def test_fewer_threads_than_asked_for(made, monkeypatch):  # noqa: F811
+    """OpenMP may start fewer, by its own limits."""
+
+    @snn.model
+    def wide(x=snn.Spikes((2, 14, 14), max=1)):
+        learnt = snn.Conv2d(40, 5, bias=False, init=0.4 * drawn(40, 2, 5, 5))
+        h = x >> learnt >> snn.LIF(threshold=3.0, max_spikes_per_dt=1)
+        snn.learn(learnt, snn.STDP(), post=h >> snn.Conv2d(40, 1, init=drawn(40, 40, 1, 1)) >> snn.LIF())
+        return h
+
+    plain = PlasticRegions._kernel
+
+    def fewer(self, plan, variant):
+        source, run = plain(self, plan, variant)
+        return source, lambda *given: run(*given[:-1], 2)
+
+    nets = pair(wide)
+    with torch.no_grad():
+        nets[1].evolve(**given(nets[1], 2, 20), record=["stdp.t_pre"])
+    ((plan, call, want),) = made
+    monkeypatch.setattr(PlasticRegions, "_kernel", fewer)
+    for _ in range(5):
+        got = PlasticRegions(5).forward(plan, call)
+        assert torch.equal(got.weights[0], want.weights[0])
 
 
 def test_build_prints_the_function_that_runs(made, monkeypatch):  # noqa: F811
