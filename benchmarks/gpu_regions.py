@@ -4,7 +4,7 @@
 
 The networks are those of benchmarks/plastic_regions.py. All ways must agree to the last bit before they are timed.
 Times are microseconds per step, the minimum of CUDA events. Which of the first two runs, if nobody says, is reckoned
-(``TAUGHT_MEETING`` in ``targets/cycle_limits.py``); what is printed here is what counts.
+(``MEETING_WEIGHTS`` in ``targets/cycle_limits.py``); what is printed here is what counts.
 """
 
 from __future__ import annotations

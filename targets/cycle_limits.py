@@ -27,10 +27,6 @@ MEETING_WEIGHTS = 2**16
 #: Triton: weights that a program reads in the time in which a node is run on its own, doubled: rather one kernel.
 NODE_WEIGHTS = 2**21
 
-#: Triton: weights that a program reads in the time in which the programs that share a region that learns wait for each
-#: other once, doubled: rather one program.
-TAUGHT_MEETING = 2**16
-
 
 @dataclass(frozen=True)
 class Way:
@@ -102,6 +98,6 @@ def _taught(plan: PlasticPlan) -> Way:
     each, once = plan.weights + learn, 3 * learn
     if not torch.version.hip:  # programs that wait for each other need an NVIDIA GPU
         meetings = len(plan.products) + len(plan.plastic_products) + 2
-        return Way(shared_from=max(1, -(-(TAUGHT_MEETING * meetings - once) // max(each, 1))))
+        return Way(shared_from=max(1, -(-(MEETING_WEIGHTS * meetings - once) // max(each, 1))))
     most = (NODE_WEIGHTS * len(plan.nodes) - once) // max(each, 1)
     return Way(at_most=most) if most >= 1 else Way(inf, f"its {each:,} weights are read quicker by many programs")

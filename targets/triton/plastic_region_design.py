@@ -10,6 +10,7 @@ from snncompile.targets.cycle_plan import Product
 from snncompile.targets.plastic_plan import PlasticPlan
 from snncompile.targets.triton.arch import Arch
 from snncompile.targets.triton.cycle_design import CycleSettings
+from snncompile.targets.triton.cycle_shared_design import PROCESSORS
 
 #: Threads of the program; outputs whose weights it takes at a time, and for how many sequences each.
 _THREADS, _OUTS, _SEQUENCES = 256, 16, 4
@@ -22,9 +23,6 @@ _ELEMENTS, _ROWS = 1024, 64
 
 #: Of programs that share a region: as few outputs, values and taps as give each thread something.
 _LEAST_OUTS, _LEAST_ELEMENTS, _LEAST_TAPS = 2, 256, 32
-
-#: Processors of the chips that kernels are compiled for ahead of time, where programs may wait for each other.
-_PROCESSORS = {"sm_80": 108, "sm_90": 132, "sm_100": 148}
 
 #: Times that programs may arrive: they are counted in 32 bits.
 _MOST_ARRIVALS = 2**31
@@ -88,7 +86,7 @@ def choose_region_settings(
 
 def settings_of_chip(plan: PlasticPlan, chip: Arch) -> RegionSettings:
     """Settings for one sequence on a chip that kernels are compiled for ahead of time."""
-    return choose_region_settings(plan, 1, chip.warp, _PROCESSORS.get(chip.name, 1))
+    return choose_region_settings(plan, 1, chip.warp, PROCESSORS.get(chip.name, 1))
 
 
 def _widest(plan: PlasticPlan) -> int:

@@ -6,6 +6,7 @@ It takes the lines and the neurons of cycles (``targets/triton/cycle.py``). Resu
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
@@ -25,6 +26,7 @@ from snncompile.targets.plastic_region_call import PlasticRegionCall, PlasticReg
 from snncompile.targets.triton.availability import check_runnable, interpreting
 from snncompile.targets.triton.courses import on_device
 from snncompile.targets.triton.cycle import Given, check_size, ring_rows
+from snncompile.targets.triton.cycle_shared_design import FORM_VARIABLE, check_form
 from snncompile.targets.triton.cycle_writer import CycleKernel
 from snncompile.targets.triton.load import load
 from snncompile.targets.triton.plastic_region_design import RegionSettings, choose_region_settings
@@ -49,7 +51,7 @@ class PlasticRegions:
     ) -> None:
         self._empty = empty
         self._settings = settings
-        self.form = form
+        self.form = check_form(form or os.environ.get(FORM_VARIABLE) or None)
         self._kernels: weakref.WeakKeyDictionary[PlasticPlan, dict[Hashable, tuple[CycleKernel, Any]]]
         self._kernels = weakref.WeakKeyDictionary()
 

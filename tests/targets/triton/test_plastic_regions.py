@@ -13,7 +13,7 @@ from snncompile.artifact.kernels import make_kernels
 from snncompile.artifact.printed_cycles import plastic_plans, taught_kernels
 from snncompile.explain import explain, explain_text
 from snncompile.passes.pipeline import Request, compile_graph
-from snncompile.targets.cycle_limits import NODE_WEIGHTS, TAUGHT_MEETING, Way, way_of
+from snncompile.targets.cycle_limits import MEETING_WEIGHTS, NODE_WEIGHTS, Way, way_of
 from snncompile.targets.triton.aot import Job, compile_jobs
 from snncompile.targets.triton.arch import ARCHS
 from snncompile.targets.triton.plastic_region_design import RegionSettings, choose_region_settings
@@ -132,10 +132,14 @@ def region(model) -> tuple:
 def test_how_many_programs_run_a_region(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = region(models.competing(models.RULES["additive"]()))[1]
     taught, stay = models.IN * models.OUT, models.OUT**2  # what learns is read twice more, and written
-    fewest = -(-(4 * TAUGHT_MEETING - 3 * taught) // (taught + stay))
+    fewest = -(-(4 * MEETING_WEIGHTS - 3 * taught) // (taught + stay))
     assert way_of(plan, "triton") == Way(shared_from=fewest)
     assert choose_region_settings(plan, fewest - 1, processors=132) == RegionSettings(64, 16, sequences=4)
     assert choose_region_settings(plan, fewest, processors=132).shares > 1
+    assert choose_region_settings(plan, 1, processors=132, form="several").shares > 1
+    assert choose_region_settings(plan, fewest, processors=132, form="one").shares == 1
+    monkeypatch.setenv("SNNCOMPILE_CYCLE_FORM", "several")
+    assert PlasticRegions().form == "several"
     assert choose_region_settings(plan, fewest, processors=132, steps=2**31 // 132).shares == 1  # too many arrivals
     wide = replace(plan, lines=tuple(replace(line, size=1000) for line in plan.lines), sizes=(1000,))
     assert way_of(wide, "triton").shared_from == 1

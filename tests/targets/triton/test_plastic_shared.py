@@ -20,6 +20,7 @@ from snncompile.targets.triton.plastic_regions import PlasticRegions
 from .. import plastic_images as images
 from .. import plastic_regions as models
 from ..scan_calls import poisoned
+from .apart import own_caches
 from .test_plastic_regions import check, pair, region
 
 
@@ -53,6 +54,12 @@ def test_every_form_is_that_of_the_loop(model, batch: int, steps: int) -> None:
 def test_every_rule_is_that_of_the_loop(name: str) -> None:
     nets = pair(models.competing(models.RULES[name](), rate=1.5))
     assert check(nets, 2, 4, record=["exc.spikes:sum", "exc.theta", "linear.out"])[0].sum() > 5
+
+
+@pytest.mark.parametrize("model", [models.two_ways, models.delayed])
+def test_memory_that_is_seen_as_late_as_may_be(monkeypatch: pytest.MonkeyPatch, model) -> None:
+    monkeypatch.setattr(turns, "_switching", own_caches(1))
+    check(pair(model), 2, 2)
 
 
 @pytest.mark.parametrize("why", ["what others wrote is read", "the next step reads what this one wrote"])
