@@ -7,6 +7,8 @@ import torch
 
 from snncompile.targets.executor import Executor
 from snncompile.targets.scan import Late
+from snncompile.targets.triton.cycle import Cycles
+from snncompile.targets.triton.cycle_shared_design import SharedSettings
 from snncompile.targets.triton.plastic import PlasticSequences
 from snncompile.targets.triton.plastic_region_design import RegionSettings
 from snncompile.targets.triton.plastic_regions import PlasticRegions
@@ -218,11 +220,17 @@ def test_regions_that_learn(monkeypatch, model, shares, batch):
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("batch", [3, 200])
-def test_cycles_of_any_form(seed, batch):
+@pytest.mark.parametrize("shared", [False, True])
+def test_cycles_of_any_form(seed, batch, shared):
+    """In one program for each tile of sequences, and shared by several, with lists of what is not zero."""
     net, record = compiled(seed, "triton")
     x = counts(seed, batch, 13)
     want = run(net, x, record, Executor(net.graph, PlainTarget()))
-    made = run(net.cuda(), x.cuda(), record, Executor(net.graph, TritonTarget(empty=poisoned)))
+    target = TritonTarget(empty=poisoned)
+    if shared:
+        how = SharedSettings(rows=4, columns=1, ahead=2, warps=2, steps=2, shares=3, at_once=8)
+        target.cycles = Cycles(poisoned, how, least=1)
+    made = run(net.cuda(), x.cuda(), record, Executor(net.graph, target))
     got = Outcome(moved_back(made.values), moved_back(made.gradients))
     assert_same_bits(want, got)
     assert_close_gradients(want, got)
