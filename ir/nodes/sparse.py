@@ -82,8 +82,10 @@ class Sparse(ConnectionNode):
         inputs = x.shape[0]
         found, out = self._synapses(inputs, owner)
         count = len(found.targets)
+        if not count and self.weight is not None:
+            raise ModelError("it has no synapse: weight holds no entry")
         if not count:
-            raise ModelError("it has no synapse")
+            raise ModelError(f"it has no synapse: none of {inputs * out:,} pairs was drawn. Raise p=, or change seed=")
         sign = None if self.sign is None else _signs(self.sign, found.counts)
         fan_in = float(max(1, round(count / out)))
         init = self._init(found, sign, fan_in)
