@@ -75,13 +75,18 @@ def _convolved(plan: CyclePlan) -> int:
     return sum(prod(s.outputs) * s.inputs[0] // s.groups * s.taps for s in dense)
 
 
+def is_large(plan: CyclePlan) -> bool:
+    """Whether one program of Triton takes longer for ``plan`` than its nodes do apart."""
+    return plan.weights * plan.late > NODE_WEIGHTS * len(plan.nodes)
+
+
 def _triton(plan: CyclePlan) -> Way:
     import torch
 
     many = f"its {plan.weights:,} weights are read quicker by many programs"
     if torch.version.hip:  # programs that wait for each other need an NVIDIA GPU
         times = f" for {plan.late} steps at once" if plan.late > 1 else ""
-        return Way(inf, many + times) if plan.weights * plan.late > NODE_WEIGHTS * len(plan.nodes) else Way()
+        return Way(inf, many + times) if is_large(plan) else Way()
     reading = sum(isinstance(step, Product | Conv | Pool) for step in plan.steps)
     return Way(several=many) if plan.weights * plan.late > MEETING_WEIGHTS * (reading + 1) else Way()
 

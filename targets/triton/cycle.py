@@ -24,7 +24,7 @@ from snncompile.targets.cycle_call import (
     CycleForwardCall,
     CycleForwardResult,
 )
-from snncompile.targets.cycle_limits import way_of
+from snncompile.targets.cycle_limits import is_large, way_of
 from snncompile.targets.cycle_lines import Make, backward_result, forward_lines, gradient_lines, nothing_ran
 from snncompile.targets.cycle_plan import Conv, CyclePlan, Pool, Product
 from snncompile.targets.cycle_weights import Synapses, Weights
@@ -192,7 +192,7 @@ class Cycles:
         late = blocks_back(plan, blocks.late) if back else blocks.late
         settings, meetings = self._shared(plan, batch, late, device), 2 * len(plan.steps) + 2
         count = (-(-steps // late) + 1) * meetings * settings.shares  # of arrivals at most, in 32 bits
-        alone = form is None and 2 * -(-batch // settings.rows) > processors(device)
+        alone = form is None and not is_large(plan) and 2 * -(-batch // settings.rows) > processors(device)
         return 0 if alone or count >= _LIMIT else late
 
     def _shared(self, plan: CyclePlan, batch: int, late: int, device: torch.device) -> SharedSettings:

@@ -216,6 +216,7 @@ def test_large_cycles_are_shared():
     assert recurrent_launch.processors(cpu) == 8
     assert runner._late(plan, (20, 64), cpu, back=False) == 9
     assert runner._late(plan, (20, 65), cpu, back=False) == 0  # five tiles, of which each would get one program
+    assert runner._late(plan_of(large(1024, 9)), (20, 5000), cpu, back=False) == 9  # in lots
     assert Cycles(form="one")._late(plan, (20, 1), cpu, back=False) == 0
     assert Cycles(form="several")._late(plan, (20, 65), cpu, back=False) == 9
     assert Cycles()._late(plan_of(large(32, 2)), (20, 1), cpu, back=False) == 0
