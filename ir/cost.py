@@ -226,8 +226,9 @@ def _connection(graph: Graph, name: str, op: Connection, learning: set[str]) -> 
         backward = Work(flops, read, _FLOAT * n_in if wants_input else 0)
         return forward, forward, backward if wants_input or wants_weight else Work()
     now, learning_now = _other_flops(op)
-    if op.attrs.get("offset"):  # those who read it read its signal, once or twice, and compute what it shows
-        moved = Work(0, _FLOAT * n_in * (len(taps(op)) - 1), 0)
+    if op.attrs.get("offset"):  # those who read it read its signal, once or twice, and compute what it shows: panels
+        # of it stay in the cache
+        moved = Work(0, _FLOAT * n_out * (len(taps(op)) - 1), 0)
         once, back = Work(now or 0) + moved, Work(learning_now or 0) + moved
         return once, once, back if (wants_input or wants_weight) and roles(op) else Work()
     inference, training = (Work(f) + moved if f is not None else Work() for f in (now, learning_now))

@@ -123,6 +123,7 @@ def _combining(name: str, op: Connection, type: SignalType) -> Elementwise:
     over = op.rule.overbound
     steps = op.params.get("steps")
     shape, trained = ((), False) if steps is None else (steps.shape, steps.trainable)
+    shape = type.shape if shape and op.output.shape != type.shape else shape  # a Flatten stands in between
     forward, reverse = _programs(taps(op), used, None if over is None else repr(over), trained)
     init = Init("constant", (1.0,))
     return Elementwise(

@@ -66,11 +66,26 @@ def _loads(op: Connection, readers: str) -> str:
     )
 
 
+def late_readers(graph: Graph, name: str) -> list[str]:
+    """The nodes that read ``name``, or another view of it."""
+    found: dict[str, None] = {}
+    for reader, _, _ in graph.consumers(name):
+        if getattr(graph.op(reader), "kind", "") == "Flatten":
+            found.update(dict.fromkeys(late_readers(graph, reader)))
+        else:
+            found[reader] = None
+    return list(found)
+
+
 def _single(graph: Graph, name: str) -> Region:
     op = graph.op(name)
     if isinstance(op, Connection) and op.attrs.get("offset"):
-        readers = ", ".join(dict.fromkeys(reader for reader, _, _ in graph.consumers(name)))
-        return Region("product", (name,), f"{_length(op)}: {_loads(op, readers)}")
+        readers = late_readers(graph, name)
+        scans = all(isinstance(graph.op(reader), Elementwise) for reader in readers)
+        panels = "" if scans or op.same_for_all is not None else ", a panel of it at a time"
+        return Region("product", (name,), f"{_length(op)}: {_loads(op, ', '.join(readers))}{panels}")
+    if isinstance(op, Connection) and op.depth and op.same_for_all is not None and op.kind == "DelayedLinear":
+        return Region("product", (name,), f"{_length(op)}: {_loads(op, 'its product')}")
     if isinstance(op, Connection) and op.depth:
         return Region("product", (name,), f"a delay: one call reads all steps from the signal and {op.depth} before it")
     if isinstance(op, Connection):

@@ -8,7 +8,7 @@ from math import prod
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from snncompile.ir.connection import PRODUCTS, Connection
+from snncompile.ir.connection import PRODUCTS, WHOLE_SEQUENCE, Connection
 from snncompile.ir.cost import Work, network_cost, region_costs
 from snncompile.ir.density import event_driven, why
 from snncompile.ir.elementwise import Elementwise
@@ -234,6 +234,33 @@ def _product(graph: Graph, name: str, target: str) -> str:
     return f"one event-driven product over all steps ({backend}): {why(op)}{many}"
 
 
+def _at_offsets(graph: Graph, name: str, target: str) -> str:
+    """How a delay runs whose signal is not made."""
+    from snncompile.ir.regions import late_readers
+    from snncompile.targets.c.target import CTarget
+    from snncompile.targets.panel_readers import turns_weights
+    from snncompile.targets.triton.target import TritonTarget
+
+    op, said = graph.op(name), "nothing of its own: the kernels that read it read what it delays, earlier"
+    products = [n for n in late_readers(graph, name) if isinstance(graph.op(n), Connection)]
+    if not products:
+        return said
+    if op.same_for_all is not None:
+        return f"{said}; products read another view of it"
+    size = TritonTarget.panel if target == "triton" else CTarget.panel
+    large = any(turns_weights(graph.op(n)) for n in products)
+    sizes = f"about {(size.most if large else size.bytes) // 2**10:,} KiB"
+    said = f"nothing of its own: {', '.join(products)}: in panels of {sizes}, filled at offsets ({_BACKENDS[target]})"
+    whole = [n for n in products if graph.op(n).kind in WHOLE_SEQUENCE]
+    if whole:
+        said += f"; in training it is made, since {whole[0]} looks at all steps there"
+    pairs = {pair.connection: n for n, pair in conv_pairs(graph, graph.regions).items()} if target != "triton" else {}
+    together = [n for n in products if n in pairs]
+    if together:
+        said += f"; it is made where {together[0]} and {pairs[together[0]]} run as one function"
+    return said
+
+
 def _late_product(op: Connection, target: str) -> str:
     """How a product with a delay for each synapse runs on a target that reads at offsets."""
     from snncompile.targets.c.late import WORTH as ON_C
@@ -269,7 +296,7 @@ def _runs_as(graph: Graph, region: Region, target: str) -> str:
     if region.kind == "plastic":
         return _plastic(graph, region, target)
     if region.kind == "product" and getattr(graph.op(region.nodes[0]), "attrs", {}).get("offset") and target != "torch":
-        return "nothing of its own: the kernels that read it read what it delays, earlier"
+        return _at_offsets(graph, region.nodes[0], target)
     if region.kind == "product":
         return _pooled(graph, region, target) or _product(graph, region.nodes[0], target)
     if target == "torch":

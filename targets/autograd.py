@@ -224,7 +224,7 @@ def keep(
     pasts = [one.past for one in call.late if one is not None]
     ctx.bound = bound
     ctx.call = (call.shape, call.store, call.sums, call.checkpoint, call.random, call.windows)
-    ctx.late = [None if one is None else one.steps for one in call.late]
+    ctx.late = [None if one is None else (one.steps, one.share) for one in call.late]
     ctx.counts = (len(bound.tokens), len(call.inputs), len(pasts))
     ctx.save_for_backward(*more, *call.inputs, *pasts, *result.saved)
     ctx.set_materialize_grads(False)
@@ -238,7 +238,7 @@ class Kept(NamedTuple):
 
     bound: BoundScan
     call: tuple[Any, ...]
-    late: list[int | Tensor | None]
+    late: list[tuple[int | Tensor, int] | None]
     counts: tuple[int, int, int]
 
 
@@ -269,7 +269,7 @@ def flow(
             wide = grad.unsqueeze(0).expand(shape[0], *grad.shape)
             courses[name] = courses[name] + wide if name in courses else wide
     pasts = iter(saved[n_inputs : n_inputs + n_pasts])
-    late = tuple([None if steps is None else Late(next(pasts), steps) for steps in ctx.late])
+    late = tuple([None if one is None else Late(next(pasts), *one) for one in ctx.late])
     past_needs = iter(needs[len(needs) - n_pasts :])
     wanted = list(needs[n_tokens : n_tokens + n_inputs])
     for i, one in enumerate(late):  # its past's gradient comes with its own

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,9 +19,12 @@ from snncompile.ir.random import RANDOM
 from snncompile.targets.autograd import BoundScan, PreparedScan
 from snncompile.targets.late_product import LateTarget
 from snncompile.targets.plastic_rule import BoundRule, PreparedRule
-from snncompile.targets.scan import Late, ScanTarget
+from snncompile.targets.scan import Late, PanelSize, ScanTarget
 from snncompile.targets.sparse import SparseTarget
 from snncompile.targets.transfer import move
+
+if TYPE_CHECKING:
+    from snncompile.targets.linear_scan import LinearScan
 
 
 @dataclass(frozen=True)
@@ -76,28 +81,59 @@ def state_of(edge: Edge, rows: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Shown:
-    """What a delay shows, for scans that read the signal late themselves.
+    """What a delay shows, for those that read the signal late themselves.
 
     Attributes:
-        late: for each value that it reads of the past, what makes the signal late; None for the present value.
+        name: the delay.
+        op: it.
+        features: of what is shown.
+        before: what came before the signal, ``(depth, B, channels)`` of any strides, oldest first.
+        lags: for each value that it reads of the past: how many steps ago, and the most that any is.
         factors: parameter name -> what these are combined with (``ir/interpolated.py``); empty where nothing is.
     """
 
-    late: tuple[Late | None, ...]
+    name: str
+    op: Connection
+    features: tuple[int, ...]
+    before: Tensor
+    lags: tuple[tuple[int | Tensor, int], ...]
     factors: Mapping[str, Tensor]
+
+    @property
+    def share(self) -> int:
+        """How many values of each channel are shown."""
+        return self.op.output.size // self.op.input.size
+
+    @cached_property
+    def late(self) -> tuple[Late | None, ...]:
+        """For each of these values, what makes the signal late for a scan; None for the present value."""
+        rows, depth, share = self.before.contiguous(), len(self.before), self.share
+        return tuple([Late(rows[depth - reach :], steps, share) if reach else None for steps, reach in self.lags])
 
 
 class Prepared:
-    """What is worked out about a graph once, for every run of it on one target."""
+    """What is worked out about a graph once, for every run of it on one target.
+
+    Attributes (some):
+        offsets: whether scans read late what they read.
+        panel: how much of a late signal is at hand at a time; None where the target has no panels.
+        most_shared: neurons that may read one signal, late by steps of their own.
+        by_sequence: convolutions that may run sequence by sequence together with neurons.
+        readers: node -> the nodes that read it.
+    """
 
     def __init__(self, graph: Graph, target: ScanTarget) -> None:
         self.graph = graph
         self._target = target
-        self._readers: dict[tuple[str, tuple[str, ...]], tuple[Reader, PreparedScan]] = {}
+        self._readers: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[Reader, PreparedScan]] = {}
         self._showers: dict[str, PreparedScan] = {}
         self._stand_ins: dict[str, PreparedScan] = {}
         self.record = graph.recordable()
         self.offsets: bool = getattr(target, "offsets", False)
+        self.panel: PanelSize | None = getattr(target, "panel", None)
+        self.most_shared: int = getattr(target, "most_shared", 1)
+        self.by_sequence: dict[str, LinearScan] = {}
+        self.readers = {name: [reader for reader, _, _ in graph.consumers(name)] for name in graph.names}
         self.sparse: SparseTarget | None = getattr(target, "sparse", None)
         self.late: LateTarget | None = getattr(target, "late", None)
         self.inputs = {name: graph.inputs_of(name) for name in graph.names}
@@ -112,13 +148,12 @@ class Prepared:
         held = [op.params for _, op in graph.of_type(Elementwise)] + [op.own for _, op in graph.of_type(Plasticity)]
         self.step_parameters = tuple(dict.fromkeys(p.name for params in held for p in params.values()))
 
-    def reader(self, name: str, ports: tuple[str, ...]) -> tuple[Reader, PreparedScan]:
-        """A node that computes at these ports what delays make of the values they read, and its scan."""
-        if (name, ports) not in self._readers:
-            feeds = {port: self.inputs[name][port].source.node for port in ports}
-            made = with_delays(self.graph.op(name), {port: (d, self.graph.op(d)) for port, d in feeds.items()})
-            self._readers[name, ports] = made, PreparedScan(name, made.node, self._target)
-        return self._readers[name, ports]
+    def reader(self, name: str, delays: tuple[tuple[str, str], ...]) -> tuple[Reader, PreparedScan]:
+        """A node that computes, at ports each of which a delay feeds, what these make of what they read; its scan."""
+        if (name, delays) not in self._readers:
+            made = with_delays(self.graph.op(name), {port: (d, self.graph.op(d)) for port, d in delays})
+            self._readers[name, delays] = made, PreparedScan(name, made.node, self._target)
+        return self._readers[name, delays]
 
     def standing_in(self, name: str, op: Elementwise) -> PreparedScan:
         """The scan of ``op``, which stands for neurons behind the connection ``name`` that there are not."""
@@ -150,7 +185,8 @@ class Evaluation:
         graph: the graph.
         r: what to run on.
         courses: port -> ``(T, B, *features)``, for what has been computed.
-        late: port of a delay -> what it shows, where scans read the course that it delays: then that is its course.
+        late: port of a delay -> what it shows, where those that read it read the course that it delays: then that is
+            its course, with one axis of features.
         sums: port -> sum over time, where nothing but that is wanted.
         state: state name -> its value after the last step, for what has been computed.
         want_course: ports whose course is recorded.

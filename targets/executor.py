@@ -18,11 +18,23 @@ from snncompile.targets.cycle_limits import Way, way_of
 from snncompile.targets.cycle_plan import CyclePlan
 from snncompile.targets.cycle_planner import plan_cycle
 from snncompile.targets.cycle_run import run_cycle
-from snncompile.targets.evaluation import Evaluation, Prepared, Run, RunResult
+from snncompile.targets.evaluation import Evaluation, Prepared, Run, RunResult, Shown
 from snncompile.targets.event_conv import apply_event_conv
 from snncompile.targets.event_linear import LEAST_ROWS, EventTarget, apply_events
 from snncompile.targets.late_linear import by_synapse, run_late_linear
-from snncompile.targets.late_scan import computed, computes, late_of, made_late, offsets
+from snncompile.targets.late_panels import read_panels
+from snncompile.targets.late_scan import (
+    computed,
+    computes,
+    flat_course,
+    flattened,
+    late_of,
+    made_late,
+    offsets,
+    panels,
+    shown,
+    shown_by,
+)
 from snncompile.targets.linear_scan import matches, run_linear_scan, together
 from snncompile.targets.pieces import piece_of, run_pieces
 from snncompile.targets.plastic import run_plastic
@@ -39,6 +51,7 @@ from snncompile.targets.recurrent import run_recurrent
 from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.recurrent_layer import Layer, match, run_layer
 from snncompile.targets.scan import Late, ScanTarget, checkpoint_of
+from snncompile.targets.panel_readers import reader_of, turns_weights
 from snncompile.targets.sparse import apply_sparse
 from snncompile.targets.stepping import Lookup, StepPlan, plan_step
 from snncompile.targets.torch.delays import Past
@@ -75,6 +88,7 @@ class Executor:
         self._conv_scans: ConvScanTarget | None = getattr(target, "conv_scans", None)
         self._convs = {} if self._conv_scans is None else conv_pairs(graph, self.regions)
         self._conv_paired = {pair.connection: pair for pair in self._convs.values()}
+        self._prepared.by_sequence = self._conv_paired
         self._pooled = pooled_scans(graph, self.regions, target)
         self._layers = {r: match(graph, r, ring) for r in self.regions if r.kind == "recurrent"}
         self._cycle_target: CycleTarget | None = getattr(target, "cycles", None)
@@ -111,7 +125,7 @@ class Executor:
                 pair, conv = self._paired.get(region.nodes[0]), self._conv_paired.get(region.nodes[0])
                 if conv is not None and by_sequence(ev, conv):
                     continue
-                if pair is None or not together(ev, pair):
+                if pair is None or pair.edge.source in ev.late or not together(ev, pair):
                     run_product(ev, region.nodes[0], self._events, self._pools)
             else:
                 self._run_scan(ev, region.nodes[0])
@@ -198,6 +212,13 @@ def run_product(
     if op.kind in DELAYS:
         ev.courses[Ref(name)] = run_delay(ev, name, op, x, events)
         return
+    late = ev.late.get(edge.source)
+    if late is not None and op.kind == "Flatten":
+        ev.courses[Ref(name)], ev.late[Ref(name)] = x, flattened(late)
+        return
+    if late is not None:
+        ev.courses[Ref(name)] = run_late(ev, name, op, late, x, events, pools)
+        return
     if op.kind == "BatchNorm" and ev.r.training and x.numel() < 2 * x.shape[2]:
         raise ModelError(
             f"BatchNorm in training needs at least two values per channel, but batch {x.shape[1]} of"
@@ -220,6 +241,21 @@ def run_product(
     ev.courses[Ref(name)] = apply_connection(op, ev.params(name), x, ev.r.training)
 
 
+def run_late(
+    ev: Evaluation,
+    name: str,
+    op: Connection,
+    late: Shown,
+    x: Tensor,
+    events: EventTarget | None,
+    pools: PoolTarget | None = None,
+) -> Tensor:
+    """A connection on what a delay shows of ``x``, a panel at a time."""
+    given = events if ev.r.steps * ev.r.batch >= LEAST_ROWS else None
+    reader = reader_of(op, ev.params(name), ev.r.device, given, pools, ev.prepared.sparse)
+    return read_panels(panels(ev, late, x, turns_weights(op)), reader, x.float(), late.before)
+
+
 def run_delay(ev: Evaluation, name: str, op: Connection, x: Tensor, events: EventTarget | None = None) -> Tensor:
     """What a delay shows of ``x`` over all steps, or its product; leaves its new history in ``ev``."""
     state = f"{name}.history"
@@ -229,19 +265,25 @@ def run_delay(ev: Evaluation, name: str, op: Connection, x: Tensor, events: Even
         if made is not None:
             ev.state[state] = _kept(history, x, op.depth)
             return made
-    past = Past(op, ev.params(name), ev.r.device)
     if not op.depth:
-        return past(x, ev.r.steps)
+        return Past(op, ev.params(name), ev.r.device)(x, ev.r.steps)
     history = ev.r.state[state].transpose(0, 1)
     if not ev.prepared.read[name] and Ref(name) not in ev.want_course | ev.want_sum:  # it is there for its history
         ev.state[state] = _kept(history, x, op.depth)
         return x
-    late = late_of(ev, name, op, past, history, x)
+    late = late_of(ev, name, op, history, x)
     if late is not None:
         ev.state[state] = _kept(history, x, op.depth)
         ev.late[Ref(name)] = late
-        return x
-    made = made_late(ev, name, op, past, history, x)
+        return flat_course(ev, op, x)
+    late = None if op.kind == "Delay" or by_synapse(op) or not ev.prepared.panel else shown(
+        ev, name, shown_by(op), history, x
+    )
+    if late is not None:
+        ev.state[state] = _kept(history, x, op.depth)
+        return run_late(ev, name, op, late, flat_course(ev, op, x), events)
+    past = Past(op, ev.params(name), ev.r.device)
+    made = made_late(ev, name, op, history, x)
     if made is not None:
         ev.state[state] = _kept(history, x, op.depth)
         return made
@@ -254,8 +296,9 @@ def run_delay(ev: Evaluation, name: str, op: Connection, x: Tensor, events: Even
 
 def _kept(history: Tensor, x: Tensor, depth: int) -> Tensor:
     """The history after ``x``, as a state."""
-    kept = torch.cat([history[len(x) :], x[max(len(x) - depth, 0) :].float()])
-    return kept.transpose(0, 1).contiguous()
+    if len(x) >= depth:
+        return x[len(x) - depth :].float().transpose(0, 1).clone(memory_format=torch.contiguous_format)
+    return torch.cat([history[len(x) :], x.float()]).transpose(0, 1).contiguous()
 
 
 def run_scan(ev: Evaluation, name: str, pooled: PooledScan | None = None) -> None:

@@ -14,22 +14,46 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from snncompile.ir.connection import Connection
+from snncompile.ir.connection import WHOLE_SEQUENCE, Connection
 from snncompile.ir.delay import read
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Edge, Graph, Ref
 from snncompile.ir.interpolated import Reader, roles, showing, taps, with_delays
 from snncompile.targets.autograd import BoundScan
+from snncompile.targets.conv_scan import by_sequence
 from snncompile.targets.evaluation import Evaluation, Shown
-from snncompile.targets.scan import Late
+from snncompile.targets.late_panels import Panels
+from snncompile.targets.scan import Late, PanelSize
 from snncompile.targets.torch.delays import Past
 
-
-def late_of(ev: Evaluation, name: str, op: Connection, past: Past, history: Tensor, x: Tensor) -> Shown | None:
-    """What a scan needs to read ``x`` late itself; None where the late signal is made."""
-    if not (op.attrs.get("offset") and ev.prepared.offsets) or Ref(name) in ev.want_course | ev.want_sum:
+def late_of(ev: Evaluation, name: str, op: Connection, history: Tensor, x: Tensor) -> Shown | None:
+    """What those that read a Delay need to read ``x`` late themselves; None where the late signal is made."""
+    if not (op.attrs.get("offset") and ev.prepared.offsets) or recorded(ev, name) or not _fits(ev, name):
         return None
-    return _shown(ev, name, op, past, history, x)
+    return shown(ev, name, op, history, x)
+
+
+def recorded(ev: Evaluation, name: str) -> bool:
+    """Whether the signal of a connection is wanted itself."""
+    return Ref(name) in ev.want_course or Ref(name) in ev.want_sum
+
+
+def _fits(ev: Evaluation, name: str) -> bool:
+    """Whether all that read a delay, or another view of it, can do so late here."""
+    for reader in ev.prepared.readers[name]:
+        op = ev.graph.op(reader)
+        if isinstance(op, Elementwise):
+            continue
+        if not ev.prepared.panel or (op.kind in WHOLE_SEQUENCE and ev.r.training):
+            return False
+        if op.kind == "Flatten":
+            if recorded(ev, reader) or not _fits(ev, reader):
+                return False
+            continue
+        pair = ev.prepared.by_sequence.get(reader)
+        if pair is not None and by_sequence(ev, pair):
+            return False  # a thread takes a whole sequence of its signal
+    return True
 
 
 def gathers(op: Connection) -> bool:
@@ -42,37 +66,83 @@ def one_each(op: Connection) -> Connection:
     return op if op.output.shape == op.input.shape else replace(op, input=replace(op.input, shape=op.output.shape))
 
 
-def made_late(ev: Evaluation, name: str, op: Connection, past: Past, history: Tensor, x: Tensor) -> Tensor | None:
+def made_late(ev: Evaluation, name: str, op: Connection, history: Tensor, x: Tensor) -> Tensor | None:
     """What a Delay shows, made by a scan of its own, which reads ``x`` late; None where nothing is to be gathered, or
     the target has no offsets."""
     if not ev.prepared.offsets or not gathers(op):
         return None
-    each = one_each(op)
-    if each is not op:
-        shape = each.input.shape
-        x, history = (v.unsqueeze(-1).expand(*v.shape[:2], *shape) for v in (x, history))
-        past = Past(each, ev.params(name), ev.r.device)
-    flat = x.reshape(ev.r.steps, ev.r.batch, each.input.size)
-    shown = _shown(ev, name, each, past, history, flat)
-    if shown is None:
+    found = shown(ev, name, op, history, x)
+    if found is None:
         return None
-    scan, store = ev.prepared.shower(name, each), ["seen"]
-    bound = ev.bind_reader(scan, shown.factors)
-    courses, _, _ = bound.run([flat] * len(shown.late), [], flat.shape, store, late=shown.late)
+    flat, shape = flat_course(ev, op, x), (ev.r.steps, ev.r.batch, op.output.size)
+    courses, _, _ = shower(ev, found).run([flat] * len(found.lags), [], shape, ["seen"], late=found.late)
     return courses["seen"].unflatten(2, op.output.shape)
 
 
-def _shown(ev: Evaluation, name: str, op: Connection, past: Past, history: Tensor, x: Tensor) -> Shown | None:
+def shower(ev: Evaluation, found: Shown) -> BoundScan:
+    """What computes what a delay shows, with this run's coefficients."""
+    return ev.bind_reader(ev.prepared.shower(found.name, one_each(found.op)), found.factors)
+
+
+def flat_course(ev: Evaluation, op: Connection, x: Tensor) -> Tensor:
+    """The course that ``op`` delays, ``(T, B, channels)``."""
+    return x.reshape(ev.r.steps, ev.r.batch, op.input.size)
+
+
+def shown(ev: Evaluation, name: str, op: Connection, history: Tensor, x: Tensor) -> Shown | None:
+    """What a Delay shows of ``x``; None where kernels do not read that late."""
+    each = one_each(op)
+    past = Past(each, ev.params(name), ev.r.device)
     offsets = past.offsets()
     most = max(reach for _, reach in offsets)
-    shape = (ev.r.steps, ev.r.batch, op.input.size)
-    flat = x.reshape(shape)
-    apart = flat.stride(2) != 1 and shape[2] != 1
+    flat, share = flat_course(ev, op, x), op.output.size // max(op.input.size, 1)
+    apart = flat.stride(2) != 1 and flat.shape[2] != 1
     if ev.r.steps < most or not most or apart or most * flat.stride(0) >= 2**31:
         return None  # so short a run has little to copy; a kernel reads neighbours late, and not too far away
-    before = history.reshape(op.depth, *shape[1:]).float().contiguous()
-    late = [Late(before[op.depth - reach :], steps) if reach else None for steps, reach in offsets]
-    return Shown(tuple(late), {f"{name}.{role}": value for role, value in past.factors().items()})
+    if share > 1 and (share > ev.prepared.most_shared or any(isinstance(steps, int) for steps, _ in offsets)):
+        return None
+    if share > 1 and not all(reach for _, reach in offsets):
+        return None
+    before = history.reshape(op.depth, *flat.shape[1:]).float()
+    factors = {f"{name}.{role}": value for role, value in past.factors().items()}
+    return Shown(name, op, op.output.shape, before, tuple(offsets), factors)
+
+
+def shown_by(op: Connection) -> Connection:
+    """The Delay in a connection whose synapses are all equally late."""
+    return Connection("Delay", op.attrs, {}, op.input, op.input)
+
+
+def flattened(found: Shown) -> Shown:
+    """The same behind a Flatten."""
+    return replace(found, features=(found.op.output.size,))
+
+
+def panels(ev: Evaluation, found: Shown, x: Tensor, large: bool) -> Panels:
+    """What a delay shows of ``x (T, B, channels)``, a panel at a time; ``large`` ones for what costs for each."""
+    same = len(found.lags) == 1 and not found.factors and isinstance(found.lags[0][0], int)
+    steps, batch, channels = x.shape
+    return Panels(
+        found.lags,
+        None if same else shower(ev, found),
+        (steps, batch, channels),
+        found.features,
+        _shape(ev.prepared.panel, large, steps, batch, found.op.output.size, max(reach for _, reach in found.lags)),
+    )
+
+
+def _shape(
+    size: PanelSize | None, large: bool, steps: int, batch: int, features: int, reach: int
+) -> tuple[int, int]:
+    """Steps and sequences of a panel."""
+    assert size is not None
+    rows = max(1, (size.most if large else size.bytes) // (4 * max(features, 1)))  # of one step of one sequence
+    # what is read before a panel is read for the one before it, too: more than twice as much it shall not be
+    if size.by_sequence:
+        # two or three sequences go one by one: then what a product makes of one lies in rows at equal distances
+        few = 1 if batch > rows // steps < 4 else rows // steps
+        return (steps, min(batch, few)) if rows >= steps else (min(steps, max(rows, 2 * reach)), 1)
+    return min(steps, max(rows // batch, 2 * reach, 1)), batch
 
 
 def offsets(ev: Evaluation, edges: Sequence[Edge]) -> tuple[Late | None, ...]:
@@ -90,12 +160,18 @@ def computed(ev: Evaluation, name: str) -> tuple[BoundScan, list[Tensor], tuple[
     """The scan of a node with what delays before it compute, its inputs, and what makes each late."""
     edges = ev.prepared.inputs[name]
     shown = {port: ev.late[edge.source] for port, edge in edges.items() if edge.source in ev.late}
-    ports = tuple([port for port, one in shown.items() if one.factors])
-    reader, scan = ev.prepared.reader(name, ports)
-    factors = {n: v for port in ports for n, v in shown[port].factors.items()}
-    reads = [(port, _tap(ev.graph.op(edges[port].source.node), tap) if tap else 0) for port, tap in reader.inputs]
+    delays = tuple([(port, one.name) for port, one in shown.items() if one.factors])
+    reader, scan = ev.prepared.reader(name, delays)
+    factors = {n: _as_features(v, shown[port]) for port, _ in delays for n, v in shown[port].factors.items()}
+    reads = [(port, _tap(shown[port].op, tap) if tap else 0) for port, tap in reader.inputs]
     late = tuple([shown[port].late[which] if port in shown else None for port, which in reads])
     return ev.bind_reader(scan, factors), [ev.course(edges[port]) for port, _ in reads], late
+
+
+def _as_features(factor: Tensor, found: Shown) -> Tensor:
+    """A factor in the shape of what is shown: that of a Flatten, where one stands behind the delay."""
+    shape = found.op.output.shape
+    return factor if not factor.dim() or found.features == shape else factor.expand(shape).reshape(found.features)
 
 
 def _tap(op: Connection, tap: str) -> int:
@@ -108,9 +184,10 @@ def late_reader(graph: Graph, name: str) -> tuple[Elementwise, tuple[str, ...]]:
     op: Elementwise = graph.op(name)
     delays: dict[str, tuple[str, Connection]] = {}
     for port, edge in graph.inputs_of(name).items():
-        source = graph.op(edge.source.node)
+        at = behind_views(graph, edge.source.node)
+        source = graph.op(at)
         if isinstance(source, Connection) and source.attrs.get("offset"):
-            delays[port] = edge.source.node, source
+            delays[port] = at, source
     computed = {port: one for port, one in delays.items() if roles(one[1])}
     reader = with_delays(op, computed) if computed else Reader(op, tuple((port, "") for port in op.inputs))
     kinds = [
@@ -120,15 +197,27 @@ def late_reader(graph: Graph, name: str) -> tuple[Elementwise, tuple[str, ...]]:
     return reader.node, tuple(kinds) if any(kinds) else ()
 
 
+def behind_views(graph: Graph, name: str) -> str:
+    """The node whose signal ``name`` is another view of, or itself."""
+    while getattr(graph.op(name), "kind", "") == "Flatten":
+        (edge,) = graph.inputs_of(name).values()
+        if edge.delay:
+            break
+        name = edge.source.node
+    return name
+
+
 def made_reader(name: str, op: Connection) -> tuple[Elementwise, tuple[str, ...]]:
     """What makes the signal of a Delay of which :func:`gathers` holds, likewise."""
     each = one_each(op)
-    return showing(name, each), tuple(_kinds(each))
+    return showing(name, each), tuple(_kinds(op))
 
 
 def _kinds(op: Connection) -> list[str]:
     """How late each value is that a Delay reads; the present one is not late."""
     steps = op.attrs["steps"]
+    if op.output.size > op.input.size:
+        return ["shared"] * len(taps(op))
     if steps == "given":
         return ["each" if op.params["steps"].shape else "one"] * len(taps(op))
     if op.same_for_all is not None:

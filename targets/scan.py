@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -116,16 +116,20 @@ class Late:
 
     Attributes:
         past: ``(L, B, N)`` contiguous, oldest first: the L values before step 0.
-        steps: how late: one number, which is L; or one for each neuron, ``(N,)`` int32 contiguous, from 0 to L.
+        steps: how late: one number, which is L; or one for each neuron, ``(N,)`` int32 contiguous, from 0 to L. Of a
+            part of a course they are less by as many steps as that has before the first: none may be left.
+        share: so many neurons, one after the other, read one signal, each late by its own: the course and the past
+            are that much narrower. Only of steps for each neuron.
     """
 
     past: Tensor
     steps: int | Tensor
+    share: int = 1
 
     @property
     def kind(self) -> str:
-        """``"one"`` number for all neurons, or ``"each"`` its own: two kernels."""
-        return "one" if isinstance(self.steps, int) else "each"
+        """``"one"`` number for all neurons, ``"each"`` its own, or several of one signal, ``"shared"``: three kernels."""
+        return "one" if isinstance(self.steps, int) else "each" if self.share == 1 else "shared"
 
     def seen(self, x: Tensor) -> Tensor:
         """The late course as a tensor, ``(T, B, N)``: what a kernel sees of ``x`` without making it."""
@@ -133,7 +137,8 @@ class Late:
         if isinstance(self.steps, int):
             return whole[:steps]
         rows = torch.arange(len(self.past), len(whole), device=x.device)[:, None] - self.steps
-        return torch.gather(whole, 0, rows[:, None].expand(x.shape))
+        wide = whole.repeat_interleave(self.share, 2)
+        return torch.gather(wide, 0, rows[:, None].expand(steps, *wide.shape[1:]))
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,7 @@ class ForwardCall:
             inputs whose neurons lie one after the other and L steps within 2**31 elements.
         windows: pooling of one result in ``store``: its course is pooled, ``(T, B, N / area)``. Only for targets whose
             ``pools_scan`` says so.
+        room: results in ``store`` -> where their course goes, contiguous, in place of a new tensor.
     """
 
     inputs: tuple[Tensor, ...]
@@ -165,6 +171,7 @@ class ForwardCall:
     random: Tensor | None = None
     late: tuple[Late | None, ...] = ()
     windows: Windows | None = None
+    room: Mapping[str, Tensor] = field(default_factory=dict)
 
     def course_shape(self, result: str) -> tuple[int, int, int]:
         """The shape of the stored course of ``result``."""
@@ -199,7 +206,7 @@ def allocate(call: ForwardCall, make: Callable[[tuple[int, ...]], Tensor]) -> Fo
     steps, batch, size = call.shape
     saves = -(-steps // call.checkpoint) if call.checkpoint else 0
     return ForwardResult(
-        {r: make(call.course_shape(r)) for r in call.store},
+        {r: call.room[r] if r in call.room else make(call.course_shape(r)) for r in call.store},
         {r: make((batch, size)) for r in call.sums},
         tuple([make((batch, size)) for _ in call.states]),
         tuple([make((saves, batch, size)) for _ in call.states]) if call.checkpoint else (),
@@ -225,6 +232,10 @@ class BackwardCall:
         random: as in the forward call.
         late: as in the forward call.
         windows: as in the forward call; the gradient of that result is that of its pooled course.
+        room: late inputs, by place -> ``(rows, B, N)``, where their gradient goes in place of a new tensor, from the
+            row on that would be its first: to the rows that it comes from, and to no others. Contiguous; on a target
+            whose ``panel`` takes single sequences, in any order of time and batch.
+        add: whether it is added to what is there.
     """
 
     inputs: tuple[Tensor, ...]
@@ -240,6 +251,24 @@ class BackwardCall:
     random: Tensor | None = None
     late: tuple[Late | None, ...] = ()
     windows: Windows | None = None
+    room: Mapping[int, Tensor] = field(default_factory=dict)
+    add: bool = False
+
+
+class PanelSize(NamedTuple):
+    """How much of a late signal is at hand at a time, for products that read it (``targets/late_panels.py``).
+
+    Attributes:
+        bytes: about as many.
+        most: as many for what costs something for every panel: whose gradient reads panels again (the last one is still
+            there), or which turns its weights for each.
+        by_sequence: whether of few sequences, over as many steps as can be, rather than of all sequences: then what is
+            read late is read again by no other panel. For a target that is as quick with few neurons.
+    """
+
+    bytes: int
+    most: int
+    by_sequence: bool
 
 
 @dataclass(frozen=True)
@@ -248,7 +277,7 @@ class BackwardResult:
 
     Attributes:
         inputs: one ``(T, B, N)`` gradient per input, None where not wanted; that of a late one is of its past and of
-            it together, ``(L + T, B, N)``.
+            it together, ``(L + T, B, N)``, and narrower where neurons share a signal.
         states: one ``(B, N)`` gradient per initial state.
         accumulators: accumulator name -> ``(B, N)`` sum over time, empty where not wanted.
     """
@@ -261,10 +290,12 @@ class BackwardResult:
 def input_gradient(call: BackwardCall, i: int, make: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
     """The gradient of input ``i``, still to be written but for what a late input's kernel leaves out: zeros."""
     late = call.late[i] if call.late else None
+    if i in call.room:
+        return call.room[i]
     if late is None:
         return make(call.shape)
-    steps, *each = call.shape
-    grad = make((len(late.past) + steps, *each))
+    steps, batch, size = call.shape
+    grad = make((len(late.past) + steps, batch, size // late.share))
     (grad[steps:] if isinstance(late.steps, int) else grad).zero_()
     return grad
 
@@ -272,7 +303,8 @@ def input_gradient(call: BackwardCall, i: int, make: Callable[[tuple[int, ...]],
 class ScanTarget(Protocol):
     """Runs scans. One object serves all nodes; it may cache by the identity of the scan.
 
-    A target that can read an input some steps late (:class:`Late`) has an attribute ``offsets`` that is true. One that
+    A target that can read an input some steps late (:class:`Late`) has an attribute ``offsets`` that is true, and a
+    :class:`PanelSize` as ``panel`` if products may read what is late a panel at a time. One that
     can pool what a scan gives has a method ``pools_scan(windows)``, whether by these windows.
     It may have a method ``checkpoint(states, shape)``: how often states are best saved in a scan of that many states
     and that ``(T, B, N)``, where the user does not say. It depends on nothing else. Without one, all are saved.

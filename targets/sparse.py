@@ -134,12 +134,16 @@ def apply_sparse(
     op: Connection, params: Mapping[str, Tensor], x: Tensor, target: SparseTarget | None = None
 ) -> Tensor:
     """A sparse connection on ``x (T, B, in)``: ``(T, B, out)``."""
-    pattern = pattern_of(op, params)
-    runner = target or (_Events() if op.input.kind == "spikes" and not x.is_cuda else _Tables())
+    pattern, runner = pattern_of(op, params), runner_of(op, x, target)
     y = _Sparse.apply(runner, pattern, params["weight"].float(), x.flatten(0, 1).float())
     if "bias" in params:
         y = y + params["bias"].float()
     return y.unflatten(0, x.shape[:2])
+
+
+def runner_of(op: Connection, x: Tensor, target: SparseTarget | None = None) -> SparseTarget:
+    """What computes a sparse connection on signals like ``x``."""
+    return target or (_Events() if op.input.kind == "spikes" and not x.is_cuda else _Tables())
 
 
 class _Sparse(torch.autograd.Function):

@@ -24,8 +24,8 @@ class Layout(NamedTuple):
         inputs: per input, whether it is flat. For Triton: whether the elements of a time step lie one after the other
             (else batch and neuron strides are arguments). For C: whether neurons do (else so is their stride).
         coefs: per coefficient, whether it is one number for all neurons.
-        late: per input how late it is: ``""`` not at all, ``"one"`` number of steps for all neurons, or ``"each"`` its
-            own; empty where none is.
+        late: per input how late it is: ``""`` not at all, ``"one"`` number of steps for all neurons, ``"each"`` its
+            own, or ``"shared"``, several of one signal; empty where none is.
     """
 
     inputs: tuple[bool, ...]
@@ -67,6 +67,8 @@ class BackwardVariant(NamedTuple):
         need_inputs: inputs whose gradient is wanted.
         need_accumulators: whether the accumulators are wanted.
         windows: pooling of a result whose gradient is that of its pooled course.
+        room: inputs whose gradient goes where the caller says.
+        add: whether it is added to what is there.
     """
 
     layout: Layout
@@ -77,6 +79,8 @@ class BackwardVariant(NamedTuple):
     need_inputs: tuple[str, ...]
     need_accumulators: bool
     windows: Windows | None = None
+    room: tuple[str, ...] = ()
+    add: bool = False
 
 
 def forward_variant(call: ForwardCall, is_flat: IsFlat) -> ForwardVariant:
@@ -97,12 +101,17 @@ def backward_variant(scan: Scan, call: BackwardCall, is_flat: IsFlat) -> Backwar
         tuple([x for x, need in zip(scan.inputs, call.need_inputs, strict=True) if need]),
         call.need_accumulators,
         call.windows,
+        tuple([scan.inputs[i] for i in call.room]),
+        call.add,
     )
 
 
 def _layout(call: ForwardCall | BackwardCall, is_flat: IsFlat) -> Layout:
     late = tuple(["" if one is None else one.kind for one in call.late])
-    return Layout(tuple([is_flat(x, call.shape) for x in call.inputs]), _one_number(call.coefs), late)
+    flat = tuple([is_flat(x, call.shape) for x in call.inputs])
+    if "shared" in late:  # such an input is narrower
+        flat = tuple([is_flat(x, (*call.shape[:2], x.shape[2])) for x in call.inputs])
+    return Layout(flat, _one_number(call.coefs), late)
 
 
 def _one_number(coefs: tuple[Tensor, ...]) -> tuple[bool, ...]:

@@ -1,4 +1,4 @@
-"""Delays that no scan reads: their signal is made by a kernel of its own, with the bits of the reference."""
+"""Delays that products read, a panel at a time, or that are outputs: by kernels, with the bits of the reference."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from snncompile import ms
 from snncompile.artifact.printed import printed_kernels
 from snncompile.explain import explain
 from snncompile.targets import executor
+from snncompile.targets.c.target import CTarget
+from snncompile.targets.scan import PanelSize
+from snncompile.targets.triton.target import TritonTarget
 
 RNG = np.random.default_rng(2)
 EACH = RNG.choice([0.0, 0.25, 0.5, 0.75], 18) + RNG.integers(0, 5, 18)
@@ -84,17 +87,29 @@ def results(net: snn.Network, data: torch.Tensor) -> list[torch.Tensor]:
 @pytest.mark.parametrize("target", ["c", "triton"])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("shape", [(2, 11), (1, 7), (3, 2), (2, 0)])
-def test_the_bits_of_the_reference(target, case, shape, monkeypatch):
+@pytest.mark.parametrize("size", ["whole", "parts"])
+def test_the_bits_of_the_reference(target, case, shape, size, monkeypatch):
+    """In one panel, and in several: of few steps of a sequence on c, of all sequences on triton."""
+    if size == "parts" and (shape != (2, 11) or case in ("output", "several, read by neurons")):
+        return  # no panels
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    made = []
-    late = executor.made_late
+    if size == "parts":
+        monkeypatch.setattr(CTarget, "panel", PanelSize(300, 300, True))
+        monkeypatch.setattr(TritonTarget, "panel", PanelSize(300, 300, False))
+    made, read = [], []
+    late, panels = executor.made_late, executor.read_panels
     monkeypatch.setattr(executor, "made_late", lambda *a: made.append(late(*a)) or made[-1])
+    monkeypatch.setattr(executor, "read_panels", lambda *a: read.append(a[0].pieces()) or panels(*a))
     data = torch.randint(-3, 6, (*shape, 2, 3, 3), generator=torch.Generator().manual_seed(1)) / 4.0
     got = results(network(case, target), data)
-    assert shape[1] < 7 or any(one is not None for one in made)
-    made.clear()
+    if case == "output":
+        assert shape[1] < 7 or made[0] is not None
+    elif case != "several, read by neurons":
+        assert not made or shape[1] < 7
+        assert shape[1] < 7 or (read and all((len(pieces) > 1) == (size == "parts") for pieces in read))
+    read.clear()
     want = results(network(case, "torch"), data)
-    assert all(one is None for one in made)
+    assert not read
     for a, b in zip(got, want, strict=True):
         assert torch.equal(a, b) if case in EXACT else torch.allclose(a, b, rtol=1e-5, atol=1e-5)
 
@@ -113,10 +128,11 @@ def test_strided_and_in_pieces():
 
 def test_explanations_and_sources():
     graph = network("trained", "c").graph
-    said = "one kernel over all steps ({}), which reads what it shows at offsets, and writes it"
-    for target, backend in (("c", "C"), ("triton", "Triton")):
-        regions = {r.nodes[0]: r.runs_as for r in explain(graph, target).regions}
-        assert regions["delay"] == said.format(backend)
+    said = "nothing of its own: linear: in panels of about {} KiB, filled at offsets ({})"
+    for target, size, backend in (("c", "8,192", "C"), ("triton", "16,384", "Triton")):
+        regions = {r.nodes[0]: r for r in explain(graph, target).regions}
+        assert regions["delay"].runs_as == said.format(size, backend)
+        assert regions["delay"].why.endswith(", 0.5 for what lies too far back in the kernel, a panel of it at a time")
         names = {p.stem for p in printed_kernels(graph, False, target)}
         assert {"delay_forward", "delay_backward"} <= names
     regions = {r.nodes[0]: r.runs_as for r in explain(graph, "torch").regions}

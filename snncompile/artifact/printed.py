@@ -105,7 +105,8 @@ def _of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
         yield from _late_kernels(compiled, name, options)
     for name, node, late in _made_delays(compiled):
         per_neuron = [role for role, p in node.params.items() if p.shape != ()]
-        for role, source in scan_kernels(make_scan(name, node), ["seen"], per_neuron, late).items():
+        panels = bool(compiled.op(name).attrs.get("offset"))
+        for role, source in scan_kernels(make_scan(name, node), ["seen"], per_neuron, late, panels).items():
             yield Printed(name, f"{name}_{role}", source)
     layers, plastic = _layers(compiled, ring=True), _plastic_layers(compiled)
     plans = cycle_plans(compiled, layers, "triton")
@@ -256,13 +257,17 @@ def _layer_kernels(
 
 
 def _made_delays(graph: Graph) -> Iterator[tuple[str, Elementwise, tuple[str, ...]]]:
-    """Delays whose signals are made by a kernel: the node that does it, and how late its inputs are."""
+    """Delays whose signals are made by a kernel, whole or in panels: the node that does it, and how late its inputs
+    are."""
+    from snncompile.ir.regions import late_readers
     from snncompile.targets.late_scan import gathers, made_reader
 
     for region in graph.regions:
         name, op = region.nodes[0], graph.op(region.nodes[0])
-        if region.kind == "product" and isinstance(op, Connection) and gathers(op) and not op.attrs.get("offset"):
-            yield name, *made_reader(name, op)
+        if region.kind == "product" and isinstance(op, Connection) and gathers(op):
+            panels = any(isinstance(graph.op(reader), Connection) for reader in late_readers(graph, name))
+            if panels or not op.attrs.get("offset"):
+                yield name, *made_reader(name, op)
 
 
 def _late_kernels(graph: Graph, name: str, options: _Options) -> Iterator[Printed]:

@@ -7,17 +7,23 @@ from typing import ClassVar
 
 import networkx as nx
 
-from snncompile.ir.connection import Connection
+from snncompile.ir.connection import DELAYS, Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph, Note
+from snncompile.ir.regions import late_readers
 from snncompile.passes.base import Pass
+
+
+#: Products that read one late signal a panel at a time, each panels of its own.
+MOST_PRODUCTS = 2
 
 
 @dataclass(frozen=True)
 class DelaysToOffsets(Pass):
-    """Where scans alone read a Delay, the late signal need not exist: each scan reads the signal itself, so many steps
-    before; between two steps, or where something stands in for what lies too far back, it also computes what is seen of
-    the one or two values that it reads. A target without such loads makes the late signal all the same."""
+    """The late signal need not exist: those that read a Delay read the signal itself, so many steps before; between two
+    steps, or where something stands in for what lies too far back, they also compute what is seen of the one or two
+    values that they read. Scans do so step by step, products and poolings a panel of steps at a time. A target without
+    such loads makes the late signal all the same."""
 
     name: ClassVar[str] = "delays-to-offsets"
     requires: ClassVar[frozenset[str]] = frozenset({"hoisted"})
@@ -32,7 +38,7 @@ class DelaysToOffsets(Pass):
                 continue
             if not graph.consumers(name) and not any(ref.node == name for _, ref in graph.outputs):
                 continue  # a record: nothing reads it
-            why_not = self._obstacle(graph, name, op, on_cycles)
+            why_not = self._obstacle(graph, name, op, on_cycles) or _too_many(graph, name)
             if why_not:
                 notes.append(Note(self.name, name, f"no offset in a load: {why_not}"))
             else:
@@ -41,15 +47,28 @@ class DelaysToOffsets(Pass):
 
     @staticmethod
     def _obstacle(graph: Graph, name: str, op: Connection, on_cycles: set[str]) -> str:
-        if op.output.shape != op.input.shape:
-            return "it shows several delays of each neuron"
         if any(ref.node == name for _, ref in graph.outputs):
-            return "it is an output"
+            return "it is an output" if op.kind in DELAYS else f"{name}, another view of it, is an output"
         if name in on_cycles:
             return "it stands on a cycle"
         for reader, port, edge in graph.consumers(name):
-            if not isinstance(graph.op(reader), Elementwise):
-                return f"{reader}, which reads it, is no scan"
+            read = graph.op(reader)
             if edge.delay or reader in on_cycles or graph.nx.has_edge(reader, reader):
                 return f"{reader}, which reads it as {port}, stands on a cycle"
+            if isinstance(read, Elementwise):
+                continue
+            if not isinstance(read, Connection) or read.kind in DELAYS:
+                return f"{reader}, which reads it, reads the past itself"
+            further = DelaysToOffsets._obstacle(graph, reader, read, on_cycles) if read.kind == "Flatten" else ""
+            if further:
+                return further
         return ""
+
+
+def _too_many(graph: Graph, name: str) -> str:
+    """Why it is quicker to make the late signal once for all that read it; "" where that is not so."""
+    op: Connection = graph.op(name)
+    products = [n for n in late_readers(graph, name) if isinstance(graph.op(n), Connection)]
+    if op.same_for_all is not None or len(products) <= MOST_PRODUCTS:
+        return ""
+    return f"{len(products)} products read it: for so many it is made once"

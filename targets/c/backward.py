@@ -58,8 +58,9 @@ class _Backward:
             for s in self.carried
             if s in variant.finals
         }
+        self.shares: dict[str, str] = {}
         self.found = {x: self._found(x) for x in variant.need_inputs}
-        each = [x for x in variant.need_inputs if self.late.get(x) == "each"]
+        each = [x for x in variant.need_inputs if self.late.get(x) in ("each", "shared")]
         self.shifts = {x: (w.number(w.name(f"{x}_reach"), "L"), w.steps(f"{x}_shift")) for x in each}
         starts = {s: w.cells(f"grad_{s}_start", "gradient of the first state, (B, N)", True) for s in self.carried}
         accumulators = scan.accumulators if variant.need_accumulators else ()
@@ -74,6 +75,13 @@ class _Backward:
         for course in self.courses.values():
             for line in course.prepare():
                 w.line(1, line)
+        self.places = {x: w.name(f"{x}_place") for x in self.shifts}
+        for x, (reach, shift) in self.shifts.items():
+            w.line(1, f"int32_t {self.places[x]}[LANES]; /* where the gradient of a step goes, from its row on */")
+            w.line(1, "for (int j = 0; j < m; j++)")
+            step = f"(int32_t){self.found[x].step}"
+            j = f"j / (int32_t){self.shares[x]}" if x in self.shares else "j"
+            w.line(2, f"{self.places[x]}[j] = ((int32_t){reach} - {shift}[j]) * {step} + {j};")
         self.carry = {s: w.name(f"grad_{s}_now") for s in self.carried}
         self.totals = {a: w.name(f"{a}_total") for a in sums}
         arrays = {**{self.carry[s]: f"{ends[s]}[j]" if s in ends else "0.0f" for s in self.carried}}
@@ -121,9 +129,17 @@ class _Backward:
 
     def _found(self, x: str) -> Course:
         """Where the gradient of input ``x`` goes: in the memory order of the input, unless that is read late."""
-        if self.late.get(x):
+        if self.late.get(x) and x not in self.variant.room and self.late[x] != "shared":
             return Course(self.w.cells(f"grad_{x}", "gradient of the input, (T, B, N)", True), "cells", "")
-        return self.w.course(f"grad_{x}", True, "gradient of the input", write=True)
+        if self.late.get(x) == "shared":
+            name = self.w.name(f"grad_{x}_share")
+            self.shares[x] = self.w.number(name, "neurons that read one value")
+        return self.w.course(f"grad_{x}", True, "gradient of the input", write=True, share=self.shares.get(x, ""))
+
+    def _put(self, x: str) -> str:
+        """How the gradient of input ``x`` goes there."""
+        added = self.variant.add and x in self.variant.room
+        return "+=" if added or self.late.get(x) == "shared" else "="
 
     def _fill(self, depth: int, arrays: dict[str, str], declare: bool) -> None:
         """Give local arrays their first values."""
@@ -196,6 +212,9 @@ class _Backward:
         rows = {x: w.name(f"grad_{x}_row") for x in self.found if x not in self.shifts}
         for x, row in rows.items():
             w.line(depth + 1, f"float *{row} = {self.found[x].pointer} + t * {self.found[x].step};")
+        apart = {x: w.name(f"grad_{x}_here") for x in self.shifts}
+        for array in apart.values():
+            w.line(depth + 1, f"float {array}[LANES];")
         w.lanes(depth + 1)
         values = {**self.values, **{s: f"{now[s]}[j]" for s in self.read}}
         values.update({v: f"{now[v]}[{course.at('j')}]" for v, course in courses.items()})
@@ -208,12 +227,19 @@ class _Backward:
         for s, carry in self.carry.items():
             w.line(depth + 2, f"{carry}[j] = {made[f'grad_{s}']};")
         for x, row in rows.items():
-            w.line(depth + 2, f"{row}[j] = {made[f'grad_{x}']};")
-        for x, (reach, shift) in self.shifts.items():
-            w.line(depth + 2, f"{self.found[x].pointer}[(t + {reach} - {shift}[j]) * cells + j] = {made[f'grad_{x}']};")
+            w.line(depth + 2, f"{row}[j] {self._put(x)} {made[f'grad_{x}']};")
+        for x, array in apart.items():
+            w.line(depth + 2, f"{array}[j] = {made[f'grad_{x}']};")
         for a, total in self.totals.items():
             w.line(depth + 2, f"{total}[j] = {total}[j] + {made[a]};")
         w.line(depth + 1, "}")
+        for x, array in apart.items():
+            row = w.name(f"grad_{x}_row")
+            w.line(depth + 1, f"float *{row} = {self.found[x].pointer} + t * {self.found[x].step};")
+            w.line(depth + 1, "for (int j = 0; j < m; j++) {")
+            w.line(depth + 2, f"{row}[{self.places[x]}[j]] {self._put(x)} {array}[j];")
+            w.line(depth + 2, "SNN_SINGLY;")
+            w.line(depth + 1, "}")
         w.line(depth, "}")
 
     def _now(self, depth: int, courses: dict[str, Course]) -> dict[str, str]:

@@ -12,9 +12,11 @@ from snncompile.targets.scan import Scan
 
 #: The most neurons of a block, and the fewest where there are more.
 LANES, FEW_LANES = 512, 64
+#: Neurons of a block that are late by steps of their own: what they read over these steps shall stay close.
+LATE_LANES = 128
 
 _LOCALS = "T K B N t m j b at first own block blocks per_row cells threads scratch since saves begin end chunk"
-_LOCALS += " source row width tile tiles current listed before given end count found"
+_LOCALS += " source row old width tile tiles current listed before given end count found"
 _LOCALS += " TILE SNN_LOWEST snn_mask snn_active snn_add_rows snn_add_far_rows snn_dense_row snn_dense_tile"
 _LOCALS += " POOL_HEIGHT POOL_WIDTH POOL_DIVISOR POOL_ROW POOL_AREA POOL_BAND"
 _LOCALS += " snn_pool_row snn_spread_row snn_pool_block snn_spread_block"
@@ -33,9 +35,11 @@ PREAMBLE = f"""#include <math.h>
 #if defined(__GNUC__)
 #define SNN_INLINE static inline __attribute__((always_inline, unused))
 #define SNN_FETCH(address) __builtin_prefetch(address)
+#define SNN_SINGLY __asm__ volatile("") /* keeps a loop from being vectorised: gathers take longer than loads */
 #else
 #define SNN_INLINE static inline
 #define SNN_FETCH(address) ((void)0)
+#define SNN_SINGLY ((void)0)
 #endif
 """
 
@@ -112,6 +116,7 @@ class LateCourse(Course):
         past: the first neuron of the block at step 0 of the course, whose past lies before.
         late: how many steps; an array where ``each`` lane has its own.
         each: whether it has.
+        share: name of the number of neurons that read one signal, or "" where each has its own.
         most: name of the longest of these steps in the block.
         at_late: name of an array: where each lane's value lies, from its row on.
     """
@@ -119,26 +124,34 @@ class LateCourse(Course):
     past: str
     late: str
     each: bool
+    share: str = ""
     most: str = ""
     at_late: str = ""
 
     def row(self, now: str) -> list[str]:
         """See :class:`Course`. Lanes that are late by steps of their own are gathered first, in a loop of its own."""
         late, step = self.late, self.step
+        j, cells = (f"j / {self.share}", f"(cells / {self.share})") if self.share else ("j", "cells")
         if not self.each:
             old = f"{self.past} + (t - {late}) * cells"
             return [f"const float *{now} = t < {late} ? {old} : {self.pointer} + (t - {late}) * {step};"]
         return [
+            "for (int j = 0; j < m; j += 16) /* values that are gathered from now on lie far apart */",
+            f"    SNN_FETCH({self.pointer} + (t + AHEAD) * {step} + {j});",
             f"float {now}[LANES];",
             f"if (t < {self.most}) {{",
             "    for (int j = 0; j < m; j++) {",
             f"        const int64_t source = t - {late}[j];",
-            f"        {now}[j] = source < 0 ? {self.past}[source * cells + j] : {self.pointer}[source * {step} + j];",
+            f"        const float *old = {self.past} + source * {cells}, *row = {self.pointer} + source * {step};",
+            f"        {now}[j] = (source < 0 ? old : row)[{j}];",
+            "        SNN_SINGLY;",
             "    }",
             "} else {",
             f"    const float *row = {self.pointer} + t * {step};",
-            "    for (int j = 0; j < m; j++)",
+            "    for (int j = 0; j < m; j++) {",
             f"        {now}[j] = row[{self.at_late}[j]];",
+            "        SNN_SINGLY;",
+            "    }",
             "}",
         ]
 
@@ -147,11 +160,12 @@ class LateCourse(Course):
         if not self.each:
             return []
         late, most = self.late, self.most
+        j = f"j / (int32_t){self.share}" if self.share else "j"
         return [
             f"int32_t {self.at_late}[LANES];",
             f"int64_t {most} = 0;",
             "for (int j = 0; j < m; j++) {",
-            f"    {self.at_late}[j] = j - {late}[j] * (int32_t){self.step};",
+            f"    {self.at_late}[j] = {j} - {late}[j] * (int32_t){self.step};",
             f"    {most} = {late}[j] > {most} ? {late}[j] : {most};",
             "}",
         ]
@@ -194,12 +208,13 @@ class Writer(Lines):
         """Add an input ``(T, B, N)``; ``late`` as in :class:`~snncompile.targets.variant.Layout`."""
         if not late:
             return self.course(wanted, unit, "input")
-        plain = self.course(wanted, True, "input, read late")
-        past = self.cells(f"{wanted}_past", f"where what came before {wanted} ends, (L, B, N)")
-        name = f"{wanted}_late"
-        steps = self.steps(name) if late == "each" else self.number(self.name(name), f"steps that {wanted} is late")
-        own = [self.name(f"{wanted}_{what}") for what in ("most", "at")] if late == "each" else []
-        return LateCourse(plain.pointer, plain.step, "", past, steps, late == "each", *own)
+        share = self.number(self.name(f"{wanted}_share"), "neurons that read one value") if late == "shared" else ""
+        plain = self.course(wanted, True, "input, read late", share=share)
+        past = self.cells(f"{wanted}_past", f"where what came before {wanted} ends, (L, B, N)", share=share)
+        name, each = f"{wanted}_late", late != "one"
+        steps = self.steps(name) if each else self.number(self.name(name), f"steps that {wanted} is late")
+        own = [self.name(f"{wanted}_{what}") for what in ("most", "at")] if each else []
+        return LateCourse(plain.pointer, plain.step, "", past, steps, each, share, *own)
 
     def steps(self, wanted: str) -> str:
         """Add whole numbers of steps, one for each neuron."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from math import prod
+from math import lcm, prod
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from snncompile.targets.c.calling import Caller, PerScan, check_all
 from snncompile.targets.c.compiler import function
 from snncompile.targets.c.courses import add_course, unit
 from snncompile.targets.c.forward import print_forward
-from snncompile.targets.c.kernel import FEW_LANES, LANES, KernelSource
+from snncompile.targets.c.kernel import FEW_LANES, LANES, LATE_LANES, KernelSource
 from snncompile.targets.c.stepping import MOST_PRODUCTS, make_step, packed_source
 from snncompile.targets.conv_scan import ConvScanTarget
 from snncompile.targets.cycle_call import CycleTarget
@@ -31,6 +31,7 @@ from snncompile.targets.scan import (
     BackwardResult,
     ForwardCall,
     ForwardResult,
+    PanelSize,
     Scan,
     allocate,
     input_gradient,
@@ -63,6 +64,8 @@ class CTarget(Caller):
 
     name = "c"
     offsets = True
+    panel = PanelSize(2**21, 2**23, True)  #: what the caches of a core hold, measured
+    most_shared = LANES  #: neurons that may read one signal, late by steps of their own
 
     def __init__(self, threads: int | None = None, empty: Callable[..., Tensor] = torch.empty) -> None:
         super().__init__(threads, empty)
@@ -143,7 +146,7 @@ class CTarget(Caller):
         source = kernel.source
         courses = [call.inputs[i] for i in source.inputs]
         rows, lanes, each = _layout(call.shape, courses)
-        band = call.windows.band if call.windows else 1
+        band = call.windows.band if call.windows else _shared(call)
         coefs = [each(call.coefs[i]) for i in source.coefs]
         args: list[int] = []
         held = _add_inputs(args, call, source.inputs, variant.layout.inputs, each)
@@ -155,7 +158,7 @@ class CTarget(Caller):
         if source.random and call.random is not None:
             args.append(call.random.data_ptr())
         team = self._threads_for(steps, rows, lanes)
-        kernel.run(*args, rows, lanes, _width(rows, lanes, team, band), team)
+        kernel.run(*args, rows, lanes, _width(rows, lanes, team, band, _most_lanes(call)), team)
         del held
         return result
 
@@ -227,7 +230,10 @@ class CTarget(Caller):
             finals = dict(zip(scan.states, call.grad_finals, strict=True))
             args += [g.data_ptr() for s in source.carried if (g := finals[s]) is not None]
             for x, grad in inputs.items():
-                if not call.late or call.late[places[x]] is None:
+                late = call.late[places[x]] if call.late else None
+                if late is not None and late.share > 1:
+                    args.append(late.share)
+                if places[x] in call.room or late is None or late.share > 1:
                     add_course(args, grad, True)
                 else:
                     args.append(grad.data_ptr())
@@ -240,7 +246,7 @@ class CTarget(Caller):
                 args += [t.data_ptr() for t in group.values()]
             args.append(steps)
             team = self._threads_for(steps, rows, lanes)
-            width = _width(rows, lanes, team, windows.band if windows else 1)
+            width = _width(rows, lanes, team, windows.band if windows else _shared(call), _most_lanes(call))
             chunk = max(1, min(call.checkpoint, steps))
             scratch = torch.empty(team * chunk * source.scratch * width, dtype=torch.float32, device="cpu")
             if source.by_chunk:
@@ -287,9 +293,9 @@ def _maker(cells: tuple[int, int]) -> Callable[[], Tensor]:
     return partial(torch.empty_like, torch.empty(cells, dtype=torch.float32, device="cpu"))
 
 
-def _width(rows: int, lanes: int, team: int, band: int = 1) -> int:
+def _width(rows: int, lanes: int, team: int, band: int = 1, most: int = LANES) -> int:
     """Neurons of a block: many, so that each step reads far in one place, but a block for every thread; whole bands."""
-    width = LANES
+    width = most
     while width > FEW_LANES and rows * -(-lanes // width) < team:
         width //= 2
     return max(width // band, 1) * band
@@ -314,6 +320,16 @@ def _same(coefficient: Tensor) -> Tensor:
     return coefficient
 
 
+def _most_lanes(call: ForwardCall | BackwardCall) -> int:
+    """Neurons of a block, at most."""
+    return LATE_LANES if any([one is not None and one.kind != "one" for one in call.late]) else LANES
+
+
+def _shared(call: ForwardCall | BackwardCall) -> int:
+    """Neurons that no block may part: those that read one signal."""
+    return lcm(*(one.share for one in call.late if one is not None)) if call.late else 1
+
+
 def _add_inputs(
     args: list[int],
     call: ForwardCall | BackwardCall,
@@ -325,6 +341,8 @@ def _add_inputs(
     held: list[Tensor] = []
     for i in read:
         late = call.late[i] if call.late else None
+        if late is not None and late.share > 1:
+            args.append(late.share)
         add_course(args, call.inputs[i], units[i] or late is not None)
         if late is None:
             continue

@@ -64,6 +64,7 @@ def scan_kernels(
     outputs: Collection[str] | None = None,
     per_neuron: Collection[str] = (),
     late: tuple[str, ...] = (),
+    panels: bool = False,
 ) -> dict[str, KernelSource]:
     """Role -> kernel, for contiguous operands.
 
@@ -72,6 +73,7 @@ def scan_kernels(
         outputs: results whose course is wanted; if not given, those that are no states, or all.
         per_neuron: parameters that have one value for each neuron (the others are one number).
         late: per input how late it is read, as in :class:`~snncompile.targets.variant.Layout`; empty where none is.
+        panels: whether gradients of late inputs also go where the caller says (``targets/late_panels.py``).
     """
     if outputs is None:
         outputs = [r for r in scan.results if r not in scan.states] or scan.results
@@ -89,6 +91,10 @@ def scan_kernels(
     accumulate = bool(scan.accumulators)
     save_all = BackwardVariant(layout, (), False, grads, (), scan.inputs, accumulate)
     kernels["backward"] = print_backward(scan, save_all)
+    for i, x in enumerate(scan.inputs if panels else ()):
+        room, add = ((x,) if late[i] else ()), len(scan.inputs) > 1 or "shared" in late
+        one_of_them = save_all._replace(need_inputs=(x,), need_accumulators=accumulate and i == 0, room=room, add=add)
+        kernels[f"backward_{x}"] = print_backward(scan, one_of_them)
     if scan.states:
         one = one_number(scan, per_neuron)
         forward_coefs = tuple(c in one for c in scan.coefs)

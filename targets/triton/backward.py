@@ -78,7 +78,7 @@ class _Backward:
         sums = [a for a in scan.accumulators if a in (*reverse.results, *reverse.constants)]
         layout = dict(zip(scan.inputs, variant.layout.inputs, strict=True))
 
-        late = variant.layout.late_of(scan.inputs)
+        late = self.late = variant.layout.late_of(scan.inputs)
         courses = {x: w.input_course(x, layout[x], late.get(x, "")) for x in inputs}
         coef_ptrs = {c: w.pointer(c, _coef(self.scalar[c])) for c in coefs}
         forward_ptrs = {c: w.pointer(f"{c}_again", f"forward {_coef(self.forward_scalar[c])}") for c in forward_coefs}
@@ -93,7 +93,7 @@ class _Backward:
             if s in variant.finals
         }
         self.input_ptrs = {x: w.pointer(f"grad_{x}", "gradient of the input, (T, B, N)") for x in wanted}
-        each = [x for x in wanted if late.get(x) == "each"]
+        each = [x for x in wanted if late.get(x) in ("each", "shared")]
         self.shifts = {x: (w.number(w.names.new(f"{x}_length"), "L"), w.lateness(f"{x}_shift", "each")) for x in each}
         start_ptrs = {
             s: w.pointer(f"grad_{s}_start", "gradient of the first state, (B, N)") for s in self.carried
@@ -104,7 +104,8 @@ class _Backward:
             w.number("K", "steps between saved states")
         flat_inputs = all(layout[x] for x in inputs) and all(given.values())
         flat_coefs = all(self.scalar[c] for c in coefs) and all(self.forward_scalar[c] for c in forward_coefs)
-        by_neuron = not (flat_inputs and flat_coefs) or "each" in [late.get(x) for x in (*inputs, *wanted)]
+        own_steps = {"each", "shared"} & {late.get(x) for x in (*inputs, *wanted)}
+        by_neuron = not (flat_inputs and flat_coefs) or bool(own_steps)
         if by_neuron:
             w.number("N", "neurons")
         w.number("count", "batch * neurons")
@@ -225,7 +226,10 @@ class _Backward:
         for x, pointer in self.input_ptrs.items():
             reach, shift = self.shifts.get(x, ("", ""))
             row = f"(t + {reach} - {shift})" if shift else "t"
-            w.line(depth + 3, f"tl.store({pointer} + {row} * cells + at, {targets[f'grad_{x}']}, mask=active)")
+            where, value = f"{pointer} + {row} * cells + at", targets[f"grad_{x}"]
+            if self.variant.add and x in self.variant.room and self.late.get(x) != "shared":
+                w.line(depth + 3, f"{value} = tl.load({where}, mask=active, other=0.0) + {value}")
+            w.line(depth + 3, f"tl.store({where}, {value}, mask=active)")
         for a, total in self.totals.items():
             w.line(depth + 3, f"{total} = {total} + {targets[a]}")
 

@@ -49,7 +49,7 @@ def print_forward(scan: Scan, variant: ForwardVariant) -> KernelSource:
     if by_chunk:
         w.number("K", "steps between saved states")
     need_n = not all(layout[x] for x in courses) or not all(scalar[c] for c in coef_ptrs)
-    need_n = need_n or any(late.get(x) == "each" for x in courses)
+    need_n = need_n or any(late.get(x) in ("each", "shared") for x in courses)
     if need_n:
         w.number("N", "neurons")
     w.number("count", "batch * neurons")

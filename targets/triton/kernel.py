@@ -180,7 +180,11 @@ class Writer(Lines):
             return course
         past = self.pointer(f"{wanted}_past", f"what came before step 0 of {wanted}, (L, B, N)")
         reach = self.number(self.names.new(f"{wanted}_reach"), "L")
-        return replace(course, past=past, reach=reach, late=self.lateness(f"{wanted}_late", late))
+        course = replace(course, past=past, reach=reach, late=self.lateness(f"{wanted}_late", late))
+        if late != "shared":
+            return course
+        share = self.number(self.names.new(f"{wanted}_share"), f"neurons that read one value of {wanted}")
+        return replace(course, share=share, cell=self.names.new(f"{wanted}_cell"))
 
     def lateness(self, wanted: str, kind: str) -> str:
         """Add numbers of steps: one, or one for each neuron (to be loaded by :meth:`load_steps`); the name of them."""
@@ -206,6 +210,14 @@ class Writer(Lines):
     def strides(self, course: Course) -> str:
         """Compute a course's offsets inside a time step; the name of them."""
         self.line(1, f"{course.step} = {course.step}.to(tl.int64)")
+        if course.share:
+            self.line(1, f"{course.cell} = at // {course.share}")
+            if course.row is None:
+                return course.cell
+            name = self.names.new(f"{course.base}_at")
+            column = f"(n // {course.share}) * {course.column}.to(tl.int64)"
+            self.line(1, f"{name} = (at // N) * {course.row}.to(tl.int64) + {column}")
+            return name
         if course.row is None:
             return "at"
         name = self.names.new(f"{course.base}_at")
@@ -222,7 +234,8 @@ class Writer(Lines):
 class Course:
     """Names of the arguments of an operand ``(T, B, N)``: without row and column strides, a time step is contiguous.
 
-    One that is read late has its past, how many steps that is, and how many steps late it is.
+    One that is read late has its past, how many steps that is, and how many steps late it is; where several neurons
+    read one value of it, how many, and which value that is.
     """
 
     base: str
@@ -233,13 +246,16 @@ class Course:
     past: str = ""
     reach: str = ""
     late: str = ""
+    share: str = ""
+    cell: str = ""
 
     def load(self, load: str, at: str, first: str, bound: str) -> tuple[str, list[str]]:
         """The call of the helper ``load`` that loads steps from ``first``: its name and arguments."""
         begin = [self.pointer, at, self.step]
         if not self.late:
             return load, [*begin, first, bound, "active", "AHEAD"]
-        past = [self.past, self.reach, self.late, "at", "cells"]
+        own = [self.cell, f"cells // {self.share}"] if self.share else ["at", "cells"]
+        past = [self.past, self.reach, self.late, *own]
         return f"{load}_late", [*begin, *past, first, bound, "active", "AHEAD"]
 
 

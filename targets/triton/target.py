@@ -22,6 +22,7 @@ from snncompile.targets.scan import (
     BackwardResult,
     ForwardCall,
     ForwardResult,
+    PanelSize,
     Scan,
     allocate,
     input_gradient,
@@ -77,6 +78,8 @@ class TritonTarget:
 
     name = "triton"
     offsets = True
+    panel = PanelSize(2**24, 2**24, False)  #: with what reads it, it stays in the chip's cache
+    most_shared = 2**31  #: neurons that may read one signal, late by steps of their own
 
     def __init__(
         self, config: Config | None = None, empty: Callable[..., Tensor] = torch.empty, precision: str = "auto"
@@ -159,7 +162,8 @@ class TritonTarget:
         kernel = self._kernel(scan, backward_variant(scan, call, is_flat), print_backward)
         source = kernel.source
         empty = partial(self._empty, dtype=torch.float32, device=device)
-        inputs = {x: input_gradient(call, scan.inputs.index(x), empty) for x in kernel.variant.need_inputs}
+        shared = {x: one for x, one in zip(scan.inputs, call.late, strict=False) if one is not None and one.share > 1}
+        inputs = {x: _room(call, scan.inputs.index(x), empty) for x in kernel.variant.need_inputs}
         starts = {s: empty((batch, size)) for s in source.carried}
         sums = {a: empty((batch, size)) for a in (scan.accumulators if call.need_accumulators else ())}
         count = _count(scan, batch, size)
@@ -179,7 +183,7 @@ class TritonTarget:
             args += inputs.values()
             for x, kind in kernel.variant.layout.late_of(scan.inputs).items():
                 late = call.late[scan.inputs.index(x)]
-                if x in inputs and kind == "each" and late is not None:
+                if x in inputs and kind != "one" and late is not None:
                     args += (len(late.past), late.steps)
             args += [*starts.values(), *sums.values(), steps]
             if source.by_chunk:
@@ -191,6 +195,9 @@ class TritonTarget:
                 args.append(call.random)
             with on_device(device):
                 kernel.launch(count, steps, args)
+        for x in shared.keys() & inputs.keys():
+            total, i = inputs[x].unflatten(2, (-1, shared[x].share)).sum(3), scan.inputs.index(x)
+            inputs[x] = call.room[i][: len(total)].add_(total) if i in call.room else total
         states = tuple(starts[s] if s in starts else empty((batch, size)).zero_() for s in scan.states)
         return BackwardResult(tuple(inputs.get(x) for x in scan.inputs), states, sums)
 
@@ -206,6 +213,16 @@ class TritonTarget:
         return kernel
 
 
+def _room(call: BackwardCall, i: int, empty: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
+    """Where the kernel puts the gradient of input ``i``: where neurons share a signal each has a column of its own."""
+    late = call.late[i] if call.late else None
+    if late is None or late.share == 1:
+        return input_gradient(call, i, empty)
+    steps, batch, size = call.shape
+    rows = len(call.room[i]) if i in call.room else len(late.past) + steps
+    return empty((rows, batch, size)).zero_()
+
+
 def _add_inputs(
     args: list[Any], call: ForwardCall | BackwardCall, source: KernelSource, layout: Layout
 ) -> None:
@@ -214,7 +231,7 @@ def _add_inputs(
         add_course(args, call.inputs[i], layout.inputs[i])
         late = call.late[i] if call.late else None
         if late is not None:
-            args += (late.past, len(late.past), late.steps)
+            args += (late.past, len(late.past), late.steps, *([late.share] if late.share > 1 else []))
 
 
 def _count(scan: Scan, batch: int, size: int) -> int:

@@ -35,12 +35,16 @@ def case(build):
     return snn.model(build, dt=1 * ms)
 
 
+def many(late):
+    return tuple(late >> snn.Linear(2) for _ in range(3))
+
+
 DECLINED = {
-    "several": (case(lambda x=snn.Spikes(3): x >> snn.Delay(np.full((3, 2), 2 * ms)) >> snn.LIF()),
-                "it shows several delays of each neuron"),
     "output": (case(lambda x=snn.Spikes(3): x >> snn.Delay(2 * ms)), "it is an output"),
-    "product": (case(lambda x=snn.Spikes(3): x >> snn.Delay(2 * ms) >> snn.Linear(2)),
-                "linear, which reads it, is no scan"),
+    "view": (case(lambda x=snn.Spikes((3, 1)): x >> snn.Delay(2 * ms) >> snn.Flatten()),
+             "flatten, another view of it, is an output"),
+    "many": (case(lambda x=snn.Spikes(3): many(x >> snn.Delay(np.array([0, 1, 2]) * ms))),
+             "3 products read it: for so many it is made once"),
     "read in a cycle": (case(lambda x=snn.Spikes(3): x >> snn.Delay(2 * ms) >> snn.recurrent(snn.LIF(), snn.Linear(3))),
                         "add_lif, which reads it as delay, stands on a cycle"),
 }  # fmt: skip
@@ -65,13 +69,19 @@ def test_a_delay_on_a_cycle_is_none() -> None:
     assert "no offset in a load: it stands on a cycle" in [n.text for n in notes]
 
 
+def test_a_delay_of_a_delay_is_made() -> None:
+    built = case(lambda x=snn.Spikes(3): x >> snn.Delay(2 * ms) >> snn.Delay(1 * ms) >> snn.LIF())
+    notes = [n.text for n in compile_graph(built.build(), Request()).notes if n.node == "delay"]
+    assert notes == ["no offset in a load: delay_1, which reads it, reads the past itself"]
+
+
 def test_explain_says_so() -> None:
     found = explain(model.build(), "c")
     regions = {r.nodes: r for r in found.regions}
     assert regions["delay",].why == "a delay of 3 steps: an offset in the loads of lif, no buffer"
     assert regions["delay",].runs_as.startswith("nothing of its own")
-    assert regions["wide",].runs_as == "one call of torch over all steps"
-    assert ("delays-to-offsets", "wide", "no offset in a load: linear, which reads it, is no scan") in found.notes
+    assert regions["wide",].why == "a delay of 2 steps: an offset in the loads of linear, no buffer"
+    assert regions["wide",].runs_as.endswith("; products read another view of it")
 
 
 @pytest.mark.parametrize("target", ["c", "triton"])
