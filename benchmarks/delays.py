@@ -5,8 +5,9 @@
 First a Delay before a synapse and a neuron on the C target: with the pass ``delays-to-offsets`` the kernels read
 earlier steps of the signal (and, between two steps, compute what is seen), without it the late signal is made. Then a
 connection with a delay per synapse against one without, and read at an offset against a product for each number of
-steps, as other targets compute it. Then products that read a Delay. Then a recurrent layer whose spikes come back 1, 5
-or 15 steps later. Times are the minimum and the median in milliseconds of runs that are interleaved in one process.
+steps, as other targets compute it. Then products and poolings that read a Delay, a panel at a time and made first, and
+what memory that takes. Then a recurrent layer whose spikes come back 1, 5 or 15 steps later. Times are the minimum and
+the median in milliseconds of runs that are interleaved in one process.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import argparse
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -102,39 +105,67 @@ def late_runs(
 
     net = snn.compile(model, target="c")
     graph = compile_graph(net.graph, Request())
-    apart = CTarget()
-    apart.__dict__["late"] = None
+    each = CTarget()
+    each.__dict__["late"] = None
     x = (torch.rand(steps, batch, inputs) < density).float()
-    return _compared(net, graph, {"offset": CTarget(), "products": apart}, x, outputs)
+    return _compared(net, graph, {"offset": CTarget(), "products": each}, x)
 
 
-def made_runs(steps: int, batch: int, inputs: int, outputs: int, **options: object) -> dict[str, Callable[[], object]]:
-    """A product that reads a Delay, whose signal is made by a kernel or gathered by torch; and one without a Delay."""
+def apart(**options: object) -> CTarget:
+    """The C target with other settings."""
+    target = CTarget()
+    for name, value in options.items():
+        setattr(target, name, value)
+    return target
+
+
+def late_network(inputs: int | tuple[int, ...], reader: Callable[[], snn.Node], **options: object) -> snn.Network:
+    """A connection that reads a Delay, or without options the signal itself."""
 
     @snn.model(dt=1 * ms)
     def model(x=snn.Spikes(inputs)):
         late = x >> snn.Delay(**options) if options else x
-        return (late >> snn.Flatten() if late.shape != (inputs,) else late) >> snn.Linear(outputs)
+        return (late >> snn.Flatten() if late.shape != x.shape else late) >> reader()
 
-    net = snn.compile(model, target="c")
-    gathering = CTarget()
-    gathering.offsets = False
-    ways = {"kernel": CTarget(), "gather": gathering} if options else {"no delay": CTarget()}
-    x = (torch.rand(steps, batch, inputs) < 0.05).float()
-    return _compared(net, compile_graph(net.graph, Request()), ways, x, outputs)
+    return snn.compile(model, target="c")
+
+
+def made_runs(
+    steps: int, batch: int, inputs: int | tuple[int, ...], reader: Callable[[], snn.Node], **options: object
+) -> dict[str, Callable[[], object]]:
+    """A connection that reads a Delay a panel at a time, or after a kernel or torch has made its signal; and one
+    without a Delay."""
+    net = late_network(inputs, reader, **options)
+    ways = {"panels": CTarget(), "kernel": apart(panel=None), "gather": apart(panel=None, offsets=False)}
+    shape = (inputs,) if isinstance(inputs, int) else inputs
+    x = (torch.rand(steps, batch, *shape) < 0.05).float()
+    return _compared(net, compile_graph(net.graph, Request()), ways if options else {"no delay": CTarget()}, x)
+
+
+def peak(panels: bool) -> int:
+    """Bytes that a training step of (1000, 16, 700 to 256) takes at most; in a process of its own."""
+    from resource import RUSAGE_SELF, getrusage
+
+    net = late_network(700, lambda: snn.Linear(256), delay=np.arange(700) % 61 * ms)
+    target = CTarget() if panels else apart(panel=None)
+    x = (torch.rand(1000, 16, 700) < 0.05).float()
+    (run,) = [r for n, r in _compared(net, compile_graph(net.graph, Request()), {"": target}, x).items() if "back" in n]
+    before = getrusage(RUSAGE_SELF).ru_maxrss
+    run()
+    run()
+    return 1024 * (getrusage(RUSAGE_SELF).ru_maxrss - before)
 
 
 def _compared(
-    net: snn.Network, graph: Graph, targets: dict[str, CTarget], x: torch.Tensor, outputs: int
+    net: snn.Network, graph: Graph, targets: dict[str, CTarget], x: torch.Tensor
 ) -> dict[str, Callable[[], object]]:
     """A network on several targets, forward and in training."""
-    steps, batch, _ = x.shape
+    steps, batch = x.shape[:2]
     values = {name: net.value(name) for name in graph.parameters()}
-    leaf = x.clone().requires_grad_()
-    grad = torch.rand(steps, batch, outputs)
+    leaf, start = x.clone().requires_grad_(), net.initial_state(batch)
 
     def run(executor: Executor, data: torch.Tensor) -> torch.Tensor:
-        given = Run(values, {"x": data}, net.initial_state(batch), steps, batch, data.device)
+        given = Run(values, {"x": data}, start, steps, batch, data.device)
         return executor.run(given).outputs["out"]
 
     def forward(executor: Executor) -> torch.Tensor:
@@ -145,6 +176,7 @@ def _compared(
         return torch.autograd.grad(run(executor, leaf), [leaf, *net.parameters()], grad)
 
     ways = {name: Executor(graph, target) for name, target in targets.items()}
+    grad = torch.rand_like(forward(next(iter(ways.values()))))
     first, *others = (forward(e) for e in ways.values())
     assert all(torch.allclose(first, y, atol=1e-4) for y in others), "they do not compute the same"
     runs: dict[str, Callable[[], object]] = {}
@@ -155,20 +187,33 @@ def _compared(
 
 
 def report_made(n: int) -> None:
-    """Products that read a Delay."""
+    """Products and poolings that read a Delay."""
     rng = np.random.default_rng(0)
     for steps, batch, inputs, outputs, longest in ((100, 16, 256, 256, 25), (250, 8, 700, 256, 60)):
         title = f"Delay and Linear, C, ({steps}, {batch}, {inputs} to {outputs}), up to {longest} steps"
         between = rng.uniform(0, longest, inputs) * ms
         cases: dict[str, dict[str, object]] = {
             "none": {},
+            "20 steps for all": {"delay": 20 * ms},
             "per channel": {"delay": between.round(3)},
             "per channel, linear, trained": {"delay": between, "interpolation": "linear", "trainable": True},
             "four per channel": {"delay": rng.integers(0, longest, (inputs, 4)) * ms},
         }
+        size = (steps, batch, inputs, partial(snn.Linear, outputs))
         runs = {f"{what}: {name}": run for what, case in cases.items()
-                for name, run in made_runs(steps, batch, inputs, outputs, **case).items()}  # fmt: skip
+                for name, run in made_runs(*size, **case).items()}  # fmt: skip
         report(title, runs, n)
+    images: dict[str, tuple[tuple[int, ...], Callable[[], snn.Node]]] = {
+        "Conv2d(8, 5)": ((2, 34, 34), lambda: snn.Conv2d(8, 5)), "SumPool2d(2)": ((4, 32, 32), lambda: snn.SumPool2d(2))
+    }  # fmt: skip
+    for name, (shape, reader) in images.items():
+        each = rng.integers(0, 20, shape) * ms
+        title = f"Delay and {name}, C, (100, 8, {shape}), up to 19 steps for each pixel"
+        report(title, made_runs(100, 8, shape, reader, delay=each), n)
+    with get_context("spawn").Pool(1, maxtasksperchild=1) as one:
+        print("\nDelay and Linear, C, (1000, 16, 700 to 256): MiB that a training step takes")
+        for name, panels in (("panels", True), ("kernel", False)):
+            print(f"  {name:<56} {one.map(peak, [panels])[0] / 2**20:9.0f}")
 
 
 def report_late(n: int) -> None:

@@ -36,6 +36,7 @@ from snncompile.targets.late_scan import (
     shown_by,
 )
 from snncompile.targets.linear_scan import matches, run_linear_scan, together
+from snncompile.targets.panel_readers import reader_of, turns_weights
 from snncompile.targets.pieces import piece_of, run_pieces
 from snncompile.targets.plastic import run_plastic
 from snncompile.targets.plastic_call import PlasticTarget
@@ -51,7 +52,6 @@ from snncompile.targets.recurrent import run_recurrent
 from snncompile.targets.recurrent_call import RecurrentTarget
 from snncompile.targets.recurrent_layer import Layer, match, run_layer
 from snncompile.targets.scan import Late, ScanTarget, checkpoint_of
-from snncompile.targets.panel_readers import reader_of, turns_weights
 from snncompile.targets.sparse import apply_sparse
 from snncompile.targets.stepping import Lookup, StepPlan, plan_step
 from snncompile.targets.torch.delays import Past

@@ -1,4 +1,4 @@
-"""What a delay shows, a panel at a time: so many steps of it as stay in the cache, for those that read all steps at once.
+"""What a delay shows, a panel at a time, for those that read all steps at once: so much of it as stays in the cache.
 
 A scan reads earlier steps of the signal itself (``targets/late_scan.py``). A product or a pooling wants rows that lie
 one after the other. The same kernel that would make the late signal writes them, from the signal at offsets, into a
@@ -156,8 +156,8 @@ class Panels:
         given = grad.reshape(steps, batch, prod(self.features))
         alone = self.share == 1 and len(late) == 1  # then no value goes where another one went
         call = BackwardCall(
-            inputs, self.bound.reverse_coefs, self.bound.coefs, (), (*piece.shape, given.shape[2]), 1, {"seen": given}, (),
-            (False,) * len(inputs), False, late=late, add=not alone,
+            inputs, self.bound.reverse_coefs, self.bound.coefs, (), (*piece.shape, given.shape[2]), 1, {"seen": given},
+            (), (False,) * len(inputs), False, late=late, add=not alone,
         )  # fmt: skip
         for i, begin in enumerate(begins if whole is not None else begins[:1]):
             call = replace(call, need_accumulators=bool(sums) and i == 0)
@@ -310,8 +310,7 @@ class _Panels(Function):
 
 
 def _gradient_room(panels: Panels, x: Tensor) -> Tensor:
-    """Zeros for the gradient of what came before and of the signal, ``(reach + T, B, channels)``, in the signal's memory
-    order."""
+    """Zeros for the gradient of what came before and of the signal, ``(reach + T, B, channels)``, in its own order."""
     steps, batch, size = panels.shape
     rows = panels.reach + steps
     if panels.bound is None:

@@ -26,6 +26,7 @@ from snncompile.targets.late_panels import Panels
 from snncompile.targets.scan import Late, PanelSize
 from snncompile.targets.torch.delays import Past
 
+
 def late_of(ev: Evaluation, name: str, op: Connection, history: Tensor, x: Tensor) -> Shown | None:
     """What those that read a Delay need to read ``x`` late themselves; None where the late signal is made."""
     if not (op.attrs.get("offset") and ev.prepared.offsets) or recorded(ev, name) or not _fits(ev, name):

@@ -128,7 +128,7 @@ class Late:
 
     @property
     def kind(self) -> str:
-        """``"one"`` number for all neurons, ``"each"`` its own, or several of one signal, ``"shared"``: three kernels."""
+        """``"one"`` number for all neurons, ``"each"`` its own, ``"shared"``: several of one signal. Three kernels."""
         return "one" if isinstance(self.steps, int) else "each" if self.share == 1 else "shared"
 
     def seen(self, x: Tensor) -> Tensor:

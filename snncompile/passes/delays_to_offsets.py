@@ -13,7 +13,6 @@ from snncompile.ir.graph import Graph, Note
 from snncompile.ir.regions import late_readers
 from snncompile.passes.base import Pass
 
-
 #: Products that read one late signal a panel at a time, each panels of its own.
 MOST_PRODUCTS = 2
 
