@@ -143,17 +143,21 @@ def made_runs(
 
 
 def peak(panels: bool) -> int:
-    """Bytes that a training step of (1000, 16, 700 to 256) takes at most; in a process of its own."""
-    from resource import RUSAGE_SELF, getrusage
-
+    """Bytes by which a training step of (1000, 16, 700 to 256) makes a process grow, which does nothing else."""
     net = late_network(700, lambda: snn.Linear(256), delay=np.arange(700) % 61 * ms)
     target = CTarget() if panels else apart(panel=None)
     x = (torch.rand(1000, 16, 700) < 0.05).float()
+    before = _most_resident()
     (run,) = [r for n, r in _compared(net, compile_graph(net.graph, Request()), {"": target}, x).items() if "back" in n]
-    before = getrusage(RUSAGE_SELF).ru_maxrss
     run()
     run()
-    return 1024 * (getrusage(RUSAGE_SELF).ru_maxrss - before)
+    return _most_resident() - before
+
+
+def _most_resident() -> int:
+    """Bytes of memory that this process had at most so far, on Linux."""
+    with open("/proc/self/status") as file:
+        return 1024 * int(next(line for line in file if line.startswith("VmHWM")).split()[1])
 
 
 def _compared(

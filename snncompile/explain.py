@@ -251,6 +251,8 @@ def _at_offsets(graph: Graph, name: str, target: str) -> str:
     large = any(turns_weights(graph.op(n)) for n in products)
     sizes = f"about {(size.most if large else size.bytes) // 2**10:,} KiB"
     said = f"nothing of its own: {', '.join(products)}: in panels of {sizes}, filled at offsets ({_BACKENDS[target]})"
+    if op.output.size > op.input.size:
+        said += "; in training it is made where it is larger than a panel"
     whole = [n for n in products if graph.op(n).kind in WHOLE_SEQUENCE]
     if whole:
         said += f"; in training it is made, since {whole[0]} looks at all steps there"

@@ -31,7 +31,24 @@ def late_of(ev: Evaluation, name: str, op: Connection, history: Tensor, x: Tenso
     """What those that read a Delay need to read ``x`` late themselves; None where the late signal is made."""
     if not (op.attrs.get("offset") and ev.prepared.offsets) or recorded(ev, name) or not _fits(ev, name):
         return None
+    several = op.output.size > op.input.size and torch.is_grad_enabled()
+    if several and products_behind(ev, name) and not _in_one(ev, op):
+        return None
     return shown(ev, name, op, history, x)
+
+
+def products_behind(ev: Evaluation, name: str) -> bool:
+    """Whether a product or a pooling reads a delay, or another view of it."""
+    readers = [(n, ev.graph.op(n)) for n in ev.prepared.readers[name]]
+    return any([
+        products_behind(ev, n) if op.kind == "Flatten" else isinstance(op, Connection) for n, op in readers
+    ])  # fmt: skip
+
+
+def _in_one(ev: Evaluation, op: Connection) -> bool:
+    """Whether all that a delay shows is one panel."""
+    most = 0 if ev.prepared.panel is None else ev.prepared.panel.most
+    return 4 * ev.r.steps * ev.r.batch * op.output.size <= most
 
 
 def recorded(ev: Evaluation, name: str) -> bool:
