@@ -10,7 +10,7 @@ import snncompile as snn
 from snncompile import ms
 from snncompile.artifact.printed import printed_kernels
 from snncompile.explain import explain
-from snncompile.targets import executor
+from snncompile.targets import executor, late_scan
 from snncompile.targets.c.target import CTarget
 from snncompile.targets.scan import PanelSize
 from snncompile.targets.triton.target import TritonTarget
@@ -96,6 +96,7 @@ def test_the_bits_of_the_reference(target, case, shape, size, monkeypatch):
     if size == "parts":
         monkeypatch.setattr(CTarget, "panel", PanelSize(300, 300, True))
         monkeypatch.setattr(TritonTarget, "panel", PanelSize(300, 300, False))
+        monkeypatch.setattr(late_scan, "_in_one", lambda *_: True)
     made, read = [], []
     late, panels = executor.made_late, executor.read_panels
     monkeypatch.setattr(executor, "made_late", lambda *a: made.append(late(*a)) or made[-1])
@@ -112,6 +113,19 @@ def test_the_bits_of_the_reference(target, case, shape, size, monkeypatch):
     assert not read
     for a, b in zip(got, want, strict=True):
         assert torch.equal(a, b) if case in EXACT else torch.allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_several_of_a_channel_are_made_in_training_where_they_are_more_than_a_panel(monkeypatch):
+    monkeypatch.setattr(CTarget, "panel", PanelSize(300, 300, True))
+    made, late = [], executor.made_late
+    monkeypatch.setattr(executor, "made_late", lambda *a: made.append(1) or late(*a))
+    net, plain, x = network("several", "c"), network("several", "torch"), torch.ones(2, 11, 2, 3, 3)
+    want = plain(x)
+    made.clear()
+    with torch.no_grad():
+        assert torch.equal(net(x), want) and not made
+    assert torch.equal(net(x), want) and made
+    assert explain(net.graph, "c").regions[1].runs_as.endswith("in training it is made where it is larger than a panel")
 
 
 def test_strided_and_in_pieces():
