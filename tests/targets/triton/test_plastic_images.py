@@ -43,7 +43,7 @@ def test_every_form_is_that_of_the_loop(ran: list, model, batch: int, steps: int
     assert steps < 2 or all(not torch.equal(state[n], nets[0].value(n)) for n in nets[0].layout.learned)
 
 
-@pytest.mark.parametrize(("rules", "batch", "steps"), [(("reward", "additive"), 3, 2), (("decaying", "reward"), 1, 3)])
+@pytest.mark.parametrize(("rules", "batch", "steps"), [(("reward", "additive"), 2, 2), (("decaying", "reward"), 1, 3)])
 def test_every_rule_is_that_of_the_loop(ran: list, rules: tuple[str, str], batch: int, steps: int) -> None:
     nets = pair(models.layered(*(RULES[r]() for r in rules)))
     state = check(nets, batch, steps)[1]
@@ -63,15 +63,15 @@ def test_random_regions(ran: list, seed: int) -> None:
 def test_a_batch_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     forward = PlasticRegions.forward
     monkeypatch.setattr(PlasticRegions, "forward", lambda _, *given: forward(PlasticRegions(poisoned), *given))
-    check(pair(models.rivals), 67, 2)
+    check(pair(models.rivals), 67, 1)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers(ran: list, value: float) -> None:
+def test_weights_that_are_no_numbers(ran: list) -> None:
     nets = pair(models.layered(RULES["decaying"](), RULES["reward"]()))
     for net in nets:
         with torch.no_grad():
-            net.value("conv2d_1.weight")[3, 1, 0, 1] = net.value("conv2d_3.weight")[2, 2, 0, 0] = value
+            net.value("conv2d_1.weight")[3, 1, 0, 1] = float("inf")
+            net.value("conv2d_3.weight")[2, 2, 0, 0] = float("nan")
     x = given(nets[0], 1, 2)
     with torch.no_grad():
         want, got = (net.evolve(**x, record=True) for net in nets)
