@@ -25,7 +25,8 @@ from snncompile.targets.plastic_plan import PlasticPlan
 from snncompile.targets.plastic_region_call import PlasticRegionCall, PlasticRegionResult
 from snncompile.targets.triton.availability import check_runnable, interpreting
 from snncompile.targets.triton.courses import on_device
-from snncompile.targets.triton.cycle import Given, check_size, ring_rows
+from snncompile.targets.triton.cycle import check_size
+from snncompile.targets.triton.cycle_given import Given, ring_rows
 from snncompile.targets.triton.cycle_shared_design import FORM_VARIABLE, check_form
 from snncompile.targets.triton.cycle_writer import CycleKernel
 from snncompile.targets.triton.load import load

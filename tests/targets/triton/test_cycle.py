@@ -1,5 +1,7 @@
 """Cycles of any form in one Triton kernel, in the interpreter: against the plain reference, bit for bit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 import snncompile as snn
 from snncompile import ms
 from snncompile.targets.executor import Executor
+from snncompile.targets.triton.cycle import check_size
 from snncompile.targets.triton.cycle_design import CycleSettings, choose_settings
 from snncompile.targets.triton.target import TritonTarget
 
@@ -117,6 +120,20 @@ def large(size, late):
         return h
 
     return model
+
+
+def test_a_step_has_no_more_elements_than_32_bits_count():
+    net = snn.compile(large(8, 1), target="triton")
+    (plan,) = net.executor(torch.device("cpu"))._cycles.values()
+    check_size(plan, 2**27)
+    for wide, where in (
+        (replace(plan, lines=tuple(replace(line, size=2**20) for line in plan.lines)), ""),
+        (replace(plan, sizes=(2**20,) * len(plan.sizes)), r"linear\.out: "),
+    ):
+        check_size(wide, 2**11 - 1)
+        message = f"{where}2048 sequences of 1048576 values are more than 2..31 elements. Split the batch"
+        with pytest.raises(snn.UnsupportedError, match=message):
+            check_size(wide, 2**11)
 
 
 @snn.model
