@@ -115,8 +115,9 @@ def shown(ev: Evaluation, name: str, op: Connection, history: Tensor, x: Tensor)
     most = max(reach for _, reach in offsets)
     flat, share = flat_course(ev, op, x), op.output.size // max(op.input.size, 1)
     apart = flat.stride(2) != 1 and flat.shape[2] != 1
-    if ev.r.steps < most or not most or apart or most * flat.stride(0) >= 2**31:
-        return None  # so short a run has little to copy; a kernel reads neighbours late, and not too far away
+    few = ev.r.steps < most or not ev.r.batch  # then there is little to copy, or nothing
+    if few or not most or apart or most * flat.stride(0) >= 2**31:
+        return None  # a kernel reads neighbours late, and not too far away
     if share > 1 and (share > ev.prepared.most_shared or any(isinstance(steps, int) for steps, _ in offsets)):
         return None
     if share > 1 and not all(reach for _, reach in offsets):

@@ -117,6 +117,16 @@ def test_readers(target, case, size, monkeypatch):
     check(results(network(case, target), spikes()), want)
 
 
+@pytest.mark.parametrize("case", ["conv2d", "event conv", "sparse", "most", "two kinds", "in it, between"])
+def test_no_sequences(case, monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    want = results(network(case, "torch"), spikes(0))
+    for target in ("c", "triton") if case in ON_TRITON else ("c",):
+        got = results(network(case, target), spikes(0))
+        assert [v.shape for v in got[0]] == [v.shape for v in want[0]]
+        assert not any(g.any() for g in got[1])
+
+
 @pytest.mark.parametrize("case", ["norm", "dropout"])
 def test_what_looks_at_all_steps_in_training_reads_what_is_made(case, monkeypatch):
     small_panels(monkeypatch)
