@@ -1,7 +1,8 @@
 """Plastic layers in one launch: a connection that learns, its neurons and its rule, over a whole sequence.
 
-Weights stay in registers where they fit, else they are streamed from memory (``targets/triton/plastic_plan.py``); the
-bits are the same. Programs share nothing, so that any number of outputs runs, whatever is on the chip at a time.
+Weights stay in registers where they fit, with traces and inputs or without them; else they are streamed from memory
+(``targets/triton/plastic_plan.py``). The bits are the same. Programs share nothing, so that any number of outputs runs,
+whatever is on the chip at a time.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from snncompile.targets.triton.courses import on_device
 from snncompile.targets.triton.load import load
 from snncompile.targets.triton.plastic_conv import print_conv
 from snncompile.targets.triton.plastic_conv_plan import ConvPlan, choose_conv_plan
+from snncompile.targets.triton.plastic_held import print_held
 from snncompile.targets.triton.plastic_parts import PlasticSource, PlasticVariant
 from snncompile.targets.triton.plastic_plan import PlasticPlan, choose_plan
 from snncompile.targets.triton.plastic_resident import print_resident
@@ -42,7 +44,8 @@ def print_plastic(scan: Scan, rule: PlasticRule, variant: PlasticVariant) -> Pla
     fields = fields_of(rule.node)
     if fields is not None:
         return print_conv(scan, rule, variant, fields)
-    return (print_resident if variant.resident else print_streamed)(scan, rule, variant)
+    prints = print_resident if variant.resident else print_held if variant.held else print_streamed
+    return prints(scan, rule, variant)
 
 
 class PlasticSequences:
@@ -84,7 +87,8 @@ class PlasticSequences:
         if not plan.resident:
             return plan.text(shape[0])
         most = next(b for b in count(batch) if not self._plan(rule, shape, b + 1).resident)
-        return f"{plan.text(shape[0])}; of more than {most} sequence{'s' if most > 1 else ''} streamed from memory"
+        beyond = self._choose(rule, (shape[0], shape[1]), most + 1).where
+        return f"{plan.text(shape[0])}; of more than {most} sequence{'s' if most > 1 else ''} {beyond}"
 
     def _plan(self, rule: PlasticRule, shape: tuple[int, ...], batch: int, warp: int = 32) -> PlasticPlan | ConvPlan:
         fields = fields_of(rule.node)
@@ -132,6 +136,7 @@ def _variant(scan: Scan, rule: PlasticRule, call: PlasticForwardCall, plan: Plas
         call.store_product,
         plan.resident,
         call.pre is not None,
+        plan.held,
     )
 
 

@@ -48,6 +48,11 @@ class ConvPlan:
         return False
 
     @property
+    def held(self) -> bool:
+        """See ``resident``."""
+        return False
+
+    @property
     def constants(self) -> dict[str, int]:
         """The kernel's compile-time arguments, in order."""
         return {"POSTS": self.posts, "PLACES": self.places, "TAPS": self.taps, "PIXELS": self.pixels}

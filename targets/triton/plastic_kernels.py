@@ -50,10 +50,10 @@ def plastic_kernel(
     plans = {arch.name: _plan(rule, arch) for arch in archs}
     one = one_number(scan, per_neuron)
     store = tuple(r for r in scan.results if r in read)
-    resident = next(iter(plans.values())).resident  # it depends on the rule and the size alone
+    plan = next(iter(plans.values()))  # its form depends on the rule and the size alone
     port, source, bias, product, other = wiring
     scalar = tuple(c in one for c in scan.coefs)
-    variant = PlasticVariant(port, source, scalar, bias, store, (), product, resident, other)
+    variant = PlasticVariant(port, source, scalar, bias, store, (), product, plan.resident, other, plan.held)
     return PlasticKernel(print_plastic(scan, rule, variant), plans)
 
 

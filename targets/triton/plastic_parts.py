@@ -63,8 +63,9 @@ class PlasticVariant(NamedTuple):
         store: results whose course is stored.
         store_traces: traces whose course is stored.
         store_product: whether the product's course is.
-        resident: whether weights stay in registers; else they are streamed.
+        resident: whether weights, traces and inputs stay in registers.
         pre: whether the rule watches another input than the connection takes.
+        held: whether only the weights do; else they are streamed.
     """
 
     port: str
@@ -76,6 +77,7 @@ class PlasticVariant(NamedTuple):
     store_product: bool = False
     resident: bool = True
     pre: bool = False
+    held: bool = False
 
 
 def key(trace: str) -> str:

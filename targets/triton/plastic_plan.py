@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from snncompile.ir.definitions import definition
@@ -16,6 +17,9 @@ STREAMED_POSTS = 8
 #: Registers of a thread that streams masks or signs, too: left to itself, the assembler stops at fewer, and spills.
 _STREAMED_REGISTERS = 200
 
+#: Registers of a thread that holds weights alone.
+_HELD_REGISTERS = 255
+
 #: Programs that fill a GPU: outputs of a program are doubled until no more are needed, while registers suffice.
 _PROGRAMS = 128
 
@@ -25,6 +29,8 @@ _MOST_SEQUENCES = 4
 #: Values that a thread may keep from step to step, of 255 registers, for a rule of few operations and for a longer one:
 #: with these, no kernel compiled for sm_90 spills.
 _KEPT, _KEPT_LONG = 132, 96
+#: Weights, where they alone stay, and chunks of them: with these, none compiled for sm_80 or sm_90 does.
+_HELD, _HELD_LONG, _HELD_CHUNKS = 64, 56, 20
 _SHORT = 8
 
 #: Operations that the unrolled update may have: compile time grows faster than they do.
@@ -38,11 +44,12 @@ class PlasticPlan:
     Attributes:
         posts: outputs that one program owns.
         chunks: chunks of :data:`~snncompile.ir.ordered.LANES` inputs.
-        batch: sequences, where weights are resident (unrolled); 0 where they are streamed.
+        batch: sequences, where all is in registers (unrolled); else 0.
         warps: warps of a program: one thread for each lane.
-        reason: why weights are streamed, or "".
+        reason: why not all that lasts from step to step is in registers, or "".
         stages: how far loads of a loop run ahead, as Triton counts.
         registers: that a thread may take of a chip of NVIDIA; 0 leaves it to the assembler.
+        held: whether weights are in registers where the rest is not; else they are streamed.
     """
 
     posts: int
@@ -52,6 +59,7 @@ class PlasticPlan:
     reason: str = ""
     stages: int = 1
     registers: int = 0
+    held: bool = False
 
     def more(self, cuda: bool) -> dict[str, int]:
         """Launch settings besides warps and stages."""
@@ -59,14 +67,21 @@ class PlasticPlan:
 
     @property
     def resident(self) -> bool:
-        """Whether the weights stay in registers for the whole sequence."""
+        """Whether weights, traces and inputs stay in registers for the whole sequence."""
         return not self.reason
+
+    @property
+    def where(self) -> str:
+        """Where weights and traces are, in words."""
+        if self.resident:
+            return "with weights and traces in registers"
+        return "with weights in registers and traces in memory" if self.held else "with weights streamed from memory"
 
     @property
     def constants(self) -> dict[str, int]:
         """The kernel's compile-time arguments, in order."""
         if not self.resident:
-            return {"POSTS": self.posts}
+            return {"POSTS": self.posts, **({"CHUNKS": self.chunks} if self.held else {})}
         return {"POSTS": self.posts, "CHUNKS": self.chunks, "BATCH": self.batch}
 
     def text(self, outs: int) -> str:
@@ -75,6 +90,8 @@ class PlasticPlan:
         block = f"{programs} program{'s' if programs != 1 else ''} of {self.posts} outputs and {self.warps} warps"
         if self.resident:
             return f"weights in registers, {self.posts * self.chunks} a thread; {block}"
+        if self.held:
+            return f"weights in registers, {self.posts * self.chunks} a thread, traces in memory {self.reason}; {block}"
         return f"weights streamed from memory, {self.reason}; {block}"
 
 
@@ -89,34 +106,69 @@ def choose_plan(rule: PlasticRule, shape: tuple[int, int], batch: int = 1, warp:
     """
     outs, ins = shape
     chunks, warps = -(-ins // LANES), LANES // warp
-    reason = _why_streamed(rule, chunks, batch)
-    if reason:
-        capped = rule.node.fixed and "synapse" not in rule.programs
-        return PlasticPlan(STREAMED_POSTS, chunks, 0, warps, reason, registers=_STREAMED_REGISTERS if capped else 0)
+    reason = _why_not_all(rule, chunks, batch)
+    if not reason:
+        posts = _posts(outs, lambda posts: _fits(rule, posts, chunks, batch))
+        return PlasticPlan(posts, chunks, batch, warps)
+    streamed = _why_streamed(rule, chunks)
+    if not streamed:
+        posts = _posts(outs, lambda posts: _held(rule, posts, chunks))
+        return PlasticPlan(posts, chunks, 0, warps, reason, registers=_HELD_REGISTERS, held=True)
+    capped = rule.node.fixed and "synapse" not in rule.programs
+    return PlasticPlan(STREAMED_POSTS, chunks, 0, warps, streamed, registers=_STREAMED_REGISTERS if capped else 0)
+
+
+def _posts(outs: int, fits: Callable[[int], bool]) -> int:
+    """Outputs of a program that holds their weights in registers."""
     posts = 2
-    while -(-outs // posts) > _PROGRAMS and posts < 8 and _fits(rule, 2 * posts, chunks, batch):
+    while -(-outs // posts) > _PROGRAMS and posts < 8 and fits(2 * posts):
         posts *= 2
-    return PlasticPlan(posts, chunks, batch, warps)
+    return posts
 
 
-def _why_streamed(rule: PlasticRule, chunks: int, batch: int) -> str:
+def _why_not_all(rule: PlasticRule, chunks: int, batch: int) -> str:
     if not 1 <= batch <= _MOST_SEQUENCES:
-        return f"since the traces of {batch} sequences do not fit beside them (at most {_MOST_SEQUENCES} do)"
+        return f"since those of {batch} sequences do not fit beside them (at most {_MOST_SEQUENCES} do)"
     if not _fits(rule, 2, chunks, batch):
-        return f"since {chunks} chunks of {LANES} inputs, with their traces, do not fit into registers"
+        return f"since with {chunks} chunks of {LANES} inputs they do not fit beside them"
+    if _unrolled(rule, chunks, batch) > _UNROLLED:
+        return f"since its rule is too long to unroll over {chunks} chunks of {batch} sequences"
+    return ""
+
+
+def _why_streamed(rule: PlasticRule, chunks: int) -> str:
+    """Why weights are not in registers where the rest is not, or ""."""
+    if not _held(rule, 2, chunks):
+        return f"since {chunks} chunks of {LANES} inputs do not fit into registers"
+    if _unrolled(rule, chunks, 1) > _UNROLLED:
+        work = _work(rule.programs["update"])
+        return f"since its update, {work} operations, is too long to unroll over {chunks} chunks"
+    return ""
+
+
+def _unrolled(rule: PlasticRule, chunks: int, batch: int) -> int:
+    """Operations of a rule that is written out for each chunk, and so many sequences."""
     programs = rule.programs
     each = _work(programs["before"]) + (_work(programs["synapse"]) if "synapse" in programs else 0) + 4
-    if chunks * (batch * each + _work(programs["update"])) > _UNROLLED:
-        return f"since its update, {_work(programs['update'])} operations, is too long to unroll over {chunks} chunks"
-    return ""
+    return chunks * (batch * each + _work(programs["update"]))
+
+
+def _held(rule: PlasticRule, posts: int, chunks: int) -> bool:
+    """Whether weights alone fit into the registers of a thread, beside what is loaded for all of them at a time."""
+    most = _HELD if _operations(rule) <= _SHORT else _HELD_LONG
+    return chunks <= _HELD_CHUNKS and chunks * posts * (2 if rule.node.fixed else 1) <= most
+
+
+def _operations(rule: PlasticRule) -> int:
+    """Of what is done with each weight."""
+    return sum(_work(program) for part, program in rule.programs.items() if part in ("synapse", "update"))
 
 
 def _fits(rule: PlasticRule, posts: int, chunks: int, batch: int) -> bool:
     """Whether what lasts from step to step fits into the registers of a thread, which owns one lane of each chunk."""
     weights = chunks * posts * (1 + len(rule.node.fixed) + batch * len(rule.node.of_side("synapse")))
     inputs = chunks * batch * (1 + len(rule.node.of_side("pre")))  # what arrives, and its traces
-    operations = sum(_work(program) for part, program in rule.programs.items() if part in ("synapse", "update"))
-    return weights + inputs <= (_KEPT if operations <= _SHORT else _KEPT_LONG)
+    return weights + inputs <= (_KEPT if _operations(rule) <= _SHORT else _KEPT_LONG)
 
 
 def _work(program: Program) -> int:

@@ -21,6 +21,11 @@ from snncompile.targets.triton.plastic_parts import (
     key,
 )
 
+#: The chunks of inputs of a program that holds their weights. Only the last may have less than all lanes, and only
+#: there shall anything be masked.
+EACH_CHUNK = "for k in tl.static_range(CHUNKS):"
+CHUNK_THERE = f"there = lane < (M - k * {LANES} if k == CHUNKS - 1 else {LANES})"
+
 
 class PlasticKernel(ABC):
     """A kernel being printed.
@@ -73,6 +78,13 @@ class PlasticKernel(ABC):
         line(1, "post = program * POSTS + tl.arange(0, POSTS)  # the outputs of this program")
         line(1, "mine = post < N")
         line(1, f"lane = tl.arange(0, {LANES})")
+
+    def find_places_again(self) -> None:
+        """Where the weights lie, after the last step: the places found before it would stay in registers until here."""
+        line = self.w.line
+        line(1, "post = post + tl.where(T < 0, 1, 0)  # T is not below 0, but the compiler does not know")
+        line(1, "mine = post < N")
+        line(1, "rows = post.to(tl.int64)[:, None] * M + lane[None, :]")
 
     def take_courses(self) -> None:
         """What the connection takes, its bias, and all that neurons and rule read at every step."""

@@ -6,17 +6,14 @@ from snncompile.ir.ordered import LANES
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan
 from snncompile.targets.triton.plastic_parts import OF_WEIGHTS, PlasticSource, PlasticVariant, full, key
-from snncompile.targets.triton.plastic_printing import PlasticKernel
+from snncompile.targets.triton.plastic_printing import CHUNK_THERE, EACH_CHUNK, PlasticKernel
 
 _LAYOUT = f"""One program owns POSTS outputs and their weights: a tuple of CHUNKS tiles (POSTS, {LANES}), in registers
 for the whole sequence. Programs need nothing of each other: each computes the traces of all inputs anew. In tuples of
 the input side, sequence b's part of chunk k is number k * BATCH + b. Products are summed by lanes, then as a tree."""
 
 _CONSTANTS = ("POSTS", "CHUNKS", "BATCH")
-_CHUNKS, _BATCH = "for k in tl.static_range(CHUNKS):", "for b in tl.static_range(BATCH):"
-
-# only the last chunk may have less than all lanes, and only there shall anything be masked
-_THERE = f"there = lane < (M - k * {LANES} if k == CHUNKS - 1 else {LANES})"
+_BATCH = "for b in tl.static_range(BATCH):"
 
 
 def print_resident(scan: Scan, rule: PlasticRule, variant: PlasticVariant) -> PlasticSource:
@@ -71,8 +68,8 @@ class _Resident(PlasticKernel):
         line = self.w.line
         for name in ("w", *self.fixed.values()):
             line(1, f"{name} = ()")
-        line(1, _CHUNKS)
-        line(2, _THERE)
+        line(1, EACH_CHUNK)
+        line(2, CHUNK_THERE)
         line(2, "here = mine[:, None] & there[None, :]")
         for name, start in (("w", self.weight), *((self.fixed[r], start) for r, start in self.fixed_start.items())):
             line(2, f"{name} = {name} + (tl.load({start} + rows + k * {LANES}, mask=here, other=0.0),)")
@@ -89,8 +86,8 @@ class _Resident(PlasticKernel):
                 line(2, f"{self.now[n]} = {self.now[n]} + ({load},)")
         for n in ("x", *(self.now[key(t)] for t in (*p.side["pre"], *p.side["synapse"]))):
             line(1, f"{n} = ()")
-        line(1, _CHUNKS)
-        line(2, _THERE)
+        line(1, EACH_CHUNK)
+        line(2, CHUNK_THERE)
         line(2, _BATCH)
         self._load_x(3, "x", "0")
         for t in p.side["pre"]:
@@ -127,7 +124,7 @@ class _Resident(PlasticKernel):
         later = [self.next[key(t)] for t in (*p.side["pre"], *p.side["synapse"])]
         for name in ("w_new", "coming", *later):
             line(2, f"{name} = ()")
-        line(2, _CHUNKS)
+        line(2, EACH_CHUNK)
         self._learning()
         line(2, "w = w_new")
         line(2, "x = coming")
@@ -138,7 +135,7 @@ class _Resident(PlasticKernel):
         p, line = self.parts, self.w.line
         values = self.inputs_now()
         line(3, f"lanes = {full(0.0, OF_WEIGHTS)}")
-        line(3, _CHUNKS)
+        line(3, EACH_CHUNK)
         seen = f"(w[k] * {self.fixed['mask']}[k])" if "mask" in self.fixed else "w[k]"
         line(4, f"lanes = lanes + {seen} * x[k * BATCH + b][None, :]")
         self.print_product()
@@ -162,7 +159,7 @@ class _Resident(PlasticKernel):
 
     def _learning(self) -> None:
         p, line = self.parts, self.w.line
-        line(3, _THERE)
+        line(3, CHUNK_THERE)
         self.start_sums()
         line(3, _BATCH)
         self._load_x(4, "coming", "(t + 1)")
@@ -181,12 +178,9 @@ class _Resident(PlasticKernel):
             line(1, _BATCH)
             for n in each:
                 line(2, f"tl.store({self.ends[n]} + b * N + post, {self.now[n]}[b], mask=mine)")
-        # else the places found before the loop would stay in registers until here
-        line(1, "post = post + tl.where(T < 0, 1, 0)  # T is not below 0, but the compiler does not know")
-        line(1, "mine = post < N")
-        line(1, "rows = post.to(tl.int64)[:, None] * M + lane[None, :]")
-        line(1, _CHUNKS)
-        line(2, _THERE)
+        self.find_places_again()
+        line(1, EACH_CHUNK)
+        line(2, CHUNK_THERE)
         line(2, "here = mine[:, None] & there[None, :]")
         line(2, f"tl.store({self.weight_end} + rows + k * {LANES}, w[k], mask=here)")
         if p.side["pre"] or p.side["synapse"]:

@@ -24,18 +24,19 @@ _PLACES = {
 
 def print_streamed(scan: Scan, rule: PlasticRule, variant: PlasticVariant) -> PlasticSource:
     """The module of the kernel."""
-    return _Streamed(scan, rule, variant, "plastic_streamed").print()
+    return Streamed(scan, rule, variant, "plastic_streamed").print()
 
 
-class _Streamed(InMemory):
+class Streamed(InMemory):
     """The kernel being printed."""
 
     places = _PLACES
 
     def print(self) -> PlasticSource:
         """The module."""
-        self._arguments()
+        self.arguments()
         line = self.w.line
+        line(1, f"chunks = (M + {LANES - 1}) // {LANES}")
         line(1, "first = " + full(0.0, OF_WEIGHTS) + "  # lanes of the next product of the first sequence")
         line(1, _CHUNKS)
         line(2, f"there = k * {LANES} + lane < M")
@@ -53,10 +54,10 @@ class _Streamed(InMemory):
         line(2, "tl.debug_barrier()  # and so are the weights")
         return self.module("streamed from memory", _LAYOUT, ("POSTS",))
 
-    def _arguments(self) -> None:
+    def arguments(self) -> None:
+        """Everything that the kernel is given."""
         p, line = self.parts, self.w.line
         self.take_outputs()
-        line(1, f"chunks = (M + {LANES - 1}) // {LANES}")
         line(1, "rows = post.to(tl.int64)[:, None] * M + lane[None, :]  # where the weights of the first inputs lie")
         line(1, "weights = N.to(tl.int64) * M")
         line(1, "cells = N.to(tl.int64) * B  # time offsets exceed 32 bits")
@@ -91,17 +92,29 @@ class _Streamed(InMemory):
         self._weights(5)
         line(5, f"x = tl.load({self._x('t', 'b')}, mask=there, other=0.0)")
         line(5, "lanes = lanes + w * x[None, :]")
+        self.neurons()
+
+    def neurons(self) -> None:
+        """From the lanes of sequence ``b``'s product to what the neurons show."""
         self.print_product()
-        values = self.outputs_now(3)
-        self.print_neurons(values)
+        self.print_neurons(self.outputs_now(3))
 
     def _learning(self) -> None:
-        p, line, names = self.parts, self.w.line, self.w.names
+        line = self.w.line
         line(3, f"there = k * {LANES} + lane < M")
         line(3, "here = mine[:, None] & there[None, :]")
         line(3, f"w = tl.load({self.weight} + rows + k * {LANES}, mask=here, other=0.0)")
         # the first sequence's next input is loaded before anything is stored
         line(3, f"coming = tl.load({self._x('(t + 1)', '0')}, mask=there & (t + 1 < T) & (B > 0), other=0.0)")
+        fixed = self.learn_chunk("w")
+        line(3, f"tl.store({self.weight} + rows + k * {LANES}, w_made, mask=here)")
+        if "mask" in fixed:
+            line(3, f"w_made = w_made * {fixed['mask']}")
+        line(3, "first = first + tl.where(there[None, :], w_made, 0.0) * coming[None, :]")
+
+    def learn_chunk(self, w: str) -> dict[str, str]:
+        """``w_made``: a chunk of the weights ``w`` after what all sequences do to it; names of its mask and sign."""
+        p, line, names = self.parts, self.w.line, self.w.names
         self.start_sums()
         line(3, "for b in range(B):")
         if not self.watched:
@@ -115,10 +128,7 @@ class _Streamed(InMemory):
         post = {f: names.new(f"post_{f}_now") for f in p.factors}
         for f, name in post.items():
             line(4, f"{name} = tl.load({self.factors[f]} + b * N + post, mask=mine, other=0.0)")
-        self.print_sequence(z, traces, post, "w")
+        self.print_sequence(z, traces, post, w)
         fixed = self.load_fixed(3, ["mask", "sign"], f"rows + k * {LANES}", "here")
-        self.print_update("w", fixed)
-        line(3, f"tl.store({self.weight} + rows + k * {LANES}, w_made, mask=here)")
-        if "mask" in fixed:
-            line(3, f"w_made = w_made * {fixed['mask']}")
-        line(3, "first = first + tl.where(there[None, :], w_made, 0.0) * coming[None, :]")
+        self.print_update(w, fixed)
+        return fixed

@@ -22,7 +22,12 @@ from ..scan_calls import poisoned
 
 
 def streamed(rule: PlasticRule, shape: tuple[int, int], batch: int = 1, warp: int = 32) -> PlasticPlan:
-    return replace(choose_plan(rule, shape, batch, warp), posts=4, batch=0, reason="since a test says so")
+    reason = "since a test says so"
+    return replace(choose_plan(rule, shape, batch, warp), posts=4, batch=0, reason=reason, held=False)
+
+
+def held(rule: PlasticRule, shape: tuple[int, int], batch: int = 1, warp: int = 32) -> PlasticPlan:
+    return replace(streamed(rule, shape, batch, warp), held=True)
 
 
 def check(name: str, choose=choose_plan, **sizes) -> None:
@@ -37,18 +42,18 @@ def check(name: str, choose=choose_plan, **sizes) -> None:
 
 # a power is long to interpret, and its kernel no other than that of a root
 @pytest.mark.parametrize("name", [name for name in RULES if name != "power"])
-@pytest.mark.parametrize("choose", [choose_plan, streamed])
+@pytest.mark.parametrize("choose", [choose_plan, streamed, held])
 def test_every_rule_has_the_bits_of_the_loop(name: str, choose) -> None:
     check(name, choose, steps=4, outs=3)
 
 
 @pytest.mark.parametrize("name", ["additive", "reward"])
-@pytest.mark.parametrize("choose", [choose_plan, streamed])
+@pytest.mark.parametrize("choose", [choose_plan, streamed, held])
 def test_batches_chunks_and_strides(name: str, choose) -> None:
     check(name, choose, steps=3, batch=2, outs=3, ins=150, bias=True, strided=True, store=False)
 
 
-@pytest.mark.parametrize("choose", [choose_plan, streamed])
+@pytest.mark.parametrize("choose", [choose_plan, streamed, held])
 @pytest.mark.parametrize("steps", [0, 1])
 def test_no_steps_and_one(steps: int, choose) -> None:
     check("additive", choose, steps=steps, outs=3)
@@ -96,7 +101,7 @@ class Told:
 
 
 @pytest.mark.parametrize("rule", [Oja(), Told()])
-@pytest.mark.parametrize("choose", [choose_plan, streamed])
+@pytest.mark.parametrize("choose", [choose_plan, streamed, held])
 def test_rules_of_a_user(rule, choose, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RULES, "own", rule)
     check("own", choose, steps=3, outs=3, ins=5, batch=2)
@@ -145,21 +150,41 @@ def test_plans() -> None:
     assert choose_plan(rules["additive"], (100, 784), 4).batch == 4
     assert choose_plan(rules["reward"], (100, 784)).resident and not choose_plan(rules["reward"], (100, 4096)).resident
     for name, shape, batch, reason in (
-        ("additive", (10, 5000), 1, "since 40 chunks of 128 inputs, with their traces, do not fit into registers"),
-        ("additive", (10, 784), 5, "since the traces of 5 sequences do not fit beside them (at most 4 do)"),
+        ("additive", (10, 5000), 1, "since 40 chunks of 128 inputs do not fit into registers"),
         ("power", (10, 784), 1, "since its update, 334 operations, is too long to unroll over 7 chunks"),
     ):
         plan = choose_plan(rules[name], shape, batch)
         said = f"weights streamed from memory, {reason}; 2 programs of 8 outputs and 4 warps"
-        assert not plan.resident and plan.text(10) == said
+        assert not plan.resident and not plan.held and plan.text(10) == said
 
 
-def test_from_how_many_sequences_on_weights_are_streamed_is_told() -> None:
+def test_plans_with_weights_alone_in_registers() -> None:
+    rules = {name: plastic_case(name, steps=1).rule for name in ("additive", "reward")}
+    for name, shape, batch, posts, reason in (
+        ("additive", (10, 784), 5, 2, "since those of 5 sequences do not fit beside them (at most 4 do)"),
+        ("additive", (4000, 784), 64, 8, "since those of 64 sequences do not fit beside them (at most 4 do)"),
+        ("reward", (10, 2500), 1, 2, "since with 20 chunks of 128 inputs they do not fit beside them"),
+    ):
+        plan = choose_plan(rules[name], shape, batch)
+        each = posts * -(-shape[1] // 128)
+        said = f"weights in registers, {each} a thread, traces in memory {reason}; {-(-shape[0] // posts)} programs of "
+        assert plan.held and not plan.resident and plan.text(shape[0]).startswith(said)
+
+
+def test_a_large_batch_keeps_the_weights_in_registers() -> None:
+    case = plastic_case("additive", steps=3, batch=7, outs=3, ins=150)
+    assert choose_plan(case.rule, (3, 150), 7).held
+    check("additive", steps=3, batch=7, outs=3, ins=150, bias=True, strided=True)
+    check("reward", steps=2, batch=5, outs=3, ins=20)
+
+
+def test_from_how_many_sequences_on_it_runs_otherwise_is_told() -> None:
     case, long, root = (plastic_case(name, steps=1) for name in ("additive", "reward", "power"))
     runner = PlasticSequences()
-    assert runner.plan(case.scan, case.rule, (100, 784)).endswith("; of more than 4 sequences streamed from memory")
-    assert runner.plan(case.scan, case.rule, (10, 4224)).endswith("; of more than 1 sequence streamed from memory")
-    assert runner.plan(long.scan, long.rule, (10, 784)).endswith("; of more than 2 sequences streamed from memory")
+    held, streamed = "weights in registers and traces in memory", "weights streamed from memory"
+    assert runner.plan(case.scan, case.rule, (100, 784)).endswith(f"; of more than 4 sequences with {held}")
+    assert runner.plan(case.scan, case.rule, (10, 4224)).endswith(f"; of more than 1 sequence with {streamed}")
+    assert runner.plan(long.scan, long.rule, (10, 784)).endswith(f"; of more than 2 sequences with {held}")
     assert "of more than" not in runner.plan(root.scan, root.rule, (10, 784))
 
 
@@ -174,10 +199,10 @@ def test_what_does_not_run() -> None:
     assert "more than 2**31 elements" in runner.why_not(case.scan, case.rule, (10, 2**20), 2**11)
 
 
-def compiled(name: str, shape: tuple[int, int], archs: list[str], choose=choose_plan):
+def compiled(name: str, shape: tuple[int, int], archs: list[str], choose=choose_plan, batch: int = 1):
     case = plastic_case(name, steps=1, ins=20, outs=3, store=False)
     chips = [ARCHS[arch] for arch in archs]
-    plans = [choose(case.rule, shape, 1, chip.warp) for chip in chips]
+    plans = [choose(case.rule, shape, batch, chip.warp) for chip in chips]
     source = print_plastic(case.scan, case.rule, _variant(case.scan, case.rule, case.call, plans[0]))
     return compile_jobs([Job("plastic", source, chip, plan) for chip, plan in zip(chips, plans, strict=True)])
 
@@ -191,9 +216,17 @@ def test_compiles_for_every_chip_with_the_weights_in_registers() -> None:
             assert b.arch.backend != "cuda" or word not in b.assembly
 
 
+def test_compiles_with_the_weights_alone_in_registers() -> None:
+    for name, shape, archs in (("additive", (4000, 784), list(ARCHS)), ("reward", (4000, 784), ["sm_90"])):
+        for b in compiled(name, shape, archs, batch=64):
+            assert b.settings.held and b.settings.posts == 8
+            assert b.resources.spills == 0 and b.resources.shared <= b.arch.shared, f"{b.arch.name} {b.resources}"
+
+
 def test_compiles_streamed_for_every_chip() -> None:
     for b in compiled("reward", (40, 5000), list(ARCHS)):
-        assert not b.settings.resident and b.resources.spills == 0, f"{b.arch.name} {b.resources}"
+        assert not b.settings.resident and not b.settings.held
+        assert b.resources.spills == 0, f"{b.arch.name} {b.resources}"
         assert b.resources.shared <= b.arch.shared
 
 

@@ -18,7 +18,7 @@ from snncompile.targets.triton.plastic_plan import choose_plan
 
 from ..plastic_calls import Convolution, PlainPlastic, assert_same, plastic_case
 from ..scan_calls import poisoned
-from .test_plastic import streamed
+from .test_plastic import held, streamed
 from .test_plastic_conv import SMALL, Narrow
 
 BOTH = ("mask", "sign")
@@ -37,19 +37,19 @@ def check(runs: PlasticSequences, name: str, **sizes) -> None:
 
 
 @pytest.mark.parametrize("name", ["additive", "root", "triplet", "reward"])
-@pytest.mark.parametrize("choose", [choose_plan, streamed])
+@pytest.mark.parametrize("choose", [choose_plan, streamed, held])
 def test_dense_layers(name: str, choose) -> None:
     check(PlasticSequences(poisoned, choose), name, steps=3, outs=3, ins=12, bias=True, fixed=BOTH)
 
 
-@pytest.mark.parametrize("choose", [choose_plan, streamed])
+@pytest.mark.parametrize("choose", [choose_plan, streamed, held])
 @pytest.mark.parametrize("fixed", [("mask",), ("sign",)])
 def test_one_of_both_chunks_batches_and_strides(choose, fixed: tuple[str, ...]) -> None:
     sizes = {"steps": 2, "batch": 2, "outs": 3, "ins": 150, "strided": True, "store": False}
     check(PlasticSequences(poisoned, choose), "additive", fixed=fixed, **sizes)
 
 
-@pytest.mark.parametrize("choose", [choose_plan, streamed])
+@pytest.mark.parametrize("choose", [choose_plan, streamed, held])
 def test_no_steps(choose) -> None:
     check(PlasticSequences(poisoned, choose), "additive", steps=0, outs=3, fixed=BOTH)
 

@@ -14,7 +14,7 @@ from snncompile.targets.triton.plastic_plan import choose_plan
 
 from ..plastic_calls import PlainPlastic, assert_same, plastic_case
 from ..scan_calls import poisoned
-from .test_plastic import streamed
+from .test_plastic import held, streamed
 from .test_plastic_conv import SMALL, Narrow
 
 
@@ -96,6 +96,7 @@ def test_each_is_one_kernel_which_an_artifact_has(model: snn.Model) -> None:
 def test_kernels_that_watch_another_input(name: str) -> None:
     for runs, conv in (
         (PlasticSequences(poisoned, choose_plan), None), (PlasticSequences(poisoned, streamed), None),
+        (PlasticSequences(poisoned, held), None),
         (Narrow(poisoned), SMALL),
     ):  # fmt: skip
         case = plastic_case(name, 3, 2, 3, 20, conv=conv, elsewhere=True)
