@@ -12,6 +12,7 @@ from snncompile.ir.connection import DELAYS, Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.errors import ModelError
 from snncompile.ir.nodes.base import check_order
+from snncompile.ir.nodes.delays import check_steps
 from snncompile.ir.params import check_constraint
 from snncompile.ir.plasticity import Plasticity
 from snncompile.learning import check_bounds
@@ -53,6 +54,12 @@ class ParameterNetwork:
         for name, params, pairs in ordered:
             by_role = {role: values[p.name] for role, p in params.items()}
             check_order(pairs, by_role, name, self.graph.where(name))
+        for name, op in self.graph.of_type(Connection):
+            if op.kind in DELAYS and "steps" in op.params and not op.rule.trained:
+                try:
+                    check_steps(values[op.params["steps"].name], op.rule, self.graph.dt)
+                except ModelError as err:
+                    raise ModelError(err.message, node=name, where=self.graph.where(name)) from None
         for name, rule in self.graph.of_type(Plasticity):
             check_bounds(rule, name, values, self.graph.where(name))
 

@@ -34,7 +34,7 @@ def build_module_tree(
     Args:
         root: the module.
         parameters: name -> what it is.
-        values: name -> first value; None makes the first values.
+        values: name -> first value, which is copied; None makes the first values.
     """
     for name, p in parameters.items():
         node, role = name.split(".")
@@ -46,7 +46,7 @@ def build_module_tree(
         assert holder is not None
         if hasattr(holder, role):
             raise ModelError(f"a parameter cannot be called {role!r}, as torch's modules have that name", node=node)
-        value = initial_value(p) if values is None else values[name]
+        value = initial_value(p) if values is None else values[name].detach().clone()  # what learns writes to it
         if p.trainable:
             holder.register_parameter(role, nn.Parameter(value))
         else:

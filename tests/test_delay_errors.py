@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 import snncompile as snn
 from snncompile import ms
@@ -86,3 +87,35 @@ def test_what_a_feedback_cannot_be(delay, message):
     with pytest.raises(snn.ModelError, match=message) as error:
         model.build()
     assert str(error.value).startswith(f"node 'feedback' at {__file__}:")
+
+
+@pytest.mark.parametrize("connection", [
+    lambda: snn.Delay(np.array([1, 2, 3, 0]) * ms), lambda: snn.Linear(4, delay=np.eye(4) * 3 * ms),
+])  # fmt: skip
+@pytest.mark.parametrize("steps, message", [
+    (1.5, "a delay of 0.0015 s is 1.5 steps of dt"), (4.0, "a delay of 0.004 s is longer than max_delay, 0.003 s"),
+    (-1.0, "a delay is at least 0, but one is -0.001 s"),
+])  # fmt: skip
+def test_delays_that_are_loaded_are_looked_at(connection, steps, message):
+    @snn.model(dt=1 * ms)
+    def model(x=snn.Spikes(4)):
+        return x >> connection()
+
+    net = snn.compile(model)
+    (name,) = [name for name in net.state_dict() if name.endswith(".steps")]
+    state = net.state_dict()
+    net.load_state_dict(state)
+    state[name] = state[name].clone().flatten().index_fill(0, torch.tensor(0), steps).reshape(state[name].shape)
+    with pytest.raises(snn.ModelError, match=message) as error:
+        net.load_state_dict(state)
+    assert error.value.node == name.split(".")[0] and f"at {__file__}:" in str(error.value)
+
+
+def test_delays_as_long_as_the_limit_load_in_single_precision():
+    @snn.model(dt=0.1 * ms)
+    def model(x=snn.Spikes(2)):
+        return x >> snn.Delay([12_345.67 * ms, 0.07 * ms], interpolation="linear")
+
+    net = snn.compile(model)
+    net.load_state_dict(net.state_dict())
+    net.check_parameters()

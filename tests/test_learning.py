@@ -20,6 +20,7 @@ from snncompile.finite import first_non_finite
 from snncompile.ir.dot import to_dot
 from snncompile.ir.json_form import graph_from_json, graph_to_json
 from snncompile.ir.text_form import from_text, to_text
+from snncompile.network import Network
 from snncompile.passes.pipeline import Request, compile_graph
 from snncompile.targets.executor import Executor
 
@@ -475,3 +476,14 @@ def test_the_first_value_that_is_not_finite() -> None:
     with torch.no_grad():
         found = first_non_finite(net, {"x": x}, None, None, None)
     assert found is not None and found.signal == "linear.out"
+
+
+def test_values_that_are_given_stay_the_callers() -> None:
+    graph = layer.build()
+    mine = {name: value.detach().clone() for name, value in snn.compile(layer).state_dict().items()}
+    before = {name: value.clone() for name, value in mine.items()}
+    net = Network(graph, "torch", values=mine)
+    (name,) = [n for n in mine if n.endswith("weight")]
+    net.normalize_(name, 5.0)
+    assert not torch.equal(net.state_dict()[name], mine[name])
+    assert all(torch.equal(value, before[n]) for n, value in mine.items())

@@ -192,6 +192,8 @@ def main() -> int:
     parser.add_argument("--neurons", type=int, default=100)
     parser.add_argument("--digits", type=int, help="training digits to take (default: all 1,437)")
     args = parser.parse_args()
+    if args.neurons < 1 or args.passes < 0 or (args.digits is not None and args.digits < 10):
+        parser.error("there is at least 1 neuron, at least 10 digits to learn from, and no pass less than none")
     torch.set_num_threads(1)  # small products: more threads only wait for each other
     args.out.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()

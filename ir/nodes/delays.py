@@ -59,7 +59,7 @@ class Delays:
             raise ModelError("delay takes a time or an array of them; trainable= says whether it is trained")
         steps = to_steps(self.delay, dt, "delay")
         rule = self._rule(steps, dt)
-        self._check(steps, rule, dt)
+        check_steps(steps, rule, dt)
         params: dict[str, Parameter] = {}
         if shape or self.trainable:
             value = np.broadcast_to(steps.reshape(shape) if steps.shape else steps, shape).astype(np.float32)
@@ -106,29 +106,36 @@ class Delays:
         kind = self.interpolation or "exact"
         return Rule(limit, kind, tau, None if over is None else float(over), tolerance, self.trainable)
 
-    def _check(self, steps: np.ndarray, rule: Rule, dt: float) -> None:
-        if not steps.size:
-            raise ModelError("delay is an array without values")
-        future = steps < (0.0 if self.trainable else -max(rule.tolerance, SNAP))
-        outside = future | (steps > rule.limit + max(rule.tolerance, SNAP))
-        if np.any(future) and (rule.overbound is None or self.trainable):
-            trained = "a trained delay" if self.trainable else "a delay"
-            raise ModelError(f"{trained} is at least 0, but one is {float(steps[future].reshape(-1)[0]) * dt:g} s")
-        if rule.overbound is None and np.any(outside):
-            worst = float(steps[outside].reshape(-1)[0])
+
+def check_steps(steps: np.ndarray, rule: Rule, dt: float) -> None:
+    """Raise :class:`ModelError` where ``steps``, delays in steps of ``dt`` seconds, break ``rule``.
+
+    Those in float32, as parameters are, may be off by its rounding.
+    """
+    if not steps.size:
+        raise ModelError("delay is an array without values")
+    rounding = 1e-7 * rule.limit if steps.dtype == np.float32 else 0.0
+    slack = max(rule.tolerance, SNAP, rounding)
+    future = steps < (0.0 if rule.trained else -slack)
+    outside = future | (steps > rule.limit + slack)
+    if np.any(future) and (rule.overbound is None or rule.trained):
+        trained = "a trained delay" if rule.trained else "a delay"
+        raise ModelError(f"{trained} is at least 0, but one is {float(steps[future].reshape(-1)[0]) * dt:g} s")
+    if rule.overbound is None and np.any(outside):
+        worst = float(steps[outside].reshape(-1)[0])
+        raise ModelError(
+            f"a delay of {worst * dt:g} s is longer than max_delay, {rule.limit * dt:g} s: raise max_delay=, or"
+            " say what stands in for what lies further back, overbound="
+        )
+    if rule.interpolation == "exact":
+        off = np.abs(steps - np.round(steps)) > max(rule.tolerance, SNAP)
+        off &= ~outside
+        if np.any(off):
+            worst = float(steps[off].reshape(-1)[0])
             raise ModelError(
-                f"a delay of {worst * dt:g} s is longer than max_delay, {rule.limit * dt:g} s: raise max_delay=, or"
-                " say what stands in for what lies further back, overbound="
+                f"a delay of {worst * dt:g} s is {worst:g} steps of dt = {dt:g} s, not a whole number of them: name"
+                f" an interpolation= ({', '.join(NAMED)}), or round the delay"
             )
-        if rule.interpolation == "exact":
-            off = np.abs(steps - np.round(steps)) > max(rule.tolerance, SNAP)
-            off &= ~outside
-            if np.any(off):
-                worst = float(steps[off].reshape(-1)[0])
-                raise ModelError(
-                    f"a delay of {worst * dt:g} s is {worst:g} steps of dt = {dt:g} s, not a whole number of them: name"
-                    f" an interpolation= ({', '.join(NAMED)}), or round the delay"
-                )
 
 
 def _time(name: str, value: Any, dt: float) -> np.ndarray:
@@ -235,4 +242,4 @@ def delay_shape(given: tuple[int, ...], features: tuple[int, ...]) -> tuple[int,
     )
 
 
-__all__ = ["Delay", "Delays", "delay_shape", "given_shape"]
+__all__ = ["Delay", "Delays", "check_steps", "delay_shape", "given_shape"]
