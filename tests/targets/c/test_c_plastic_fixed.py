@@ -37,7 +37,7 @@ def test_matches_with_one_of_both(fixed, conv):
     check(plastic_case("additive", 20, 2, 19, 150, rate=0.1, strided=True, conv=conv, fixed=fixed), 2)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     name=st.sampled_from(["additive", "free"]),
     batch=st.sampled_from([0, 1, 2, 3]),

@@ -1,6 +1,6 @@
 """Cycles that several programs share, in the interpreter: turns in any order, and memory as each of them may see it.
 
-Blocks of one neuron, so that the smallest networks are shared. They are compared with the reference, and with the form
+Blocks of a few neurons, so that the smallest networks are shared. They are compared with the reference, and with the form
 of one program.
 """
 
@@ -26,6 +26,7 @@ from snncompile.targets.triton.target import TritonTarget
 
 from ...compare import assert_close_gradients, assert_same_bits
 from ...mixed_models import counts
+from ...plain_target import PlainTarget
 from ..cycle_checks import (
     check_as_the_reference,
     check_images_as_the_reference,
@@ -36,9 +37,9 @@ from ..cycle_checks import (
 from .apart import own_caches
 from .test_cycle import large
 
-#: Seed of a network -> batch, steps, and sequences and steps of a tile. They are late by 4, 1 and 5 steps, and
+#: Seed of a network -> batch, steps, and sequences, steps and neurons of a tile. They are late by 4, 1 and 5 steps, and
 #: have among them: lists for dense and sparse products, delays of each kind, copies, noise.
-SHAPES = {10: (1, 5, 1, 2), 13: (2, 1, 2, 2), 29: (1, 6, 1, 4)}
+SHAPES = {10: (1, 5, 1, 2, 4), 13: (2, 1, 2, 2, 2), 29: (1, 6, 1, 4, 2)}
 
 
 def target(least=1, **settings):
@@ -52,8 +53,8 @@ def target(least=1, **settings):
 @pytest.mark.parametrize("seed", SHAPES)
 def test_as_the_reference(monkeypatch, seed):
     monkeypatch.setattr(turns, "_switching", own_caches(seed))
-    batch, steps, rows, together = SHAPES[seed]
-    how = target(rows=rows, steps=together, shares=2 + seed % 2, at_once=1 + seed % 2)
+    batch, steps, rows, together, columns = SHAPES[seed]
+    how = target(rows=rows, steps=together, columns=columns, shares=2 + seed % 2, at_once=1 + seed % 2)
     check_as_the_reference(seed, (batch, steps), how)
 
 
@@ -85,12 +86,13 @@ def compiled():
 def test_as_one_program():
     """Bit for bit, with lists and without, however it is divided; gradients within rounding."""
     net, record = compiled()
-    x = counts(0, 2, 5)[:, :, :3].contiguous()
+    x = counts(0, 2, 4)[:, :, :3].contiguous()
     one = TritonTarget(empty=poisoned)
     one.cycles = Cycles(poisoned, form="one")
     want = run(net, x, record, Executor(net.graph, one))
+    assert_same_bits(run(net, x, record, Executor(net.graph, PlainTarget())), want)
     assert want.values["second.spikes"].any() and want.values["first.spikes"].max() > 1
-    for least, how in ((1, {"columns": 4}), (100, {"rows": 1, "columns": 8, "at_once": 2, "ahead": 3})):
+    for least, how in ((1, {"columns": 8}), (100, {"rows": 1, "columns": 8, "at_once": 2, "ahead": 3})):
         got = run(net, x, record, Executor(net.graph, target(least, **how)))
         assert_same_bits(want, got)
         assert_close_gradients(want, got)
@@ -127,16 +129,16 @@ def test_a_wait_that_is_missing_is_found(monkeypatch, which, why):
         dropped.append(wait)
         return text.replace(wait, "pass", 1)
 
-    x = counts(0, 1, 5)[:, :, :3].contiguous()
-    want = run(net, x, record, Executor(net.graph, target(100, columns=4, rows=1)))
+    x = counts(0, 1, 4)[:, :, :3].contiguous()
+    want = run(net, x, record, Executor(net.graph, PlainTarget()))
     printed(monkeypatch, change)
     with pytest.raises(AssertionError):
         for seed in range(3):
             monkeypatch.setattr(turns, "_switching", own_caches(seed))
             got = run(net, x, record, Executor(net.graph, target(100, columns=4, rows=1)))
-            assert dropped
             assert_same_bits(want, got)
             assert_close_gradients(want, got)
+    assert dropped
 
 
 def test_how_often_programs_wait(monkeypatch):
@@ -153,7 +155,7 @@ def test_how_often_programs_wait(monkeypatch):
 
 
 def test_the_gradient_of_states_and_strided_inputs():
-    check_states_and_strides(target(rows=4, columns=2), 5)
+    check_states_and_strides(target(rows=4, columns=4, shares=2), 5)
 
 
 def plan_of(model, name="triton"):

@@ -58,7 +58,7 @@ def image(x=snn.Spikes((2, 5, 4), max=1), wanted=snn.Spikes((3, 6, 3), max=1), r
     return current >> snn.LIF(threshold=2.0)
 
 
-RUNS = [(teacher, 2, 3), (itself, 1, 4), (spikes_before, 1, 5), (image, 2, 3)]
+RUNS = [(teacher, 2, 3), (itself, 1, 4), (spikes_before, 1, 5), (image, 2, 2)]
 
 
 @pytest.mark.parametrize(("model", "batch", "steps"), RUNS)
