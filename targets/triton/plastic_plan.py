@@ -30,7 +30,7 @@ _MOST_SEQUENCES = 4
 #: with these, no kernel compiled for sm_90 spills.
 _KEPT, _KEPT_LONG = 132, 96
 #: Weights, where they alone stay, and chunks of them: with these, none compiled for sm_80 or sm_90 does.
-_HELD, _HELD_LONG, _HELD_CHUNKS = 64, 56, 20
+_HELD, _HELD_LONG, _HELD_CHUNKS = 64, 40, 20
 _SHORT = 8
 
 #: Operations that the unrolled update may have: compile time grows faster than they do.
