@@ -1,7 +1,7 @@
 """Cycles that several programs share, in the interpreter: turns in any order, and memory as each of them may see it.
 
-Blocks of a few neurons, so that the smallest networks are shared. They are compared with the reference, and with the form
-of one program.
+Blocks of a few neurons, so that the smallest networks are shared. They are compared with the reference, and with the
+form of one program.
 """
 
 from dataclasses import replace
