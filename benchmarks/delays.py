@@ -136,7 +136,8 @@ def made_runs(
     """A connection that reads a Delay a panel at a time, or after a kernel or torch has made its signal; and one
     without a Delay."""
     net = late_network(inputs, reader, **options)
-    ways = {"panels": CTarget(), "kernel": apart(panel=None), "gather": apart(panel=None, offsets=False)}
+    always = apart(panel=CTarget.panel._replace(choose=False))
+    ways = {"panels": always, "kernel": apart(panel=None), "gather": apart(panel=None, offsets=False)}
     shape = (inputs,) if isinstance(inputs, int) else inputs
     x = (torch.rand(steps, batch, *shape) < 0.05).float()
     return _compared(net, compile_graph(net.graph, Request()), ways if options else {"no delay": CTarget()}, x)

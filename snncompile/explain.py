@@ -238,6 +238,7 @@ def _at_offsets(graph: Graph, name: str, target: str) -> str:
     """How a delay runs whose signal is not made."""
     from snncompile.ir.regions import late_readers
     from snncompile.targets.c.target import CTarget
+    from snncompile.targets.late_choice import when_made
     from snncompile.targets.panel_readers import turns_weights
     from snncompile.targets.triton.target import TritonTarget
 
@@ -248,11 +249,17 @@ def _at_offsets(graph: Graph, name: str, target: str) -> str:
     if op.same_for_all is not None:
         return f"{said}; products read another view of it"
     size = TritonTarget.panel if target == "triton" else CTarget.panel
+    when = {n: when_made(graph.op(n)) for n in products} if size.choose else {}
+    always = [n for n, often in when.items() if often == "always"]
+    if always:
+        return f"one kernel that makes it ({_BACKENDS[target]}): for {', '.join(always)} that is quicker than panels"
     large = any(turns_weights(graph.op(n)) for n in products)
     sizes = f"about {(size.most if large else size.bytes) // 2**10:,} KiB"
     said = f"nothing of its own: {', '.join(products)}: in panels of {sizes}, filled at offsets ({_BACKENDS[target]})"
     if op.output.size > op.input.size:
         said += "; in training it is made where it is larger than a panel"
+    for n in [n for n in when if when[n]]:
+        said += f"; {when[n]} it is made, which is quicker for {n}"
     whole = [n for n in products if graph.op(n).kind in WHOLE_SEQUENCE]
     if whole:
         said += f"; in training it is made, since {whole[0]} looks at all steps there"

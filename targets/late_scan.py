@@ -19,9 +19,11 @@ from snncompile.ir.delay import read
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Edge, Graph, Ref
 from snncompile.ir.interpolated import Reader, roles, showing, taps, with_delays
+from snncompile.ir.regions import late_readers
 from snncompile.targets.autograd import BoundScan
 from snncompile.targets.conv_scan import by_sequence
 from snncompile.targets.evaluation import Evaluation, Shown
+from snncompile.targets.late_choice import quicker_made
 from snncompile.targets.late_panels import Panels
 from snncompile.targets.scan import Late, PanelSize
 from snncompile.targets.torch.delays import Past
@@ -34,7 +36,17 @@ def late_of(ev: Evaluation, name: str, op: Connection, history: Tensor, x: Tenso
     several = op.output.size > op.input.size and torch.is_grad_enabled()
     if several and products_behind(ev, name) and not _in_one(ev, op):
         return None
+    if ev.prepared.panel is not None and ev.prepared.panel.choose and op.same_for_all is None:
+        given = (x, history, *ev.params(name).values())
+        signal = torch.is_grad_enabled() and any([t.requires_grad for t in given])
+        if any([quicker_made(ev.graph.op(n), ev.params(n), signal) for n in _products(ev.graph, name)]):
+            return None
     return shown(ev, name, op, history, x)
+
+
+def _products(graph: Graph, name: str) -> list[str]:
+    """The products and poolings that read a delay, or another view of it."""
+    return [n for n in late_readers(graph, name) if isinstance(graph.op(n), Connection)]
 
 
 def products_behind(ev: Evaluation, name: str) -> bool:

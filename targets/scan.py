@@ -264,11 +264,13 @@ class PanelSize(NamedTuple):
             there), or which turns its weights for each.
         by_sequence: whether of few sequences, over as many steps as can be, rather than of all sequences: then what is
             read late is read again by no other panel. For a target that is as quick with few neurons.
+        choose: whether those that are quicker so read a signal that is made first (``targets/late_choice.py``).
     """
 
     bytes: int
     most: int
     by_sequence: bool
+    choose: bool = False
 
 
 @dataclass(frozen=True)

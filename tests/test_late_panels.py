@@ -8,6 +8,7 @@ import torch
 
 import snncompile as snn
 from snncompile import ms
+from snncompile.explain import explain
 from snncompile.ir.elementwise import Elementwise
 from snncompile.passes.pipeline import Request, compile_graph
 from snncompile.targets import executor
@@ -38,8 +39,8 @@ def twice(x):
 
 CASES = {
     "conv2d": lambda x: late(x) >> snn.Conv2d(3, 3, padding=1),
-    "events": lambda x: flat(x) >> snn.Linear(4, density=0.05),
-    "event conv": lambda x: late(x) >> snn.Conv2d(3, 3, density=0.05),
+    "events": lambda x: flat(x) >> snn.Linear(32, density=0.05),
+    "event conv": lambda x: late(x) >> snn.Conv2d(32, 3, density=0.05),
     "sparse": lambda x: flat(x) >> snn.Sparse(6, p=0.5, seed=1),
     "most": lambda x: late(x) >> snn.MaxPool2d(2),
     "mean": lambda x: late(x) >> snn.AvgPool2d(3, stride=1),
@@ -56,7 +57,7 @@ CASES = {
     "shared": lambda x: flat(x, 3) >> snn.Linear(3),
     "in the connection": lambda x: x >> snn.Flatten() >> snn.Linear(3, delay=3 * ms),
     "in it, between": lambda x: x >> snn.Flatten() >> snn.Linear(3, delay=2.5 * ms, interpolation="linear"),
-    "in it, events": lambda x: x >> snn.Flatten() >> snn.Linear(3, delay=3 * ms, density=0.05),
+    "in it, events": lambda x: x >> snn.Flatten() >> snn.Linear(32, delay=3 * ms, density=0.05),
     "longer history": lambda x: flat(x, FLAT, max_delay=7 * ms) >> snn.Linear(3),
 }  # fmt: skip
 ON_TRITON = ("conv2d", "two kinds", "flatten, trained, neurons", "shared", "in it, between", "longer history")
@@ -109,8 +110,44 @@ def small_panels(monkeypatch, size=500):
 
 
 @pytest.mark.parametrize(("target", "case"), [*(("c", c) for c in CASES), *(("triton", c) for c in ON_TRITON)])
-@pytest.mark.parametrize("size", [2**20, 500])
-def test_readers(target, case, size, monkeypatch):
+def test_readers_in_many_panels(target, case, monkeypatch):
+    readers(target, case, 500, monkeypatch)
+
+
+IN_ONE = ("event conv", "sparse", "most", "norm", "flatten, trained, neurons", "in it, between")
+
+
+@pytest.mark.parametrize("case", IN_ONE)
+def test_readers_in_one_panel(case, monkeypatch):
+    readers("c", case, 2**20, monkeypatch)
+
+
+@pytest.mark.parametrize(("case", "forward", "weights", "signal"), [
+    ("most", True, True, True), ("sparse", True, True, True), ("event conv", True, True, False),
+    ("events", False, True, False), ("flatten", False, True, False), ("conv2d", False, False, False),
+    ("shared", False, False, False),
+])  # fmt: skip
+def test_made_where_that_is_quicker(case, forward, weights, signal, monkeypatch):
+    made, real = [], executor.made_late
+    monkeypatch.setattr(executor, "made_late", lambda *a: made.append(real(*a)) or made[-1])
+    net, plain, x = network(case, "c"), network(case, "torch"), spikes()
+    with torch.no_grad():
+        assert torch.allclose(net(x), plain(x), atol=1e-5)
+        assert any(one is not None for one in made) == forward
+    made.clear()
+    if list(net.parameters()):
+        found, want = [torch.autograd.grad(n(x).square().sum(), list(n.parameters())) for n in (net, plain)]
+        assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(found, want, strict=True))
+        assert any(one is not None for one in made) == weights
+        made.clear()
+    check(results(net, x), results(plain, x))
+    assert any(one is not None for one in made) == signal
+    said = next((r.runs_as for r in explain(net.graph, "c").regions if r.nodes[0] == "delay"), "")
+    assert ("is made, which is quicker" in said) == (weights and not signal)
+    assert said.startswith("one kernel that makes it") == signal
+
+
+def readers(target, case, size, monkeypatch):
     small_panels(monkeypatch, size)
     want = results(network(case, "torch"), spikes())
     monkeypatch.setattr(executor, "made_late", lambda *a: pytest.fail("a late signal is made"))

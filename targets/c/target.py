@@ -64,7 +64,7 @@ class CTarget(Caller):
 
     name = "c"
     offsets = True
-    panel = PanelSize(2**21, 2**23, True)  #: what the caches of a core hold, measured
+    panel = PanelSize(2**21, 2**23, True, choose=True)  #: what the caches of a core hold, measured
     most_shared = LANES  #: neurons that may read one signal, late by steps of their own
 
     def __init__(self, threads: int | None = None, empty: Callable[..., Tensor] = torch.empty) -> None:
