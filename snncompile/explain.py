@@ -26,6 +26,8 @@ _BACKENDS = {"triton": "Triton", "c": "C", "auto": "the target that serves the i
 FLOAT = 4
 """Bytes of a value."""
 
+_NOTHING = "nothing of its own"
+
 
 @dataclass(frozen=True)
 class RegionReport:
@@ -132,9 +134,8 @@ def explain(
         values = cost.parameters + cost.constants
         names = tuple(dict.fromkeys(members))
         kernels = _kernels(compiled, region, target, precision, archs)
-        regions.append(
-            RegionReport(region.kind, region.nodes, names, runs_as, region.reason, *work, saved, values, kernels)
-        )
+        reason = _reason(compiled, region, runs_as)
+        regions.append(RegionReport(region.kind, region.nodes, names, runs_as, reason, *work, saved, values, kernels))
     return Explanation(
         model=graph.name,
         target=target,
@@ -151,6 +152,13 @@ def explain(
         notes=tuple((n.by, n.node, n.text) for n in compiled.notes),
         precision=precision,
     )
+
+
+def _reason(graph: Graph, region: Region, runs_as: str) -> str:
+    """Why nodes form a region: of a delay whose signal is made here all the same, without the offsets."""
+    op = graph.op(region.nodes[0])
+    made = isinstance(op, Connection) and op.attrs.get("offset") and not runs_as.startswith(_NOTHING)
+    return region.reason.partition(":")[0] if made else region.reason
 
 
 def explain_text(e: Explanation) -> str:
@@ -242,7 +250,7 @@ def _at_offsets(graph: Graph, name: str, target: str) -> str:
     from snncompile.targets.panel_readers import turns_weights
     from snncompile.targets.triton.target import TritonTarget
 
-    op, said = graph.op(name), "nothing of its own: the kernels that read it read what it delays, earlier"
+    op, said = graph.op(name), f"{_NOTHING}: the kernels that read it read what it delays, earlier"
     products = [n for n in late_readers(graph, name) if isinstance(graph.op(n), Connection)]
     if not products:
         return said
@@ -255,7 +263,8 @@ def _at_offsets(graph: Graph, name: str, target: str) -> str:
         return f"one kernel that makes it ({_BACKENDS[target]}): for {', '.join(always)} that is quicker than panels"
     large = any(turns_weights(graph.op(n)) for n in products)
     sizes = f"about {(size.most if large else size.bytes) // 2**10:,} KiB"
-    said = f"nothing of its own: {', '.join(products)}: in panels of {sizes}, filled at offsets ({_BACKENDS[target]})"
+    read = f"{', '.join(products)} {'read' if len(products) > 1 else 'reads'} panels of {sizes}"
+    said = f"{_NOTHING}: {read}, filled at offsets ({_BACKENDS[target]})"
     if op.output.size > op.input.size:
         said += "; in training it is made where it is larger than a panel"
     for n in [n for n in when if when[n]]:
@@ -297,7 +306,7 @@ def _pooled(graph: Graph, region: Region, target: str) -> str:
     found = next((p for p in pooled.values() if p.pool == region.nodes[0]), None)
     if found is None:
         return ""
-    said = f"nothing of its own: the kernel of {found.scan} writes its windows, unless what they pool is recorded"
+    said = f"{_NOTHING}: the kernel of {found.scan} writes its windows, unless what they pool is recorded"
     return f"{said} (C{'' if target == 'c' else ' on a CPU'})"
 
 

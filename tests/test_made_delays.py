@@ -143,7 +143,7 @@ def test_strided_and_in_pieces():
 
 def test_explanations_and_sources():
     graph = network("trained", "c").graph
-    said = "nothing of its own: linear: in panels of about {} KiB, filled at offsets ({})"
+    said = "nothing of its own: linear reads panels of about {} KiB, filled at offsets ({})"
     alone = "; where only gradients of weights are wanted it is made, which is quicker for linear"
     for target, size, backend, rest in (("c", "8,192", "C", alone), ("triton", "16,384", "Triton", "")):
         regions = {r.nodes[0]: r for r in explain(graph, target).regions}
@@ -151,8 +151,9 @@ def test_explanations_and_sources():
         assert regions["delay"].why.endswith(", 0.5 for what lies too far back in the kernel, a panel of it at a time")
         names = {p.stem for p in printed_kernels(graph, False, target)}
         assert {"delay_forward", "delay_backward"} <= names
-    regions = {r.nodes[0]: r.runs_as for r in explain(graph, "torch").regions}
-    assert regions["delay"] == "one call of torch over all steps"
+    regions = {r.nodes[0]: r for r in explain(graph, "torch").regions}
+    assert regions["delay"].runs_as == "one call of torch over all steps"
+    assert regions["delay"].why == "a delay of each neuron's own, up to 7 steps"
 
 
 def test_two_delays_before_a_neuron_are_two_offsets():
