@@ -18,9 +18,9 @@ from ..cycle_checks import check_images_as_the_reference, compiled_images, image
 
 #: Seed -> batch and steps to begin with, then others.
 SEEDS = {
+    4: [(3, 7), (1, 1)],
     22: [(3, 7), (0, 4)],
     26: [(2, 13), (2, 0), (5, 3)],
-    31: [(3, 7), (1, 1)],
     50: [(1, 13), (4, 2)],
 }
 
