@@ -12,8 +12,6 @@ ways in turn; first calls, which compile, are told apart; launches are counted b
 from __future__ import annotations
 
 import argparse
-import datetime
-import platform
 import statistics
 import sys
 import time
@@ -21,7 +19,7 @@ from collections.abc import Callable
 
 import torch
 from cycles import CASES, brunel
-from gpu_timing import kernels, milliseconds, no_gpu
+from gpu_timing import kernels, machine, milliseconds, no_gpu
 from torch import Tensor
 
 import snncompile as snn
@@ -133,11 +131,8 @@ def main() -> int:
     options = parser.parse_args()
     if no_gpu("gpu_cycles"):
         return 1
-    import triton
-
     torch.backends.cuda.matmul.allow_tf32 = False  # like is compared with like
-    versions = f"torch {torch.__version__}, triton {triton.__version__}, Python {platform.python_version()}"
-    print(f"{torch.cuda.get_device_name()}, {versions}, {datetime.date.today()}")
+    print(machine())
     for name, (model, batch, steps, trained) in {**CASES, **LARGER}.items():
         if options.only in name:
             for sequences in dict.fromkeys((batch, WIDER.get(name, batch))):

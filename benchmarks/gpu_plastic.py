@@ -13,7 +13,7 @@ import argparse
 import sys
 
 import torch
-from gpu_timing import median_milliseconds, no_gpu
+from gpu_timing import machine, median_milliseconds, no_gpu
 
 import snncompile as snn
 from snncompile import ms
@@ -46,7 +46,7 @@ def main() -> int:
     if no_gpu("gpu_plastic"):
         return 1
     torch.manual_seed(0)
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}; one sequence of {options.steps} steps")
+    print(f"{machine()}; one sequence of {options.steps} steps")
     print(f"{'layer':<14} {'one kernel':>13} {'loop':>13}   microseconds per step")
     for ins, outs in SHAPES:
         model = layer(ins, outs)

@@ -13,8 +13,6 @@ that fails is reported with its error. torch.compile unrolls the loop: it takes 
 from __future__ import annotations
 
 import argparse
-import datetime
-import platform
 import statistics
 import sys
 import time
@@ -22,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from gpu_timing import kernels, milliseconds, no_gpu
+from gpu_timing import kernels, machine, milliseconds, no_gpu
 from torch import Tensor
 
 import snncompile as snn
@@ -252,11 +250,8 @@ def main() -> int:
     options = parser.parse_args()
     if no_gpu("gpu_recurrent"):
         return 1
-    import triton
-
     torch.backends.cuda.matmul.allow_tf32 = False  # like is compared with like
-    versions = f"torch {torch.__version__}, triton {triton.__version__}, Python {platform.python_version()}"
-    print(f"{torch.cuda.get_device_name()}, {versions}, {datetime.date.today()}")
+    print(machine())
     for size in options.sizes.split(","):
         measure(int(size), options.batch, options.steps, options.repeat, options.only.split(","))
     return 0

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 
 import torch
-from gpu_timing import milliseconds, no_gpu
+from gpu_timing import machine, milliseconds, no_gpu
 from plastic_regions import CASES, given
 
 import snncompile as snn
@@ -53,7 +53,7 @@ def main() -> int:
     options = parser.parse_args()
     if no_gpu("gpu_regions"):
         return 1
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
+    print(machine())
     print(f"{'':<32} {'one program':>12} {'several':>9} {'steps':>9}   microseconds per step")
     for name, (make, size, batch, steps) in CASES.items():
         if options.only in name:

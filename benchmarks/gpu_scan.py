@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 
 import torch
-from gpu_timing import kernels, median_milliseconds, no_gpu
+from gpu_timing import kernels, machine, median_milliseconds, no_gpu
 
 from snncompile.ir.elementwise import Elementwise, OutPort, State
 from snncompile.ir.trace import trace, trace_reverse
@@ -95,7 +95,7 @@ def main() -> int:
     time = median_milliseconds(lambda: other.copy_(x), options.repeat)
     copy = 8 * cells / time * 1e-6
     every = 32
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}; {steps} steps of {size} elements")
+    print(f"{machine()}; {steps} steps of {size} elements")
     print(f"{'copy':<28} {time:9.3f} ms {copy:8.0f} GB/s")
     report("forward", lambda: forward(0), 8 * cells, copy, options.repeat)
     report("forward, saving all", lambda: forward(1), 12 * cells, copy, options.repeat)

@@ -1,7 +1,9 @@
-"""What the GPU benchmarks share: the time of a run on the device, its kernels, and the refusal where there is none."""
+"""What the GPU benchmarks share: the device in words, the time of a run on it, its kernels, the refusal without one."""
 
 from __future__ import annotations
 
+import datetime
+import platform
 import statistics
 import sys
 from collections.abc import Callable
@@ -15,6 +17,14 @@ def no_gpu(name: str) -> bool:
         return False
     print(f"{name} measures a GPU, and torch finds none here: nothing was measured", file=sys.stderr)
     return True
+
+
+def machine() -> str:
+    """The GPU, what runs on it, and the day: for the first line of a result."""
+    import triton
+
+    versions = f"torch {torch.__version__}, triton {triton.__version__}, Python {platform.python_version()}"
+    return f"{torch.cuda.get_device_name()}, {versions}, {datetime.date.today()}"
 
 
 def milliseconds(run: Callable[[], object]) -> float:

@@ -22,6 +22,34 @@ from snncompile.targets.autograd import BoundScan, over_batch
 from snncompile.targets.scan import BackwardCall, ForwardCall, Late
 
 
+class PanelGradient(NamedTuple):
+    """What the gradients of one panel are made of.
+
+    Attributes:
+        grad: that of what was made of the panel.
+        panel: it; something of the same shape where :meth:`PanelReader.looks_back` says that nobody reads it.
+        tensors: as going forward.
+        needs: of which gradients are wanted: of the panel, and of the tensors.
+        room: where the gradient of the panel may go, contiguous, where it is wanted.
+        totals: gradients of the tensors, from the panels after this one.
+        which: the panel's number.
+    """
+
+    grad: Tensor
+    panel: Tensor
+    tensors: Sequence[Tensor | None]
+    needs: Sequence[bool]
+    room: Tensor | None
+    totals: list[Tensor | None]
+    which: int
+
+    def add(self, i: int, more: Tensor | None) -> None:
+        """Add to the gradient of the i-th tensor."""
+        total = self.totals[i]
+        if more is not None:
+            self.totals[i] = more if total is None else total.add_(more)
+
+
 class PanelReader(Protocol):
     """Something that maps each step of its input for itself.
 
@@ -40,27 +68,8 @@ class PanelReader(Protocol):
         """Whether its gradients, as ``needs`` says of its input and of its tensors, read the input."""
         ...
 
-    def backward(
-        self,
-        grad: Tensor,
-        panel: Tensor,
-        tensors: Sequence[Tensor | None],
-        needs: Sequence[bool],
-        room: Tensor | None,
-        totals: list[Tensor | None],
-        which: int,
-    ) -> Tensor | None:
-        """The gradient of its input, where ``needs`` says so; those of its tensors are added to ``totals``.
-
-        Args:
-            grad: that of what it made.
-            panel: its input; something of the same shape where :meth:`looks_back` says that it does not read it.
-            tensors: as going forward.
-            needs: of which gradients are wanted: of its input, and of its tensors.
-            room: where the gradient of the input may go, contiguous, where it is wanted.
-            totals: for each of its tensors, the gradient so far, or None.
-            which: the number of the panel, as going forward.
-        """
+    def backward(self, p: PanelGradient) -> Tensor | None:
+        """The gradient of its input, where ``p.needs`` says so; those of its tensors are added to ``p.totals``."""
         ...
 
 
@@ -296,7 +305,7 @@ class _Panels(Function):
                 panel = panels.take(x, before, piece, room)
             else:
                 panel = x.new_empty(()).expand(*piece.shape, *panels.features)
-            found = reader.backward(grad[piece], panel, tensors, wanted, to, totals, which)
+            found = reader.backward(PanelGradient(grad[piece], panel, tensors, wanted, to, totals, which))
             if found is not None:
                 panels.give(found, x, before, piece, whole, sums)
         d_x = d_before = None

@@ -13,13 +13,12 @@ from snncompile.ir.connection import Connection
 from snncompile.ir.density import event_driven
 from snncompile.targets.event_conv import conv_gradients, window_of
 from snncompile.targets.event_linear import EventTarget
-from snncompile.targets.late_panels import PanelReader
+from snncompile.targets.late_panels import PanelGradient, PanelReader
 from snncompile.targets.pooling import PoolTarget, Size, divisor_of, tiles
 from snncompile.targets.sparse import SparseTarget, pattern_of, runner_of
 from snncompile.targets.torch.products import apply_connection, folded
 
 Tensors = Sequence[Tensor | None]
-Totals = list[Tensor | None]
 
 
 def turns_weights(op: Connection) -> bool:
@@ -82,13 +81,6 @@ def _trains(weight: Tensor | None) -> bool:
     return torch.is_grad_enabled() and weight is not None and weight.requires_grad
 
 
-def _add(totals: Totals, i: int, more: Tensor | None) -> None:
-    """Add to the i-th of the totals."""
-    total = totals[i]
-    if more is not None:
-        totals[i] = more if total is None else total.add_(more)
-
-
 def _dense_back(rows: Tensor, weight: Tensor | None, room: Tensor | None) -> Tensor | None:
     """The gradient of what a dense weight reads, in ``room`` where it is wanted."""
     if room is not None and weight is not None:
@@ -112,24 +104,15 @@ class LinearReader(_Weighted):
             torch.addmm(bias, rows, weight.t(), out=to)
         return room
 
-    def backward(
-        self,
-        grad: Tensor,
-        panel: Tensor,
-        tensors: Tensors,
-        needs: Sequence[bool],
-        room: Tensor | None,
-        totals: Totals,
-        which: int,
-    ) -> Tensor | None:
+    def backward(self, p: PanelGradient) -> Tensor | None:
         """Likewise."""
-        rows, at = grad.flatten(0, 1), panel.flatten(0, 1)
-        if needs[1] and totals[0] is not None:
-            totals[0].addmm_(rows.t(), at)
-        elif needs[1]:
-            totals[0] = rows.t() @ at
-        _add(totals, 1, rows.sum(0) if needs[2] else None)
-        return _dense_back(rows, tensors[0], room)
+        rows, at = p.grad.flatten(0, 1), p.panel.flatten(0, 1)
+        if p.needs[1] and p.totals[0] is not None:
+            p.totals[0].addmm_(rows.t(), at)
+        elif p.needs[1]:
+            p.totals[0] = rows.t() @ at
+        p.add(1, rows.sum(0) if p.needs[2] else None)
+        return _dense_back(rows, p.tensors[0], p.room)
 
 
 class EventLinearReader(_Weighted):
@@ -147,22 +130,13 @@ class EventLinearReader(_Weighted):
             self._events.expect_gradients()
         return self._events.forward(panel, weight, bias)
 
-    def backward(
-        self,
-        grad: Tensor,
-        panel: Tensor,
-        tensors: Tensors,
-        needs: Sequence[bool],
-        room: Tensor | None,
-        totals: Totals,
-        which: int,
-    ) -> Tensor | None:
+    def backward(self, p: PanelGradient) -> Tensor | None:
         """Likewise."""
-        rows = grad.flatten(0, 1)
-        d_weight, d_bias = self._events.gradients(grad, panel, needs[2]) if needs[1] else (None, None)
-        _add(totals, 0, d_weight)
-        _add(totals, 1, rows.sum(0) if needs[2] and d_bias is None else d_bias)
-        return _dense_back(rows, tensors[0], room)
+        rows = p.grad.flatten(0, 1)
+        d_weight, d_bias = self._events.gradients(p.grad, p.panel, p.needs[2]) if p.needs[1] else (None, None)
+        p.add(0, d_weight)
+        p.add(1, rows.sum(0) if p.needs[2] and d_bias is None else d_bias)
+        return _dense_back(rows, p.tensors[0], p.room)
 
 
 class ConvReader(_Weighted):
@@ -175,27 +149,18 @@ class ConvReader(_Weighted):
         made: Any = conv(panel.flatten(0, 1), weight, bias, a["stride"], a["padding"], a["dilation"], a["groups"])
         return made.unflatten(0, panel.shape[:2])
 
-    def backward(
-        self,
-        grad: Tensor,
-        panel: Tensor,
-        tensors: Tensors,
-        needs: Sequence[bool],
-        room: Tensor | None,
-        totals: Totals,
-        which: int,
-    ) -> Tensor | None:
+    def backward(self, p: PanelGradient) -> Tensor | None:
         """Likewise."""
-        a, weight = self.op.attrs, tensors[0]
-        axes = panel.dim() - 3
+        a, weight = self.op.attrs, p.tensors[0]
+        axes = p.panel.dim() - 3
         ways = [[n] * axes if isinstance(n, int) else list(n) for n in (a["stride"], a["padding"], a["dilation"])]
         d_x, *more = torch.ops.aten.convolution_backward(
-            grad.flatten(0, 1), panel.flatten(0, 1), weight, grad.shape[2:3], *ways, False, [0] * axes, a["groups"],
-            list(needs),
+            p.grad.flatten(0, 1), p.panel.flatten(0, 1), weight, p.grad.shape[2:3], *ways, False, [0] * axes,
+            a["groups"], list(p.needs),
         )  # fmt: skip
-        for i, (found, need) in enumerate(zip(more, needs[1:], strict=True)):
-            _add(totals, i, found if need else None)
-        return d_x.view(panel.shape) if needs[0] else None
+        for i, (found, need) in enumerate(zip(more, p.needs[1:], strict=True)):
+            p.add(i, found if need else None)
+        return d_x.view(p.panel.shape) if p.needs[0] else None
 
 
 class EventConvReader(_Weighted):
@@ -213,25 +178,16 @@ class EventConvReader(_Weighted):
         made = self._events.conv(self._images(panel.flatten(0, 1)), weight, bias, self._window)
         return (made.squeeze(2) if self.op.kind == "Conv1d" else made).unflatten(0, panel.shape[:2])
 
-    def backward(
-        self,
-        grad: Tensor,
-        panel: Tensor,
-        tensors: Tensors,
-        needs: Sequence[bool],
-        room: Tensor | None,
-        totals: Totals,
-        which: int,
-    ) -> Tensor | None:
+    def backward(self, p: PanelGradient) -> Tensor | None:
         """Likewise."""
-        given = tensors[0]
+        given = p.tensors[0]
         assert given is not None
-        images, weight = self._images(panel.flatten(0, 1)), self._images(given)
-        flat = self._images(grad.flatten(0, 1)).contiguous()
-        d_x, d_weight, d_bias = conv_gradients(self._events, flat, images, weight, self._window, needs)
-        _add(totals, 0, None if d_weight is None else d_weight.view(given.shape))
-        _add(totals, 1, d_bias)
-        return None if d_x is None else d_x.view(panel.shape)
+        images, weight = self._images(p.panel.flatten(0, 1)), self._images(given)
+        flat = self._images(p.grad.flatten(0, 1)).contiguous()
+        d_x, d_weight, d_bias = conv_gradients(self._events, flat, images, weight, self._window, p.needs)
+        p.add(0, None if d_weight is None else d_weight.view(given.shape))
+        p.add(1, d_bias)
+        return None if d_x is None else d_x.view(p.panel.shape)
 
     def _images(self, x: Tensor | None) -> Tensor:
         """Rows as images of one row."""
@@ -260,23 +216,14 @@ class SparseReader:
         y = self._runner.forward(self._pattern, weight, panel.flatten(0, 1))
         return (y if bias is None else y + bias).unflatten(0, panel.shape[:2])
 
-    def backward(
-        self,
-        grad: Tensor,
-        panel: Tensor,
-        tensors: Tensors,
-        needs: Sequence[bool],
-        room: Tensor | None,
-        totals: Totals,
-        which: int,
-    ) -> Tensor | None:
+    def backward(self, p: PanelGradient) -> Tensor | None:
         """Likewise."""
-        rows, weight = grad.flatten(0, 1).contiguous(), tensors[0]
+        rows, weight = p.grad.flatten(0, 1).contiguous(), p.tensors[0]
         assert weight is not None
-        if needs[1]:
-            _add(totals, 0, self._runner.weight_gradient(self._pattern, rows, panel.flatten(0, 1)))
-        _add(totals, 1, rows.sum(0) if needs[2] else None)
-        return self._runner.input_gradient(self._pattern, weight, rows).view(panel.shape) if needs[0] else None
+        if p.needs[1]:
+            p.add(0, self._runner.weight_gradient(self._pattern, rows, p.panel.flatten(0, 1)))
+        p.add(1, rows.sum(0) if p.needs[2] else None)
+        return self._runner.input_gradient(self._pattern, weight, rows).view(p.panel.shape) if p.needs[0] else None
 
 
 class PoolReader:
@@ -297,20 +244,11 @@ class PoolReader:
         """See :class:`~snncompile.targets.late_panels.PanelReader`."""
         return self._pools.forward(panel.flatten(0, 2), self._window, self._divisor).unflatten(0, panel.shape[:3])
 
-    def backward(
-        self,
-        grad: Tensor,
-        panel: Tensor,
-        tensors: Tensors,
-        needs: Sequence[bool],
-        room: Tensor | None,
-        totals: Totals,
-        which: int,
-    ) -> Tensor | None:
+    def backward(self, p: PanelGradient) -> Tensor | None:
         """Likewise."""
-        size: Size = (panel.shape[3], panel.shape[4])
-        planes = grad.flatten(0, 2).contiguous()
-        return self._pools.backward(planes, size, self._window, self._divisor).view(panel.shape)
+        size: Size = (p.panel.shape[3], p.panel.shape[4])
+        planes = p.grad.flatten(0, 2).contiguous()
+        return self._pools.backward(planes, size, self._window, self._divisor).view(p.panel.shape)
 
 
 class LargestReader:
@@ -335,22 +273,13 @@ class LargestReader:
         made: Tensor = y.unflatten(0, panel.shape[:2])
         return made
 
-    def backward(
-        self,
-        grad: Tensor,
-        panel: Tensor,
-        tensors: Tensors,
-        needs: Sequence[bool],
-        room: Tensor | None,
-        totals: Totals,
-        which: int,
-    ) -> Tensor | None:
+    def backward(self, p: PanelGradient) -> Tensor | None:
         """Likewise."""
         assert self._found is not None
-        images, rows = panel.flatten(0, 1), grad.flatten(0, 1).contiguous()
+        images, rows = p.panel.flatten(0, 1), p.grad.flatten(0, 1).contiguous()
         back = torch.ops.aten.max_pool2d_with_indices_backward
-        found: Tensor = back(rows, images, *self._ways, self._found[which])
-        return found.view(panel.shape)
+        found: Tensor = back(rows, images, *self._ways, self._found[p.which])
+        return found.view(p.panel.shape)
 
 
 class AnyReader:
@@ -373,25 +302,16 @@ class AnyReader:
         params = {role: t for role, t in zip(self._roles, tensors, strict=True) if t is not None}
         return apply_connection(self._op, params, panel, False)
 
-    def backward(
-        self,
-        grad: Tensor,
-        panel: Tensor,
-        tensors: Tensors,
-        needs: Sequence[bool],
-        room: Tensor | None,
-        totals: Totals,
-        which: int,
-    ) -> Tensor | None:
+    def backward(self, p: PanelGradient) -> Tensor | None:
         """Likewise."""
         given = [None if t is None else t.detach().requires_grad_(need)
-                 for t, need in zip((panel, *tensors), needs, strict=True)]  # fmt: skip
+                 for t, need in zip((p.panel, *p.tensors), p.needs, strict=True)]  # fmt: skip
         with torch.enable_grad(), torch.autocast(self._kind, **self._autocast):
             assert given[0] is not None
             made = self.forward(given[0], given[1:], None)
         leaves = [t for t in given if t is not None and t.requires_grad]
-        found = iter(torch.autograd.grad(made, leaves, grad, allow_unused=True))
+        found = iter(torch.autograd.grad(made, leaves, p.grad, allow_unused=True))
         d_x, *more = [next(found) if t is not None and t.requires_grad else None for t in given]
         for i, one in enumerate(more):
-            _add(totals, i, one)
+            p.add(i, one)
         return d_x

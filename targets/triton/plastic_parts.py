@@ -122,7 +122,9 @@ class Parts:
             [c for c in scalar if scalar[c]],
         )
         self.learn = {
-            part: self._function(f"{rule.name}_{part}", program, _ABOUT[part], (*rule.coefs[part], *rule.node.signals))
+            part: self._function(
+                f"{rule.name}_{part}", program, PART_ABOUT[part], (*rule.coefs[part], *rule.node.signals)
+            )
             for part, program in rule.programs.items()
         }
         self.side = {side: [t.local for t in rule.node.of_side(side)] for side in ("pre", "post", "synapse")}
@@ -203,16 +205,8 @@ class Parts:
     def call(
         self, depth: int, function: Function, values: Mapping[str, str], targets: Mapping[str, str], shape: str
     ) -> None:
-        """Print ``targets = function(values)``, each of ``shape``; an output that is not in ``targets`` is dropped."""
-        if any(r in targets for r in function.results):
-            left = [targets.get(r, "_") for r in function.results]
-            head = f"{', '.join(left)}{',' if len(left) == 1 else ''} = {function.name}"
-            self.w.call(depth, head, [values[a] for a in function.args])
-        for result, target in targets.items():
-            if result in function.constants:
-                self.w.line(depth, f"{target} = {full(function.constants[result], shape)}")
-            elif result in function.flat:
-                self.w.line(depth, f"{target} = tl.broadcast_to({target}, {shape})")
+        """As :func:`print_call`."""
+        print_call(self.w, depth, function, values, targets, shape)
 
     def source(self, text: str) -> PlasticSource:
         """The finished module, whose text is ``text``."""
@@ -241,13 +235,29 @@ class Parts:
         return [self.step, *self.learn.values()]
 
 
-_ABOUT = {
+#: What the parts of a rule do, in words.
+PART_ABOUT = {
     "before": "The rule's traces and factors of the inputs.",
     "after": "The rule's traces and factors of the outputs.",
     "synapse": "What one sequence changes.",
     "update": "The new weights.",
 }
 _AXES = {"t": "time", "b": "the batch", "n": "outputs"}
+
+
+def print_call(
+    w: Writer, depth: int, function: Function, values: Mapping[str, str], targets: Mapping[str, str], shape: str
+) -> None:
+    """Print ``targets = function(values)``, each of ``shape``; an output that is not in ``targets`` is dropped."""
+    if any(r in targets for r in function.results):
+        left = [targets.get(r, "_") for r in function.results]
+        head = f"{', '.join(left)}{',' if len(left) == 1 else ''} = {function.name}"
+        w.call(depth, head, [values[a] for a in function.args])
+    for result, target in targets.items():
+        if result in function.constants:
+            w.line(depth, f"{target} = {full(function.constants[result], shape)}")
+        elif result in function.flat:
+            w.line(depth, f"{target} = tl.broadcast_to({target}, {shape})")
 
 
 def full(value: float, shape: str) -> str:

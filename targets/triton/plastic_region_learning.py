@@ -11,10 +11,10 @@ from snncompile.targets.cycle_plan import Read
 from snncompile.targets.plastic_plan import Learn
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.sliding import Sliding
-from snncompile.targets.triton.plastic_parts import full
+from snncompile.targets.triton.plastic_parts import PART_ABOUT, full, print_call
 from snncompile.targets.triton.plastic_region_conv import meeting
 from snncompile.targets.triton.plastic_region_writer import RegionWriter
-from snncompile.targets.triton.printer import Function, print_function
+from snncompile.targets.triton.printer import print_function
 
 #: Names that mean something in what is printed here.
 LOCALS = "each out rows k u some inside here mine theirs w w_made change place snn_lanes OUTS TAPS SEQUENCES"
@@ -67,7 +67,7 @@ class Teacher:
             if role in self.node.params
         }
         self.functions = {
-            part: print_function(w.names.new(f"{learn.name}_{part}"), program, _ABOUTS[part], self._scalars(part))
+            part: print_function(w.names.new(f"{learn.name}_{part}"), program, PART_ABOUT[part], self._scalars(part))
             for part, program in rule.programs.items()
         }
         w.functions += self.functions.values()
@@ -165,7 +165,7 @@ class Teacher:
         elif totals:
             self._print_sequences(totals)
         values = {"w": "w", **fixed, **totals, **coefs["update"]}
-        self._call(3, self.functions["update"], values, {"w": "w_made"})
+        print_call(self.w, 3, self.functions["update"], values, {"w": "w_made"}, self.tile)
         w.line(3, f"tl.store({self.weight} + rows, w_made, mask=inside)")
 
     def _open_tiles(self) -> None:
@@ -234,7 +234,7 @@ class Teacher:
             pointers[t] = f"{pointers[t]} + (each + nil).to(tl.int64) * {outs * ins} + rows"
             w.line(4, f"{values[t]} = tl.load({pointers[t]}, mask=inside, other=0.0)")
         made = {n: w.names.new(f"{n}_made") for n in (*held, "change")}
-        self._call(4, self.functions["synapse"], values, made)
+        print_call(self.w, 4, self.functions["synapse"], values, made, self.tile)
         for t in held:
             w.line(4, f"tl.store({pointers[t]}, {made[t]}, mask=inside)")
         w.line(4, f"{total} = {total} + {made['change']}")
@@ -275,23 +275,3 @@ class Teacher:
         for f, product in products.items():
             w.line(4, f"{product} = snn_lanes({lanes[f]}, TAPS)")
         return products
-
-    def _call(self, depth: int, function: Function, values: Mapping[str, str], targets: Mapping[str, str]) -> None:
-        """Print ``targets = function(values)``, each a tile of weights."""
-        if any(r in targets for r in function.results):
-            left = [targets.get(r, "_") for r in function.results]
-            head = f"{', '.join(left)}{',' if len(left) == 1 else ''} = {function.name}"
-            self.w.call(depth, head, [values[a] for a in function.args])
-        for result, target in targets.items():
-            if result in function.constants:
-                self.w.line(depth, f"{target} = {full(function.constants[result], self.tile)}")
-            elif result in function.flat:
-                self.w.line(depth, f"{target} = tl.broadcast_to({target}, {self.tile})")
-
-
-_ABOUTS = {
-    "before": "The rule's traces and factors of the inputs.",
-    "after": "The rule's traces and factors of the outputs.",
-    "synapse": "What one sequence changes.",
-    "update": "The new weights.",
-}

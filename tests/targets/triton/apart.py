@@ -10,8 +10,20 @@ from random import Random
 import numpy as np
 from triton._C.libtriton import ir
 
-_RELEASES = (ir.MEM_SEMANTIC.RELEASE, ir.MEM_SEMANTIC.ACQUIRE_RELEASE)
+RELEASES = (ir.MEM_SEMANTIC.RELEASE, ir.MEM_SEMANTIC.ACQUIRE_RELEASE)
 _ACQUIRES = (ir.MEM_SEMANTIC.ACQUIRE, ir.MEM_SEMANTIC.ACQUIRE_RELEASE)
+
+
+@contextmanager
+def replacing(builder, *functions):
+    """The interpreter with ``functions`` in the place of its own of the same names."""
+    for fn in functions:
+        setattr(builder, fn.__name__, fn)
+    try:
+        yield
+    finally:
+        for fn in functions:
+            delattr(builder, fn.__name__)
 
 
 def own_caches(seed):
@@ -50,7 +62,7 @@ def own_caches(seed):
             return found
 
         def create_atomic_rmw(op, ptr, value, mask, sem, scope):
-            if sem in _RELEASES:
+            if sem in RELEASES:
                 for arguments in pending.pop(running.current, ()):
                     store(*arguments)
             found = atomic(op, ptr, value, mask, sem, scope)
@@ -59,14 +71,10 @@ def own_caches(seed):
             running.switch(progress=bool(value.data.any()))
             return found
 
-        replaced = (create_masked_store, create_masked_load, create_atomic_rmw)
-        for fn in replaced:
-            setattr(builder, fn.__name__, fn)
         try:
-            yield
+            with replacing(builder, create_masked_store, create_masked_load, create_atomic_rmw):
+                yield
         finally:
-            for fn in replaced:
-                delattr(builder, fn.__name__)
             for late in pending.values():
                 for arguments in late:
                     store(*arguments)

@@ -11,7 +11,6 @@ from random import Random
 
 import pytest
 import torch
-from triton._C.libtriton import ir
 from triton.runtime.errors import InterpreterError
 
 from snncompile.ir.errors import UnsupportedError
@@ -25,6 +24,7 @@ from snncompile.targets.triton.turns import Turns, WaitError
 
 from ..recurrent_calls import KINDS, check_layer, close, loop_backward, loop_forward, make_calls, scan_of
 from ..scan_calls import poisoned
+from .apart import RELEASES, replacing
 
 HOPPER = ARCHS["sm_90"]
 
@@ -59,21 +59,17 @@ def late_memory(seed):
             return load(*arguments)
 
         def create_atomic_rmw(op, ptr, value, mask, sem, scope):
-            if sem in (ir.MEM_SEMANTIC.RELEASE, ir.MEM_SEMANTIC.ACQUIRE_RELEASE):
+            if sem in RELEASES:
                 for arguments in pending.pop(running.current, ()):
                     stores(*arguments)
             found = atomic(op, ptr, value, mask, sem, scope)
             running.switch(progress=bool(value.data.any()))
             return found
 
-        replaced = (create_masked_store, create_masked_load, create_atomic_rmw)
-        for fn in replaced:
-            setattr(builder, fn.__name__, fn)
         try:
-            yield
+            with replacing(builder, create_masked_store, create_masked_load, create_atomic_rmw):
+                yield
         finally:
-            for fn in replaced:
-                delattr(builder, fn.__name__)
             for late in pending.values():
                 for arguments in late:
                     stores(*arguments)
