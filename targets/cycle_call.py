@@ -13,6 +13,7 @@ from torch import Tensor
 
 from snncompile.targets.cycle_plan import CyclePlan, Read
 from snncompile.targets.cycle_weights import Synapses, Weights
+from snncompile.targets.scan import Late
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class CycleForwardCall:
         keep: lines that the backward reads.
         random: where something draws: ``(2,)`` int64, the seed and the number of the first step.
         masks: what each Dropout multiplies with, ``(B, N)``.
+        late: per outside edge what makes its signal late, or None, as the plan's ``offsets`` say; empty where none is.
+            Such an input is ``(T, B, N / share)`` with its neurons one after the other.
     """
 
     shape: tuple[int, int]
@@ -42,6 +45,7 @@ class CycleForwardCall:
     keep: frozenset[int] = frozenset()
     random: Tensor | None = None
     masks: tuple[Tensor, ...] = ()
+    late: tuple[Late | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class CycleBackwardCall:
         need_products: products whose gradient is wanted at every step.
         random: as in the forward call.
         masks: as in the forward call.
+        late: as in the forward call.
     """
 
     shape: tuple[int, int]
@@ -89,6 +94,7 @@ class CycleBackwardCall:
     need_products: tuple[bool, ...]
     random: Tensor | None = None
     masks: tuple[Tensor, ...] = ()
+    late: tuple[Late | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,8 @@ class CycleBackwardResult:
     """What a cycle gives going backward.
 
     Attributes:
-        inputs: one ``(T, B, N)`` gradient per input, None where not wanted.
+        inputs: one ``(T, B, N)`` gradient per input, None where not wanted; that of a late one is of its past and of
+            it together, ``(L + T, B, N)``, with a column for each neuron also where some share a signal.
         starts: line with a depth -> the gradient of its values before the first step, ``(depth, B, N)``.
         products: the gradient of each product, ``(T, B, N)``, None where not wanted.
         accumulators: elementwise node -> accumulator -> ``(B, N)`` sum over time.
@@ -109,7 +116,10 @@ class CycleBackwardResult:
 
 
 class CycleTarget(Protocol):
-    """Runs cycles of any form."""
+    """Runs cycles of any form.
+
+    A target that can read signals from outside some steps late has an attribute ``offsets`` that is true.
+    """
 
     def forward(self, plan: CyclePlan, call: CycleForwardCall) -> CycleForwardResult:
         """Run from the first step to the last."""

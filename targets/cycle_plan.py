@@ -131,6 +131,10 @@ class CyclePlan:
         dense: weights of dense products of what is no spikes.
         sparse: synapses of sparse products.
         weights: weights that the products of a step read, of all kinds.
+        offsets: per outside edge how late its signal is read: ``""`` not at all, ``"one"`` number of steps for all
+            neurons, ``"each"`` its own, or ``"shared"``, several of one signal. Empty where none is. What is no neuron
+            reads only what is not late or equally late.
+        taps: per outside edge which of the values it is that the delay before it reads.
     """
 
     name: str
@@ -146,6 +150,12 @@ class CyclePlan:
     dense: int
     sparse: int
     weights: int
+    offsets: tuple[str, ...] = ()
+    taps: tuple[int, ...] = ()
+
+    def offset(self, index: int) -> str:
+        """How late an outside signal is read, as ``offsets`` say."""
+        return self.offsets[index] if self.offsets else ""
 
     @cached_property
     def neurons(self) -> tuple[Neurons, ...]:

@@ -18,13 +18,13 @@ Results must equal those of the loop in ``targets/plastic.py`` bit for bit.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from snncompile.targets.plastic_rule import PlasticRule
-from snncompile.targets.scan import Scan
+from snncompile.targets.scan import Late, Scan, Seen
 
 
 class Wiring(NamedTuple):
@@ -72,6 +72,11 @@ class PlasticForwardCall:
         store: results of the scan whose whole course is wanted.
         store_traces: traces of neurons whose whole course is wanted.
         store_product: whether the course of ``port`` is wanted.
+        late: per input of the scan what makes it late, or None; empty where none is. Such an input is
+            ``(T, B, N / share)`` with its neurons one after the other. This and ``seen`` are only for targets that say
+            ``offsets``.
+        seen: ``"x"`` and ``"pre"``, those that are made of a course where they are read: then that is the course, of
+            as many features as it has, one after the other.
     """
 
     port: str
@@ -91,6 +96,8 @@ class PlasticForwardCall:
     store: tuple[str, ...] = ()
     store_traces: tuple[str, ...] = ()
     store_product: bool = False
+    late: tuple[Late | None, ...] = ()
+    seen: Mapping[str, Seen] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,10 @@ class PlasticForwardResult:
 
 
 class PlasticTarget(Protocol):
-    """Runs plastic layers."""
+    """Runs plastic layers.
+
+    A target that can read inputs some steps late has an attribute ``offsets`` that is true.
+    """
 
     def why_not(self, scan: Scan, rule: PlasticRule, shape: tuple[int, ...], batch: int | None = None) -> str:
         """Why this layer runs step by step instead (a rule it has no kernel for, too many weights), or "".

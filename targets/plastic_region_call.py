@@ -78,7 +78,10 @@ class PlasticRegionResult:
 
 
 class PlasticRegionTarget(Protocol):
-    """Runs plastic regions of any form."""
+    """Runs plastic regions of any form.
+
+    A target that can read signals from outside some steps late has an attribute ``offsets`` that is true.
+    """
 
     def forward(self, plan: PlasticPlan, call: PlasticRegionCall) -> PlasticRegionResult:
         """Run from the first step to the last."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from snncompile.targets.event_linear import EventTarget
-from snncompile.targets.scan import Scan
+from snncompile.targets.scan import Late, Scan
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class RecurrentForwardCall:
         most: the source's largest value where its type says that it is whole numbers from 0 on, else None. It decides
             in how many parts of a lower precision it can be taken without losing anything.
         late: K: how many steps late the source comes back, at least 1. More than 1 only for targets that say ``ring``.
+        offsets: per input what makes it late, or None; empty where none is. Only for targets that say ``offsets``. Such
+            an input is ``(T, B, N / share)`` with its neurons one after the other.
     """
 
     port: str
@@ -52,6 +54,7 @@ class RecurrentForwardCall:
     train: bool = False
     most: int | None = None
     late: int = 1
+    offsets: tuple[Late | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class RecurrentBackwardCall:
         need_inputs: which input gradients are wanted (the port's entry is ignored).
         need_accumulators: whether parameter gradients are wanted.
         late: as in the forward call.
+        offsets: as in the forward call.
     """
 
     port: str
@@ -105,6 +109,7 @@ class RecurrentBackwardCall:
     need_inputs: tuple[bool, ...]
     need_accumulators: bool
     late: int = 1
+    offsets: tuple[Late | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,8 @@ class RecurrentBackwardResult:
     """What a recurrent backward gives.
 
     Attributes:
-        inputs: one ``(T, B, N)`` gradient per input, None where not wanted and for ``port``.
+        inputs: one ``(T, B, N)`` gradient per input, None where not wanted and for ``port``; that of a late one is of
+            its past and of it together, ``(L + T, B, N)``, with a column for each neuron also where some share a signal.
         product: the gradient of ``port``, ``(T, B, N)``.
         start: the gradient of ``start``, ``(late, B, N)``.
         states: one ``(B, N)`` gradient per initial state.
@@ -129,7 +135,8 @@ class RecurrentBackwardResult:
 class RecurrentTarget(Protocol):
     """Runs recurrent layers.
 
-    A target that runs layers whose source comes back more than one step late has an attribute ``ring`` that is true.
+    A target that runs layers whose source comes back more than one step late has an attribute ``ring`` that is true; one
+    that can read inputs some steps late (:class:`~snncompile.targets.scan.Late`) an attribute ``offsets``.
     """
 
     def forward(self, scan: Scan, call: RecurrentForwardCall) -> RecurrentForwardResult:

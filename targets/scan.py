@@ -142,6 +142,28 @@ class Late:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What a delay shows of a course, made step by step where that is read: nothing of the course's length is stored.
+
+    Attributes:
+        scan: what is computed of the values that it reads, each an input: no states, nothing drawn, the one result
+            ``"seen"``.
+        coefs: as in a forward call, ``()`` or one value for each that is shown.
+        late: per input, what makes the course late; None: its present value.
+    """
+
+    scan: Scan
+    coefs: tuple[Tensor, ...]
+    late: tuple[Late | None, ...]
+
+    @property
+    def whole(self) -> Late | None:
+        """What makes the course late where nothing is computed and all of it is equally late; else None."""
+        plain = not self.scan.forward.ops and len(self.late) == 1 and self.scan.forward.outputs[0][1] in self.scan.inputs
+        return self.late[0] if plain and self.late[0] is not None and self.late[0].kind == "one" else None
+
+
+@dataclass(frozen=True)
 class ForwardCall:
     """Everything a forward scan reads.
 
