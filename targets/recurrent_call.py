@@ -118,7 +118,7 @@ class RecurrentBackwardResult:
 
     Attributes:
         inputs: one ``(T, B, N)`` gradient per input, None where not wanted and for ``port``; that of a late one is of
-            its past and of it together, ``(L + T, B, N)``, with a column for each neuron also where some share a signal.
+            its past and of it together, ``(L + T, B, N)``: a column for each neuron, also where some share a signal.
         product: the gradient of ``port``, ``(T, B, N)``.
         start: the gradient of ``start``, ``(late, B, N)``.
         states: one ``(B, N)`` gradient per initial state.
@@ -135,8 +135,8 @@ class RecurrentBackwardResult:
 class RecurrentTarget(Protocol):
     """Runs recurrent layers.
 
-    A target that runs layers whose source comes back more than one step late has an attribute ``ring`` that is true; one
-    that can read inputs some steps late (:class:`~snncompile.targets.scan.Late`) an attribute ``offsets``.
+    A target that runs layers whose source comes back more than one step late has an attribute ``ring`` that is true;
+    one that can read inputs some steps late (:class:`~snncompile.targets.scan.Late`) an attribute ``offsets``.
     """
 
     def forward(self, scan: Scan, call: RecurrentForwardCall) -> RecurrentForwardResult:

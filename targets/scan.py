@@ -159,8 +159,9 @@ class Seen:
     @property
     def whole(self) -> Late | None:
         """What makes the course late where nothing is computed and all of it is equally late; else None."""
-        plain = not self.scan.forward.ops and len(self.late) == 1 and self.scan.forward.outputs[0][1] in self.scan.inputs
-        return self.late[0] if plain and self.late[0] is not None and self.late[0].kind == "one" else None
+        program, late = self.scan.forward, self.late[0]
+        plain = not program.ops and program.outputs[0][1] in self.scan.inputs
+        return late if plain and late is not None and late.kind == "one" else None
 
 
 @dataclass(frozen=True)
