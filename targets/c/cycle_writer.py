@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from snncompile.targets.c.kernel import PREAMBLE
+from snncompile.targets.c.late_row import LATE_NAMES
 from snncompile.targets.c.printer import FUNCTION_NAMES, RESERVED, Function, call_lines, identifier, print_called, safe
 from snncompile.targets.cycle_plan import Copy, CyclePlan
 from snncompile.targets.printing import DRAWN, Lines
@@ -19,7 +20,8 @@ Key = tuple[str | int, ...]
 #: Argument types of every function: the table, T, B, how many sequences a thread takes at once, threads.
 TYPES = "pqqqi"
 
-_LOCALS = """given T B together threads tile tiles begin end t b j l m n x weight inputs out to from value at back
+_LOCALS = f"""{LATE_NAMES}
+given T B together threads tile tiles begin end t b j l m n x weight inputs out to from value at back
 rows line bias apart grad sources starts targets sum count active random seed_low seed_high moment element TILE
 LANES AHEAD NOW BACK SNN_MADD SNN_INLINE SNN_APART SNN_FETCH SNN_AFTER SNN_BEFORE snn_row snn_fill snn_copy snn_add
 snn_begin snn_event_row snn_dense_row snn_dense_tile snn_dense_rows snn_sparse_add snn_sparse_back snn_add_course

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from snncompile.targets.c.late_row import LATE_NAMES
 from snncompile.targets.c.printer import FUNCTION_NAMES, RESERVED, Function, call_lines, identifier, print_called, safe
 from snncompile.targets.printing import DRAWN, Lines, PrintedScan
 from snncompile.targets.scan import Scan
@@ -21,6 +22,7 @@ _LOCALS += " TILE SNN_LOWEST snn_mask snn_active snn_add_rows snn_add_far_rows s
 _LOCALS += " POOL_HEIGHT POOL_WIDTH POOL_DIVISOR POOL_ROW POOL_AREA POOL_BAND"
 _LOCALS += " snn_pool_row snn_spread_row snn_pool_block snn_spread_block"
 _LOCALS += " random seed_low seed_high moment element"
+_LOCALS += f" {LATE_NAMES}"
 
 #: What every file begins with.
 PREAMBLE = f"""#include <math.h>
