@@ -14,8 +14,8 @@ from snncompile.targets.c.printer import call_lines
 LATE_NAMES = "snn_late_places snn_late_row snn_late_back"
 
 #: What :class:`LateRow` and :class:`LateGradient` call.
-LATE_ROWS = """/* How far from the row of a step lies what each of m neurons reads or writes, late by steps of its own: a step
- * has `step` values, `reach` steps later; `share` neurons have one value. Returns the longest of these steps. */
+LATE_ROWS = """/* How far from the row of a step lies what each of m neurons reads or writes that is late by its own
+ * steps, each of `step` values, and `reach` steps later; `share` neurons have one value. The longest of these steps. */
 SNN_INLINE int64_t snn_late_places(
     const int32_t *restrict late, int64_t reach, int64_t step, int64_t share, int64_t m, int64_t *restrict places)
 {
