@@ -16,9 +16,11 @@ from torch import Tensor
 
 from snncompile.targets.c.calling import Caller, check_all, scratch, zeros
 from snncompile.targets.c.compiler import function
+from snncompile.targets.c.courses import late_gradient, past_end
 from snncompile.targets.c.cycle_backward import CycleBackward, print_cycle_backward
 from snncompile.targets.c.cycle_forward import CycleForward, print_cycle_forward
 from snncompile.targets.c.cycle_images import conv_table, work_size
+from snncompile.targets.c.cycle_late import late_room
 from snncompile.targets.c.cycle_source import SYNAPSES_NAME, SYNAPSES_TEXT, SYNAPSES_TYPES
 from snncompile.targets.c.cycle_writer import CycleSource, Key
 from snncompile.targets.c.products import TILE
@@ -31,6 +33,7 @@ from snncompile.targets.cycle_call import (
 from snncompile.targets.cycle_lines import backward_result, forward_lines, gradient_lines, nothing_ran
 from snncompile.targets.cycle_plan import Conv, CyclePlan, Product
 from snncompile.targets.cycle_weights import Synapses, Weights
+from snncompile.targets.scan import Late
 
 #: Values that a thread must make to be worth waking.
 _WORTH = 4096
@@ -45,6 +48,8 @@ class _Kernel:
 class Cycles(Caller):
     """Runs cycles with generated C."""
 
+    offsets = True
+
     def __init__(self, threads: int | None = None, empty: Callable[..., Tensor] = torch.empty) -> None:
         super().__init__(threads, empty)
         self._kernels: weakref.WeakKeyDictionary[CyclePlan, dict[Hashable, _Kernel]] = weakref.WeakKeyDictionary()
@@ -58,7 +63,7 @@ class Cycles(Caller):
         if steps * batch:
             scalar = tuple(tuple([not c.dim() for c in call.coefs[n.name]]) for n in plan.neurons)
             kernel = self._kernel(plan, CycleForward(scalar, live, call.sums), print_cycle_forward)
-            given = Given(plan, call.inputs)
+            given = Given(plan, call.inputs, call.late)
             given.lines("line", lines)
             given.coefs("coefficient", {n: plan.scans[n].coefs for n in plan.scans}, call.coefs)
             given.weights(call.weights, turned=True)
@@ -85,7 +90,7 @@ class Cycles(Caller):
             tuple(i for i, need in enumerate(call.need_inputs) if need),
             call.need_accumulators,
         )
-        inputs = {i: self._make((steps, batch, plan.sizes[i])) for i in variant.need_inputs}
+        inputs = {i: self._input_gradient(plan, call, i) for i in variant.need_inputs}
         sums = {
             n.name: {a: zeros(batch, plan.size_of(n)) for a in plan.scans[n.name].accumulators}
             for n in plan.neurons
@@ -96,7 +101,7 @@ class Cycles(Caller):
         kernel = self._kernel(plan, variant, print_cycle_backward)
         graded = [i for i in range(len(plan.lines)) if ("grad", i) in kernel.source.given]
         grads = gradient_lines(plan, call, graded, self._make)
-        given = Given(plan, call.inputs)
+        given = Given(plan, call.inputs, call.late)
         given.lines("line", call.lines)
         given.lines("grad", grads)
         given.coefs("reverse coefficient", {n: plan.scans[n].reverse_coefs for n in plan.scans}, call.coefs)
@@ -112,6 +117,11 @@ class Cycles(Caller):
                 given.take(("accumulator", name, a), total)
         self._run(kernel, given, plan, call.shape, forward=False)
         return backward_result(plan, call, grads, inputs, sums, self._make)
+
+    def _input_gradient(self, plan: CyclePlan, call: CycleBackwardCall, index: int) -> Tensor:
+        """The gradient of a signal from outside, still to be written but for zeros of a late one's."""
+        late, shape = call.late[index] if call.late else None, (*call.shape, plan.sizes[index])
+        return self._make(shape) if late is None else late_gradient(late, shape, self._make)
 
     def synapse_gradient(self, synapses: Synapses, grad: Tensor, courses: Sequence[Tensor]) -> Tensor:
         """The gradient ``(synapses,)`` of a sparse product's weights."""
@@ -145,6 +155,7 @@ class Cycles(Caller):
             size = work_size(plan, forward)
             given.take(("work",), scratch(team * size))
             given.numbers[("work size",)] = size
+        given.late_rooms(plan, team)
         table = array("q", [given.numbers[key] for key in kernel.source.given])
         kernel.run(table.buffer_info()[0], steps, batch, together, team)
 
@@ -152,13 +163,34 @@ class Cycles(Caller):
 class Given:
     """What a function's table may hold, by key; it keeps alive what has an address there."""
 
-    def __init__(self, plan: CyclePlan, inputs: Sequence[Tensor]) -> None:
+    def __init__(self, plan: CyclePlan, inputs: Sequence[Tensor], late: Sequence[Late | None] = ()) -> None:
         self.plan = plan
         self.numbers: dict[Key, int] = {}
         self.held: list[Tensor] = []
         for i, x in enumerate(inputs):
             flat = x if x.stride(2) == 1 or x.shape[2] == 1 else x.contiguous()
             self.course(("input", i), flat, ("input step", "input row", "input neuron"))
+        for i, one in enumerate(late):
+            if one is not None:
+                self.late(i, one)
+
+    def late(self, index: int, late: Late) -> None:
+        """What makes an input late."""
+        self.held.append(late.past)
+        self.numbers[("past", index)] = past_end(late)
+        if isinstance(late.steps, int):
+            self.numbers[("late", index)] = late.steps
+            return
+        self.take(("late", index), late.steps)
+        self.numbers[("reach", index)] = len(late.past)
+        self.numbers[("share", index)] = late.share
+
+    def late_rooms(self, plan: CyclePlan, team: int) -> None:
+        """Room for rows of late values, and for where these are."""
+        size = 2 * late_room(plan)[1]  # of signals, and of their gradients
+        if size:
+            self.take(("late places",), scratch(size, dtype=torch.int64))
+            self.take(("late room",), scratch(team * size))
 
     def take(self, key: Key, tensor: Tensor) -> None:
         """A tensor's address."""

@@ -114,7 +114,7 @@ def _neurons(
     sources = dict(zip(scan.inputs, node.inputs, strict=True))
     for x, source in sources.items():
         if x in step.args:
-            row = w.row("line", *source) if isinstance(source, Read) else w.outside(source)
+            row = w.row("line", *source) if isinstance(source, Read) else w.outside(source, f)
             values[x] = f"{f.pointer(f'{x}_now', row)}[j]"
     for s in scan.states:
         if s in step.args:
@@ -137,7 +137,7 @@ def _neurons(
         inner = f.pointer(f"{a}_sum", f"{total} + b * {size}", write=True)
         f.line(2, f"{inner}[j] = {inner}[j] + {made[a]};")
     w.rows.append(f.text(f"The gradient of one step of one sequence of {node.name}."))
-    w.each_sequence(3, f.name, [*f.passed, str(size)])
+    w.each_row(f, size)
 
 
 def _hand_on(
@@ -149,10 +149,12 @@ def _hand_on(
         if isinstance(source, Read):
             inside.setdefault(source, []).append(x)
         elif source in variant.need_inputs:
-            about = f"gradient of {w.plan.outside[source].source}, (T, B, N)"
-            size = w.plan.sizes[source]
+            late, size = w.plan.offset(source), w.plan.sizes[source]
+            about = f"gradient of {w.plan.outside[source].source}, ({'L + T' if late else 'T'}, B, N)"
             pointer = w.pointer(("grad input", source), f"grad_{x}_{source}", about, "float")
-            inner = f.pointer(f"grad_{x}", f"{pointer} + (t * B + b) * {size}", write=True)
+            row = f"{pointer} + (t * B + b) * {size}"
+            row = w.late.scattered(source, f, row) if late in ("each", "shared") else row
+            inner = f.pointer(f"grad_{x}", row, write=True)
             f.line(2, f"{inner}[j] = {made[f'grad_{x}']};")
     for read, ports in inside.items():
         to = f.pointer(f"grad_{ports[0]}_to", w.row("grad", *read), write=True)

@@ -71,7 +71,7 @@ def print_neurons(w: CycleWriter, node: Neurons, scalar: tuple[bool, ...], live:
     values = {}
     for x, source in zip(scan.inputs, node.inputs, strict=True):
         if x in step.args:
-            row = w.row("line", *source) if isinstance(source, Read) else w.outside(source)
+            row = w.row("line", *source) if isinstance(source, Read) else w.outside(source, f)
             values[x] = f"{f.pointer(f'{x}_now', row)}[j]"
     for c, one in zip(scan.coefs, scalar, strict=True):
         if c in step.args:
@@ -89,7 +89,7 @@ def print_neurons(w: CycleWriter, node: Neurons, scalar: tuple[bool, ...], live:
     for r, pointer in ends.items():
         f.line(2, f"{pointer}[j] = {made[r]};")
     w.rows.append(f.text(f"One step of one sequence of {node.name}."))
-    w.each_sequence(3, f.name, [*f.passed, str(size)])
+    w.each_row(f, size)
 
 
 def lag_names(w: CycleWriter, product: Product) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from snncompile.targets.c.cycle_late import LateInputs
 from snncompile.targets.c.kernel import PREAMBLE
 from snncompile.targets.c.late_row import LATE_NAMES
 from snncompile.targets.c.printer import FUNCTION_NAMES, RESERVED, Function, call_lines, identifier, print_called, safe
@@ -28,7 +29,7 @@ snn_begin snn_event_row snn_dense_row snn_dense_tile snn_dense_rows snn_sparse_a
 snn_active snn_add_rows snn_add_far_rows work work_of_all work_size sums snn_pack snn_unpack snn_unpack_add
 snn_four_outputs snn_one_output SNN_PLACES SNN_TAPS snn_conv_planes snn_pool_planes snn_most_planes snn_most_back
 snn_masked snn_masked_back snn_turn snn_turn_eight snn_eight SNN_TURN_EIGHT SNN_LOW SNN_HIGH SNN_LOW_PAIRS
-SNN_HIGH_PAIRS SNN_LOW_HALF SNN_HIGH_HALF"""
+SNN_HIGH_PAIRS SNN_LOW_HALF SNN_HIGH_HALF late_rooms late_room late_places"""
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,22 @@ class CycleSource:
 
 
 class RowFunction(Lines):
-    """The function of one step of one sequence of a node, being printed."""
+    """The function of one step of one sequence of a node, being printed.
+
+    Attributes:
+        declared: its arguments.
+        passed: what it is called with.
+        before: what is done before it is called, for each sequence.
+        after: what is done then.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__([*RESERVED, *FUNCTION_NAMES, *_LOCALS.split(), name])
         self.name = name
         self.declared: list[str] = []
         self.passed: list[str] = []
+        self.before: list[str] = []
+        self.after: list[str] = []
 
     def pointer(self, wanted: str, passed: str, write: bool = False) -> str:
         """A row that it reads or writes; the name it has inside."""
@@ -118,6 +128,7 @@ class CycleWriter(Lines):
         self.used: dict[str, tuple[int, int]] = {}  # name of a line -> its depth and size
         self.functions: list[Function] = []
         self.rows: list[str] = []
+        self.late = LateInputs(self)
 
     def new(self, wanted: str) -> str:
         """A new name."""
@@ -161,15 +172,25 @@ class CycleWriter(Lines):
                 return name
             wanted += "_"
 
-    def outside(self, index: int, t: str = "t") -> str:
-        """The row of an input from outside for one sequence."""
+    def outside(self, index: int, reader: RowFunction) -> str:
+        """The row of an input from outside for one sequence, which ``reader`` reads."""
+        if self.plan.offset(index) in ("each", "shared"):
+            return self.late.gathered(index, reader)
+        first, row = self.outside_rows(index)
+        return f"{first} + b * {row}"
+
+    def outside_rows(self, index: int) -> tuple[str, str]:
+        """Where the first sequence's values of an input from outside are, and how far those of the next."""
+        if self.plan.offset(index):
+            return self.late.moved(index)
         name, step, row = self.outside_names(index)
-        return f"{name} + {t} * {step} + b * {row}"
+        return f"{name} + t * {step}", row
 
     def outside_names(self, index: int) -> tuple[str, str, str]:
         """The names of an input from outside, and of its strides over time and batch."""
         edge = self.plan.outside[index]
-        name = self.pointer(("input", index), f"{edge.source.node}_{edge.source.port}", f"{edge.source}, (T, B, N)")
+        about = f"what {edge.source} shows late, (T, B, N)" if self.plan.offset(index) else f"{edge.source}, (T, B, N)"
+        name = self.pointer(("input", index), f"{edge.source.node}_{edge.source.port}", about)
         step = self.number(("input step", index), f"{name}_t", f"stride of {name} over time")
         row = self.number(("input row", index), f"{name}_b", f"stride of {name} over the batch")
         return name, step, row
@@ -201,6 +222,18 @@ class CycleWriter(Lines):
         """A call for each sequence of the tile."""
         self.line(depth, "for (int64_t b = begin; b < end; b++)")
         self.call(depth + 1, head, items)
+
+    def each_row(self, function: RowFunction, size: int) -> None:
+        """The calls of the function of a node, for each sequence of the tile."""
+        items = [*function.passed, str(size)]
+        if not (function.before or function.after):
+            self.each_sequence(3, function.name, items)
+            return
+        self.line(3, "for (int64_t b = begin; b < end; b++) {")
+        self.lines += function.before
+        self.call(4, function.name, items)
+        self.lines += function.after
+        self.line(3, "}")
 
     def file(self, what: str, about: str, helpers: Sequence[str], first: str, loop: str, reverse: bool) -> CycleSource:
         """The whole file.
@@ -235,13 +268,22 @@ class CycleWriter(Lines):
                 "        float *work = work_of_all;",
                 "#endif",
             ]
+        if ("late room",) in self.given:
+            body += [
+                "#ifdef _OPENMP",
+                *self.late.taken(2, "omp_get_thread_num()"),
+                "#else",
+                *self.late.taken(2, ""),
+                "#endif",
+            ]
         for name, (depth, _) in self.used.items():
             body.append(f"        int64_t {name}_at = {first.format(depth=depth)} % {name}_rows;")
-        body += [f"        {loop}", *self.lines]
+        body += [f"        {loop}", *self.late.at_step, *self.lines]
         for name in self.used:
             body.append(f"            {'SNN_BEFORE' if reverse else 'SNN_AFTER'}({name});")
         body += ["        }", "    }", "}"]
         steps = [f.text for f in self.functions]
+        helpers = [*helpers, self.late.helpers]
         parts = [header, PREAMBLE, *helpers, print_called(self.functions), *steps, *self.rows, "\n".join(body) + "\n"]
         return CycleSource(self.name, "\n".join(p for p in parts if p), tuple(self.given))
 
@@ -270,7 +312,7 @@ class CycleWriter(Lines):
                 "    const uint32_t seed_low = (uint32_t)random[0];",
                 "    const uint32_t seed_high = (uint32_t)((uint64_t)random[0] >> 32);",
             ]
-        return lines
+        return [*lines, *self.late.at_start]
 
 
 def _taken(index: int, name: str, kind: str) -> str:

@@ -171,10 +171,12 @@ class _Printer:
             "        const int64_t begin = rank * B / team, end = (rank + 1) * B / team;",
             *room,
             *(["        float *work = work_of_all + rank * work_size;"] if ("work",) in w.given else []),
+            *w.late.taken(2, "rank"),
             *blocks,
             *(f"        int64_t {name}_at = {depth} % {name}_rows;" for name, (depth, _) in w.used.items()),
             "        (void)begin, (void)end, (void)room;",
             "        for (int64_t t = 0; t < T; t++) {",
+            *w.late.at_step,
             *w.lines,
             *(f"            SNN_AFTER({name});" for name in w.used),
             "        }",
@@ -187,8 +189,8 @@ class _Printer:
         parts = [
             header, PREAMBLE, LINES, EVENTS, PRODUCT, TAKING_PART if any(g.plain for g in dense) else "", SPARSE,
             REGION, MASKED if any("mask" in g.fixed for g in dense) else "", FIXED if self.fixed else "",
-            CHANNELS if len(dense) < len(self.learning) else "", *self._image_helpers(), print_called(functions),
-            *(f.text for f in functions), *w.rows,
+            CHANNELS if len(dense) < len(self.learning) else "", *self._image_helpers(), w.late.helpers,
+            print_called(functions), *(f.text for f in functions), *w.rows,
             *(text for learning in self.learning for text in learning.texts), "\n".join(body) + "\n",
         ]  # fmt: skip
         return "\n".join(p for p in parts if p)

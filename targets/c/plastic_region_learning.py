@@ -31,8 +31,7 @@ def rows_of(w: CycleWriter, read: Read | int) -> tuple[str, str]:
     """Where the first sequence's values are, and how far those of the next."""
     if isinstance(read, Read):
         return w.row("line", *read, sequence="0"), str(w.plan.lines[read.line].size)
-    name, step, row = w.outside_names(read)
-    return f"{name} + t * {step}", row
+    return w.outside_rows(read)
 
 
 class Learning(ABC):

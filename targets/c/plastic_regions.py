@@ -39,6 +39,8 @@ _WORTH = 2**16
 class PlasticRegions(Caller):
     """Runs plastic regions with generated C."""
 
+    offsets = True
+
     def __init__(self, threads: int | None = None, empty: Callable[..., Tensor] = torch.empty) -> None:
         super().__init__(threads, empty)
         self._kernels: weakref.WeakKeyDictionary[
@@ -64,7 +66,7 @@ class PlasticRegions(Caller):
             team = self._threads or self._worth(plan, batch)
             scalar = tuple(tuple([not c.dim() for c in cycle.coefs[n.name]]) for n in plan.neurons)
             source, run = self._kernel(plan, RegionForward(scalar, live, cycle.sums))
-            given = Given(plan, cycle.inputs)
+            given = Given(plan, cycle.inputs, cycle.late)
             given.lines("line", lines)
             given.coefs("coefficient", {n: plan.scans[n].coefs for n in plan.scans}, cycle.coefs)
             given.masks(cycle.masks)
@@ -73,6 +75,7 @@ class PlasticRegions(Caller):
                 given.take(("sum", i), total)
             _add_fixed(given, plan, call)
             _add_room(given, plan, team)
+            given.late_rooms(plan, team)
             for i in range(len(plan.learns)):
                 _add_taught(given, plan, i, call.taught[i], (weights[i], synapses[i]), (batch, team))
             table = array("q", [given.numbers[key] for key in source.given])
