@@ -40,6 +40,11 @@ def roles(op: Connection) -> tuple[str, ...]:
     return gains if op.rule.overbound is None else (*gains, "valid")
 
 
+def moves_only(op: Connection) -> bool:
+    """Whether a Delay computes nothing and shows one value of each channel: then another one can read through it."""
+    return op.kind == "Delay" and op.depth > 0 and not roles(op) and op.output.size == op.input.size
+
+
 @dataclass(frozen=True)
 class Reader:
     """A node and the delays before it, as one node.

@@ -81,7 +81,7 @@ def _single(graph: Graph, name: str) -> Region:
     op = graph.op(name)
     if isinstance(op, Connection) and op.attrs.get("offset"):
         readers = late_readers(graph, name)
-        scans = all(isinstance(graph.op(reader), Elementwise) for reader in readers)
+        scans = all(isinstance(graph.op(reader), Elementwise) or graph.op(reader).kind == "Delay" for reader in readers)
         panels = "" if scans or op.same_for_all is not None else ", a panel of it at a time"
         return Region("product", (name,), f"{_length(op)}: {_loads(op, ', '.join(readers))}{panels}")
     if isinstance(op, Connection) and op.depth and op.same_for_all is not None and op.kind == "DelayedLinear":

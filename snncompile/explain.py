@@ -222,13 +222,13 @@ def _state_size(graph: Graph, name: str) -> int:
 
 
 def _product(graph: Graph, name: str, target: str) -> str:
-    from snncompile.targets.late_scan import gathers
+    from snncompile.targets.late_kinds import gathers
 
     op: Connection = graph.op(name)
     dense = "one call of torch over all steps"
     if target in ("c", "auto") and tiles(op):
         return f"one function over all steps (C{'' if target == 'c' else ' on a CPU'}): windows that lie side by side"
-    if op.kind == "Delay" and gathers(op) and target != "torch":
+    if gathers(graph, name) and target != "torch":
         return f"one kernel over all steps ({_BACKENDS[target]}), which reads what it shows at offsets, and writes it"
     if op.kind == "DelayedLinear" and op.attrs["steps"] == "given" and op.depth and target != "torch":
         return _late_product(op, target)
@@ -247,14 +247,17 @@ def _at_offsets(graph: Graph, name: str, target: str) -> str:
     from snncompile.ir.regions import late_readers
     from snncompile.targets.c.target import CTarget
     from snncompile.targets.late_choice import when_made
+    from snncompile.targets.late_kinds import late_kinds
+    from snncompile.targets.late_linear import by_synapse
     from snncompile.targets.panel_readers import turns_weights
     from snncompile.targets.triton.target import TritonTarget
 
     op, said = graph.op(name), f"{_NOTHING}: the kernels that read it read what it delays, earlier"
-    products = [n for n in late_readers(graph, name) if isinstance(graph.op(n), Connection)]
+    read = {n: graph.op(n) for n in late_readers(graph, name)}
+    products = [n for n, at in read.items() if isinstance(at, Connection) and at.kind != "Delay" and not by_synapse(at)]
     if not products:
         return said
-    if op.same_for_all is not None:
+    if op.same_for_all is not None and late_kinds(graph, name) == ["one"]:
         return f"{said}; products read another view of it"
     size = TritonTarget.panel if target == "triton" else CTarget.panel
     when = {n: when_made(graph.op(n)) for n in products} if size.choose else {}
@@ -263,8 +266,8 @@ def _at_offsets(graph: Graph, name: str, target: str) -> str:
         return f"one kernel that makes it ({_BACKENDS[target]}): for {', '.join(always)} that is quicker than panels"
     large = any(turns_weights(graph.op(n)) for n in products)
     sizes = f"about {(size.most if large else size.bytes) // 2**10:,} KiB"
-    read = f"{', '.join(products)} {'read' if len(products) > 1 else 'reads'} panels of {sizes}"
-    said = f"{_NOTHING}: {read}, filled at offsets ({_BACKENDS[target]})"
+    panels = f"{', '.join(products)} {'read' if len(products) > 1 else 'reads'} panels of {sizes}"
+    said = f"{_NOTHING}: {panels}, filled at offsets ({_BACKENDS[target]})"
     if op.output.size > op.input.size:
         said += "; in training it is made where it is larger than a panel"
     for n in [n for n in when if when[n]]:

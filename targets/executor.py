@@ -21,6 +21,8 @@ from snncompile.targets.cycle_run import run_cycle
 from snncompile.targets.evaluation import Evaluation, Prepared, Run, RunResult, Shown
 from snncompile.targets.event_conv import apply_event_conv
 from snncompile.targets.event_linear import LEAST_ROWS, EventTarget, apply_events
+from snncompile.targets.late_chain import first_of, kept
+from snncompile.targets.late_few import run_few
 from snncompile.targets.late_linear import by_synapse, run_late_linear
 from snncompile.targets.late_panels import read_panels
 from snncompile.targets.late_scan import (
@@ -32,6 +34,7 @@ from snncompile.targets.late_scan import (
     made_late,
     offsets,
     panels,
+    settled,
     shown,
     shown_by,
 )
@@ -258,47 +261,35 @@ def run_late(
 
 def run_delay(ev: Evaluation, name: str, op: Connection, x: Tensor, events: EventTarget | None = None) -> Tensor:
     """What a delay shows of ``x`` over all steps, or its product; leaves its new history in ``ev``."""
-    state = f"{name}.history"
-    if ev.prepared.late is not None and op.depth and by_synapse(op):
-        history = ev.r.state[state].transpose(0, 1)
-        made = run_late_linear(op, ev.params(name), x, history, ev.prepared.late)
-        if made is not None:
-            ev.state[state] = _kept(history, x, op.depth)
-            return made
+    state, first = f"{name}.history", first_of(ev, name)
     if not op.depth:
-        return Past(op, ev.params(name), ev.r.device)(x, ev.r.steps)
+        return Past(op, ev.params(name), ev.r.device)(settled(ev, name, x), ev.r.steps)
+    x = x if first is not None else settled(ev, name, x)
     history = ev.r.state[state].transpose(0, 1)
+    ev.state[state] = kept(first, history, x, op)
+    if ev.prepared.late is not None and by_synapse(op):
+        made = run_late_linear(op, ev.params(name), x, history, ev.prepared.late, first)
+        made = run_few(ev, name, op, history, x, first) if made is None else made
+        if made is not None:
+            return made
     if not ev.prepared.read[name] and Ref(name) not in ev.want_course | ev.want_sum:  # it is there for its history
-        ev.state[state] = _kept(history, x, op.depth)
         return x
     late = late_of(ev, name, op, history, x)
     if late is not None:
-        ev.state[state] = _kept(history, x, op.depth)
         ev.late[Ref(name)] = late
         return flat_course(ev, op, x)
     late = None if op.kind == "Delay" or by_synapse(op) or not ev.prepared.panel else shown(
         ev, name, shown_by(op), history, x
     )
     if late is not None:
-        ev.state[state] = _kept(history, x, op.depth)
         return run_late(ev, name, op, late, flat_course(ev, op, x), events)
-    past = Past(op, ev.params(name), ev.r.device)
     made = made_late(ev, name, op, history, x)
     if made is not None:
-        ev.state[state] = _kept(history, x, op.depth)
         return made
-    record = torch.cat([history, x.float()])
-    ev.state[state] = record[ev.r.steps :].transpose(0, 1).contiguous()
+    past, record = Past(op, ev.params(name), ev.r.device), torch.cat([history, settled(ev, name, x).float()])
     if events is not None and op.kind == "DelayedLinear" and op.same_for_all is not None and event_driven(op):
         return apply_events(events, past.seen(record, ev.r.steps), *folded(op, ev.params(name)))
     return past(record, ev.r.steps)
-
-
-def _kept(history: Tensor, x: Tensor, depth: int) -> Tensor:
-    """The history after ``x``, as a state."""
-    if len(x) >= depth:
-        return x[len(x) - depth :].float().transpose(0, 1).clone(memory_format=torch.contiguous_format)
-    return torch.cat([history[len(x) :], x.float()]).transpose(0, 1).contiguous()
 
 
 def run_scan(ev: Evaluation, name: str, pooled: PooledScan | None = None) -> None:

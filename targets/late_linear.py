@@ -14,6 +14,8 @@ from snncompile.ir.connection import Connection
 from snncompile.ir.delay import Reading, read
 from snncompile.ir.density import event_driven
 from snncompile.ir.graph import Graph
+from snncompile.targets.evaluation import Shown
+from snncompile.targets.late_chain import joined
 from snncompile.targets.late_product import Lags, LateTarget, apply_late
 from snncompile.targets.torch.delays import steps_of, synapse_terms
 
@@ -66,10 +68,35 @@ def _seen(op: Connection, params: Mapping[str, Tensor]) -> Seen:
 
 
 _known: WeakIdKeyDictionary = WeakIdKeyDictionary()
+_behind: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+def _through(op: Connection, seen: Seen, first: Shown) -> Seen:
+    """What the delays of ``op`` read of the signal that another delay shows it; kept likewise."""
+    ((steps, reach),) = first.lags
+    known = _behind.get(op)
+    if known is not None and known[0] is seen and _same(known[1], steps):
+        found: Seen = known[2]
+        return found
+    each = steps if isinstance(steps, int) else steps[:, None]
+    found = Seen(seen.reading, Lags((seen.lags.index + each).contiguous(), seen.lags.depth + reach))
+    _behind[op] = seen, steps, found
+    return found
+
+
+def _same(a: int | Tensor, b: int | Tensor) -> bool:
+    if isinstance(a, int) or isinstance(b, int):
+        return isinstance(a, int) and isinstance(b, int) and a == b
+    return a.device == b.device and torch.equal(a, b)
 
 
 def run_late_linear(
-    op: Connection, params: Mapping[str, Tensor], x: Tensor, past: Tensor, target: LateTarget
+    op: Connection,
+    params: Mapping[str, Tensor],
+    x: Tensor,
+    past: Tensor,
+    target: LateTarget,
+    first: Shown | None = None,
 ) -> Tensor | None:
     """The connection on ``x (T, B, in)``: ``(T, B, out)``; None where a product for each different delay is quicker,
     or the target cannot.
@@ -80,9 +107,13 @@ def run_late_linear(
         x: its input.
         past: what came before it, ``(depth, B, in)``.
         target: computes it.
+        first: a delay before it, which delays ``x`` for it.
     """
     seen, sparse = seen_by(op, params), event_driven(op)
-    if not target.fits(seen.lags, *x.shape[:2]) or (not sparse and _apart(op, seen, target)):
+    if first is not None:
+        seen, past = _through(op, seen, first), joined(first, past, op.depth)
+    each = first is not None and not isinstance(first.lags[0][0], int)  # then no product reads another view
+    if not target.fits(seen.lags, *x.shape[:2]) or (not sparse and not each and _apart(op, seen, target)):
         return None
     terms, bias = synapse_terms(op, params, seen.reading)
     values = terms[0][1].unsqueeze(-1) if len(terms) == 1 else torch.stack([each for _, each in terms], -1)

@@ -14,8 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from snncompile.ir.connection import WHOLE_SEQUENCE, Connection
-from snncompile.ir.delay import read
+from snncompile.ir.connection import DELAYS, WHOLE_SEQUENCE, Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Edge, Graph, Ref
 from snncompile.ir.interpolated import Reader, roles, showing, taps, with_delays
@@ -23,7 +22,10 @@ from snncompile.ir.regions import late_readers
 from snncompile.targets.autograd import BoundScan
 from snncompile.targets.conv_scan import by_sequence
 from snncompile.targets.evaluation import Evaluation, Shown
+from snncompile.targets.late_chain import first_of, further, joined, source_of
 from snncompile.targets.late_choice import quicker_made
+from snncompile.targets.late_kinds import behind_views, late_kinds
+from snncompile.targets.late_linear import by_synapse
 from snncompile.targets.late_panels import Panels
 from snncompile.targets.scan import Late, PanelSize
 from snncompile.targets.torch.delays import Past
@@ -36,7 +38,7 @@ def late_of(ev: Evaluation, name: str, op: Connection, history: Tensor, x: Tenso
     several = op.output.size > op.input.size and torch.is_grad_enabled()
     if several and products_behind(ev, name) and not _in_one(ev, op):
         return None
-    if ev.prepared.panel is not None and ev.prepared.panel.choose and op.same_for_all is None:
+    if ev.prepared.panel is not None and ev.prepared.panel.choose and _apart(ev, name, op):
         given = (x, history, *ev.params(name).values())
         signal = torch.is_grad_enabled() and any([t.requires_grad for t in given])
         if any([quicker_made(ev.graph.op(n), ev.params(n), signal) for n in _products(ev.graph, name)]):
@@ -44,9 +46,16 @@ def late_of(ev: Evaluation, name: str, op: Connection, history: Tensor, x: Tenso
     return shown(ev, name, op, history, x)
 
 
+def _apart(ev: Evaluation, name: str, op: Connection) -> bool:
+    """Whether what a delay shows is no other view of the signal."""
+    first = first_of(ev, name)
+    return op.same_for_all is None or (first is not None and not isinstance(first.lags[0][0], int))
+
+
 def _products(graph: Graph, name: str) -> list[str]:
-    """The products and poolings that read a delay, or another view of it."""
-    return [n for n in late_readers(graph, name) if isinstance(graph.op(n), Connection)]
+    """The products and poolings that read a delay, or another view of it, in panels."""
+    read = {n: graph.op(n) for n in late_readers(graph, name)}
+    return [n for n, op in read.items() if isinstance(op, Connection) and op.kind != "Delay" and not by_synapse(op)]
 
 
 def products_behind(ev: Evaluation, name: str) -> bool:
@@ -72,7 +81,7 @@ def _fits(ev: Evaluation, name: str) -> bool:
     """Whether all that read a delay, or another view of it, can do so late here."""
     for reader in ev.prepared.readers[name]:
         op = ev.graph.op(reader)
-        if isinstance(op, Elementwise):
+        if isinstance(op, Elementwise) or op.kind in DELAYS:  # the latter reads through (targets/late_chain.py)
             continue
         if not ev.prepared.panel or (op.kind in WHOLE_SEQUENCE and ev.r.training):
             return False
@@ -86,11 +95,6 @@ def _fits(ev: Evaluation, name: str) -> bool:
     return True
 
 
-def gathers(op: Connection) -> bool:
-    """Whether what ``op`` shows is no other view of its input: where it is made, that is a kernel's work."""
-    return op.kind == "Delay" and bool(op.depth) and op.same_for_all is None
-
-
 def one_each(op: Connection) -> Connection:
     """A Delay that shows several values of each neuron as one that shows one of each of as many neurons."""
     return op if op.output.shape == op.input.shape else replace(op, input=replace(op.input, shape=op.output.shape))
@@ -99,14 +103,28 @@ def one_each(op: Connection) -> Connection:
 def made_late(ev: Evaluation, name: str, op: Connection, history: Tensor, x: Tensor) -> Tensor | None:
     """What a Delay shows, made by a scan of its own, which reads ``x`` late; None where nothing is to be gathered, or
     the target has no offsets."""
-    if not ev.prepared.offsets or not gathers(op):
+    if op.kind != "Delay" or not ev.prepared.offsets or (op.same_for_all is not None and first_of(ev, name) is None):
         return None
     found = shown(ev, name, op, history, x)
-    if found is None:
-        return None
-    flat, shape = flat_course(ev, op, x), (ev.r.steps, ev.r.batch, op.output.size)
-    courses, _, _ = shower(ev, found).run([flat] * len(found.lags), [], shape, ["seen"], late=found.late)
-    return courses["seen"].unflatten(2, op.output.shape)
+    return None if found is None else whole(ev, found, flat_course(ev, op, x))
+
+
+def whole(ev: Evaluation, found: Shown, x: Tensor) -> Tensor:
+    """What a delay shows of ``x (T, B, channels)``, made: by a scan, or as another view where all is equally late."""
+    if not found.factors and len(found.lags) == 1 and isinstance(found.lags[0][0], int):
+        reach = found.lags[0][1]
+        return torch.cat([found.before[len(found.before) - reach :], x])[: len(x)].unflatten(2, found.features)
+    shape = (ev.r.steps, ev.r.batch, found.op.output.size)
+    courses, _, _ = shower(ev, found).run([x] * len(found.lags), [], shape, ["seen"], late=found.late)
+    return courses["seen"].unflatten(2, found.features)
+
+
+def settled(ev: Evaluation, name: str, x: Tensor) -> Tensor:
+    """What the delay ``name`` reads: ``x``, or what another one before it shows of that, made."""
+    found = ev.late.pop(source_of(ev, name), None)
+    if found is not None:
+        x = ev.courses[source_of(ev, name)] = whole(ev, found, x)
+    return x
 
 
 def shower(ev: Evaluation, found: Shown) -> BoundScan:
@@ -123,9 +141,11 @@ def shown(ev: Evaluation, name: str, op: Connection, history: Tensor, x: Tensor)
     """What a Delay shows of ``x``; None where kernels do not read that late."""
     each = one_each(op)
     past = Past(each, ev.params(name), ev.r.device)
-    offsets = past.offsets()
-    most = max(reach for _, reach in offsets)
+    offsets, first = past.offsets(), first_of(ev, name)
+    own = most = max(reach for _, reach in offsets)
     flat, share = flat_course(ev, op, x), op.output.size // max(op.input.size, 1)
+    if first is not None:
+        offsets, most = further(first, offsets, share), own + first.lags[0][1]
     apart = flat.stride(2) != 1 and flat.shape[2] != 1
     few = ev.r.steps < most or not ev.r.batch  # then there is little to copy, or nothing
     if few or not most or apart or most * flat.stride(0) >= 2**31:
@@ -135,6 +155,7 @@ def shown(ev: Evaluation, name: str, op: Connection, history: Tensor, x: Tensor)
     if share > 1 and not all(reach for _, reach in offsets):
         return None
     before = history.reshape(op.depth, *flat.shape[1:]).float()
+    before = before if first is None else joined(first, before, own)
     factors = {f"{name}.{role}": value for role, value in past.factors().items()}
     return Shown(name, op, op.output.shape, before, tuple(offsets), factors)
 
@@ -222,36 +243,12 @@ def late_reader(graph: Graph, name: str) -> tuple[Elementwise, tuple[str, ...]]:
     computed = {port: one for port, one in delays.items() if roles(one[1])}
     reader = with_delays(op, computed) if computed else Reader(op, tuple((port, "") for port in op.inputs))
     kinds = [
-        _kinds(delays[port][1])[_tap(delays[port][1], tap) if tap else 0] if port in delays else ""
+        late_kinds(graph, delays[port][0])[_tap(delays[port][1], tap) if tap else 0] if port in delays else ""
         for port, tap in reader.inputs
     ]
     return reader.node, tuple(kinds) if any(kinds) else ()
 
 
-def behind_views(graph: Graph, name: str) -> str:
-    """The node whose signal ``name`` is another view of, or itself."""
-    while getattr(graph.op(name), "kind", "") == "Flatten":
-        (edge,) = graph.inputs_of(name).values()
-        if edge.delay:
-            break
-        name = edge.source.node
-    return name
-
-
-def made_reader(name: str, op: Connection) -> tuple[Elementwise, tuple[str, ...]]:
-    """What makes the signal of a Delay of which :func:`gathers` holds, likewise."""
-    each = one_each(op)
-    return showing(name, each), tuple(_kinds(op))
-
-
-def _kinds(op: Connection) -> list[str]:
-    """How late each value is that a Delay reads; the present one is not late."""
-    steps = op.attrs["steps"]
-    if op.output.size > op.input.size:
-        return ["shared"] * len(taps(op))
-    if steps == "given":
-        return ["each" if op.params["steps"].shape else "one"] * len(taps(op))
-    if op.same_for_all is not None:
-        return ["one"]
-    seen = read(torch.tensor(steps, dtype=torch.float64), op.rule)
-    return ["one" if int(index) else "" for index in (seen.index, seen.other) if index is not None]
+def made_reader(graph: Graph, name: str) -> tuple[Elementwise, tuple[str, ...]]:
+    """What makes the signal of a Delay, likewise."""
+    return showing(name, one_each(graph.op(name))), tuple(late_kinds(graph, name))

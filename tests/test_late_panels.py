@@ -233,7 +233,7 @@ def test_kernels_compile_ahead_of_time(options, shape):
         return (h >> snn.Flatten() if len(shape) > 1 else h) >> snn.Linear(2)
 
     name = "delay"
-    node, kinds = made_reader(name, compile_graph(model.build(), Request()).op(name))
+    node, kinds = made_reader(compile_graph(model.build(), Request()), name)
     assert isinstance(node, Elementwise) and set(kinds) == {"shared" if len(shape) > 1 else "each"}
     each = [role for role, p in node.params.items() if p.shape != ()]
     kernels = scan_kernels(make_scan(name, node), ["seen"], each, kinds, panels=True)

@@ -260,14 +260,16 @@ def _made_delays(graph: Graph) -> Iterator[tuple[str, Elementwise, tuple[str, ..
     """Delays whose signals are made by a kernel, whole or in panels: the node that does it, and how late its inputs
     are."""
     from snncompile.ir.regions import late_readers
-    from snncompile.targets.late_scan import gathers, made_reader
+    from snncompile.targets.late_kinds import gathers
+    from snncompile.targets.late_scan import made_reader
 
     for region in graph.regions:
         name, op = region.nodes[0], graph.op(region.nodes[0])
-        if region.kind == "product" and isinstance(op, Connection) and gathers(op):
-            panels = any(isinstance(graph.op(reader), Connection) for reader in late_readers(graph, name))
+        if region.kind == "product" and isinstance(op, Connection) and gathers(graph, name):
+            readers = [graph.op(reader) for reader in late_readers(graph, name)]
+            panels = any(isinstance(read, Connection) and read.kind != "Delay" for read in readers)
             if panels or not op.attrs.get("offset"):
-                yield name, *made_reader(name, op)
+                yield name, *made_reader(graph, name)
 
 
 def _late_kernels(graph: Graph, name: str, options: _Options) -> Iterator[Printed]:

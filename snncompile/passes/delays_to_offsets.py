@@ -10,6 +10,7 @@ import networkx as nx
 from snncompile.ir.connection import DELAYS, Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph, Note
+from snncompile.ir.interpolated import moves_only, roles
 from snncompile.ir.regions import late_readers
 from snncompile.passes.base import Pass
 
@@ -37,7 +38,7 @@ class DelaysToOffsets(Pass):
                 continue
             if not graph.consumers(name) and not any(ref.node == name for _, ref in graph.outputs):
                 continue  # a record: nothing reads it
-            why_not = self._obstacle(graph, name, op, on_cycles) or _too_many(graph, name)
+            why_not = self._obstacle(graph, name, op, on_cycles) or _no_chain(graph, name) or _too_many(graph, name)
             if why_not:
                 notes.append(Note(self.name, name, f"no offset in a load: {why_not}"))
             else:
@@ -56,7 +57,9 @@ class DelaysToOffsets(Pass):
                 return f"{reader}, which reads it as {port}, stands on a cycle"
             if isinstance(read, Elementwise):
                 continue
-            if not isinstance(read, Connection) or read.kind in DELAYS:
+            if isinstance(read, Connection) and read.kind in DELAYS:
+                continue  # see _no_chain
+            if not isinstance(read, Connection):
                 return f"{reader}, which reads it, reads the past itself"
             further = DelaysToOffsets._obstacle(graph, reader, read, on_cycles) if read.kind == "Flatten" else ""
             if further:
@@ -64,10 +67,21 @@ class DelaysToOffsets(Pass):
         return ""
 
 
+def _no_chain(graph: Graph, name: str) -> str:
+    """Why delays that read a delay do not read the signal that it delays, later by both; "" where they do."""
+    op: Connection = graph.op(name)
+    for reader in late_readers(graph, name):
+        if getattr(graph.op(reader), "kind", "") in DELAYS and not moves_only(op):
+            what = "computes what it shows" if roles(op) else "shows several values of each channel"
+            return f"{reader}, which reads it, is a delay itself, and this one {what}"
+    return ""
+
+
 def _too_many(graph: Graph, name: str) -> str:
     """Why it is quicker to make the late signal once for all that read it; "" where that is not so."""
     op: Connection = graph.op(name)
-    products = [n for n in late_readers(graph, name) if isinstance(graph.op(n), Connection)]
+    read = {n: graph.op(n) for n in late_readers(graph, name)}
+    products = [n for n, at in read.items() if isinstance(at, Connection) and at.kind != "Delay"]
     if op.same_for_all is not None or len(products) <= MOST_PRODUCTS:
         return ""
     return f"{len(products)} products read it: for so many it is made once"

@@ -69,10 +69,23 @@ def test_a_delay_on_a_cycle_is_none() -> None:
     assert "no offset in a load: it stands on a cycle" in [n.text for n in notes]
 
 
-def test_a_delay_of_a_delay_is_made() -> None:
-    built = case(lambda x=snn.Spikes(3): x >> snn.Delay(2 * ms) >> snn.Delay(1 * ms) >> snn.LIF())
-    notes = [n.text for n in compile_graph(built.build(), Request()).notes if n.node == "delay"]
-    assert notes == ["no offset in a load: delay_1, which reads it, reads the past itself"]
+def notes_of_a_delay_before(reader, **first) -> list[str]:
+    built = case(lambda x=snn.Spikes(3): x >> snn.Delay(**first) >> snn.Flatten() >> reader >> snn.LIF())
+    return [n.text for n in compile_graph(built.build(), Request()).notes if n.node == "delay"]
+
+
+@pytest.mark.parametrize("reader", [snn.Delay(1 * ms), snn.Linear(2, delay=1 * ms)])
+def test_a_delay_reads_through_a_delay(reader) -> None:
+    assert notes_of_a_delay_before(reader, delay=2 * ms) == []
+    assert notes_of_a_delay_before(reader, delay=np.array([2, 0, 1]) * ms) == []
+
+
+def test_a_delay_that_a_delay_cannot_read_through_is_made() -> None:
+    said = "no offset in a load: delay_1, which reads it, is a delay itself, and this one"
+    found = notes_of_a_delay_before(snn.Delay(1 * ms), delay=1.5 * ms, interpolation="linear")
+    assert found == [f"{said} computes what it shows"]
+    found = notes_of_a_delay_before(snn.Delay(1 * ms), delay=np.array([[0, 1], [2, 3], [1, 1]]) * ms)
+    assert found == [f"{said} shows several values of each channel"]
 
 
 def test_explain_says_so() -> None:
