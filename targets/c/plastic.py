@@ -20,8 +20,10 @@ from snncompile.targets.c.compiler import function
 from snncompile.targets.c.courses import add_course, unit
 from snncompile.targets.c.plastic_conv_source import CHANNEL_PAD, room_of
 from snncompile.targets.c.plastic_kernel import print_plastic
+from snncompile.targets.c.plastic_late import add_late
 from snncompile.targets.c.plastic_printing import PlasticSource, PlasticVariant
 from snncompile.targets.c.plastic_product import PAD
+from snncompile.targets.c.plastic_seen import add_seen, form_of
 from snncompile.targets.plastic_call import PlasticForwardCall, PlasticForwardResult
 from snncompile.targets.plastic_fields import Fields, fields_of
 from snncompile.targets.plastic_rule import PlasticRule
@@ -40,6 +42,8 @@ class PlasticLayers(Caller):
         threads: how many threads to use for every call, instead of up to torch's number, by size.
         empty: allocates outputs; tests hand in one that fills them with NaN.
     """
+
+    offsets = True
 
     def __init__(self, threads: int | None = None, empty: Callable[..., Tensor] = torch.empty) -> None:
         super().__init__(threads, empty)
@@ -68,7 +72,6 @@ class PlasticLayers(Caller):
         )
         running = {t: _running(value, sides[t], blocks) for t, value in call.traces.items()}
         if steps:
-            x = call.x if unit(call.x, (steps, batch, ins)) else call.x.contiguous()
             product = self._make((batch, outs)) if made.product is None else made.product
             held = [*_side(running, sides, "pre"), *_side(running, sides, "post"), *_side(running, sides, "synapse")]
             courses = [*_side(made.stored_traces, sides, "pre"), *_side(made.stored_traces, sides, "post")]
@@ -80,14 +83,16 @@ class PlasticLayers(Caller):
                 room, divided = _conv_scratch(blocks, call.shape, fields)
             args = [made.weight.data_ptr(), *([] if call.bias is None else [call.bias.data_ptr()])]
             args += [call.fixed[role].data_ptr() for role in source.fixed]
-            args += [x.data_ptr(), *x.stride()[:2]]
+            late = [*_add_rows(args, call, "x", call.x, blocks)]
             if call.pre is not None:
-                watched = call.pre if unit(call.pre, (steps, batch, ins)) else call.pre.contiguous()
-                args += [watched.data_ptr(), *watched.stride()[:2]]
+                late += _add_rows(args, call, "pre", call.pre, blocks)
             for i in kernel.inputs:
-                given = call.inputs[i]
+                given, by = call.inputs[i], call.late[i] if call.late else None
                 assert given is not None
-                add_course(args, given, unit(given, (steps, batch, outs)))
+                if by is None:
+                    add_course(args, given, unit(given, (steps, batch, outs)))
+                else:
+                    late += add_late(args, given, by, outs, blocks)
             args += [call.coefs[i].data_ptr() for i in kernel.coefs]
             args += [t.data_ptr() for t in (*made.finals, *made.stored.values(), product, *held, *courses)]
             for name in source.signals:
@@ -95,6 +100,7 @@ class PlasticLayers(Caller):
             args += [call.rule_coefs[part][c].data_ptr() for part, c in source.rule_coefs]
             args += [t.data_ptr() for t in room]
             run(*args, steps, batch, outs, ins, *divided, blocks, blocks)
+            del late
         for name, value in running.items():
             made.traces[name] = value[0].clone() if sides[name] == "pre" else value
         return made
@@ -106,12 +112,14 @@ class PlasticLayers(Caller):
         variant = PlasticVariant(
             call.port,
             call.source,
-            Layout(units, tuple(c.dim() == 0 for c in call.coefs)),
+            Layout(units, tuple(c.dim() == 0 for c in call.coefs), tuple(one.kind if one else "" for one in call.late)),
             call.bias is not None,
             call.store,
             call.store_traces,
             call.store_product,
             call.pre is not None,
+            form_of(call.seen.get("x")),
+            None if call.pre is None else form_of(call.seen.get("pre")),
         )
 
         def make() -> tuple[PlasticSource, Callable[..., Any]]:
@@ -132,6 +140,14 @@ class PlasticLayers(Caller):
         steps, batch, outs, _ = shape
         most = -(-fields.outs // CHANNEL_PAD)
         return max(1, min(self._team(steps * batch * outs * fields.taps, most, _WORTH), most))
+
+
+def _add_rows(args: list[int], call: PlasticForwardCall, name: str, course: Tensor, blocks: int) -> list[Tensor]:
+    """Append what the connection takes, or the rule watches; what must live until the function has run."""
+    _, batch, _, ins = call.shape
+    x = course if unit(course, course.shape) else course.contiguous()
+    args += [x.data_ptr(), *x.stride()[:2]]
+    return [x, *(add_seen(args, call.seen[name], batch, ins, blocks) if name in call.seen else ())]
 
 
 def _running(value: Tensor, side: str, blocks: int) -> Tensor:
@@ -169,4 +185,6 @@ def _check(call: PlasticForwardCall) -> None:
     rule = (c for part in call.rule_coefs.values() for c in part.values())
     given = (x for x in (call.pre, *call.inputs) if x is not None)
     held = (*call.coefs, *call.states, *call.traces.values(), *call.signals.values(), *call.fixed.values())
-    check_all(call.weight, call.x, *given, *held, *rule)
+    seen = [c for one in call.seen.values() for c in one.coefs]
+    late = [one for late in (call.late, *(s.late for s in call.seen.values())) for one in late if one is not None]
+    check_all(call.weight, call.x, *given, *held, *rule, *seen, *(one.past for one in late))

@@ -44,10 +44,11 @@ class ConvPrinter(PlasticPrinter):
         pre = {f: w.whole(f"before_{f}", "scratch: of inputs, (blocks, B, M)", "float") for f in FACTORS}
         rooms = w.whole("rooms", "scratch, (blocks, room)", "float")
         steps = w.whole("T", "time steps", number=True)
-        x, bias = f"{self.x} + t * {self.x_t} + b * {self.x_b}", f" + {self.bias}[channel + j]" if self.bias else ""
+        x, bias = f"{self.x} + b * {self.x_b}", f" + {self.bias}[channel + j]" if self.bias else ""
 
         self.print_row(post)
         loop = [
+            *self.late_whole(),
             f"    const int64_t groups = {outs} / PAD + ({outs} % PAD != 0);",
             "#pragma omp parallel for schedule(static, 1) num_threads(threads) if (threads > 1)",
             "    for (int64_t block = 0; block < blocks; block++) {",
@@ -64,7 +65,9 @@ class ConvPrinter(PlasticPrinter):
             "        int64_t i;",
             "        int still = 0, wild = 0; /* 0 times a weight that is infinite, or none at all, is not 0 */",
             "        (void)still, (void)i;",
+            *self.late_block(),
             f"        for (int64_t t = 0; t < {steps}; t++) {{",
+            *self.late_step(),
             "            if (!still || !t) {",
             "                wild = 0;",
             *self._taps(),

@@ -57,7 +57,7 @@ class _DensePrinter(PlasticPrinter):
         marks = w.whole("marks", "scratch, (blocks, 6 M + 2 W + 3)", "int32_t")
         own_fixed = self._take_turned()
         steps = w.whole("T", "time steps", number=True)
-        x, x_t, x_b = self.x, self.x_t, self.x_b
+        x, x_b = self.x, self.x_b
         masked = "mask" in self.fixed
         seen, every = "own_columns", "snn_all_ordered(x_now, own_weight, M, m, now);"
         if masked:
@@ -65,6 +65,7 @@ class _DensePrinter(PlasticPrinter):
 
         self.print_row(post)
         loop = [
+            *self.late_whole(),
             "#pragma omp parallel for schedule(static, 1) num_threads(threads) if (threads > 1)",
             "    for (int64_t block = 0; block < blocks; block++) {",
             "        const int64_t first = block * (W / PAD) / blocks * PAD, own = block * B * M;",
@@ -83,8 +84,10 @@ class _DensePrinter(PlasticPrinter):
             *(f"        wild |= snn_wild({name}, 1);" for (part, _), name in self.coefs.items() if part == "update"),
             "        (void)own_marks, (void)still, (void)usual;",
             *own_fixed,
+            *self.late_block(),
             f"        for (int64_t t = 0; t < {steps}; t++) {{",
-            f"            const int64_t count = snn_busy({x} + t * {x_t}, {x_b}, B, M, listed, place);",
+            *self.late_step(),
+            f"            const int64_t count = snn_busy({x}, {x_b}, B, M, listed, place);",
             "            /* either way gives the same sums: rows have every input, columns must be brought together */",
             "            const int by_columns = !wild && 2 * count < B * (M / 8 + 40);",
             "            if (by_columns)",
@@ -92,7 +95,7 @@ class _DensePrinter(PlasticPrinter):
             *_MASKED_COLUMNS * masked,
             "            for (int64_t b = 0; b < B; b++) {",
             "                const int64_t at = b * N + first;",
-            f"                const float *restrict x_now = {x} + t * {x_t} + b * {x_b};",
+            f"                const float *restrict x_now = {x} + b * {x_b};",
             f"                float *current = {self.current};",
             "                if (by_columns) {",
             "                    const int64_t given = snn_listed(x_now, listed, count, active, found);",

@@ -6,8 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from snncompile.targets.c.kernel import PREAMBLE, Argument, KernelSource, Writer, listed
+from snncompile.targets.c.kernel import PREAMBLE, Argument, Course, KernelSource, Writer, listed
+from snncompile.targets.c.late_row import LATE_ROWS
+from snncompile.targets.c.plastic_late import Gathered, take_late
 from snncompile.targets.c.plastic_parts import print_inputs
+from snncompile.targets.c.plastic_seen import SeenForm, SeenRows
 from snncompile.targets.c.printer import Function, call_lines, print_called, print_function, safe
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan
@@ -28,6 +31,8 @@ class PlasticVariant(NamedTuple):
         store_traces: traces whose course is stored.
         store_product: whether the product's course is.
         pre: whether the rule watches another input than the connection takes.
+        seen_x: how what the connection takes is made of a course; None: it is that.
+        seen_pre: the same of what the rule watches.
     """
 
     port: str
@@ -38,6 +43,14 @@ class PlasticVariant(NamedTuple):
     store_traces: tuple[str, ...]
     store_product: bool
     pre: bool = False
+    seen_x: SeenForm | None = None
+    seen_pre: SeenForm | None = None
+
+    @property
+    def gathers(self) -> bool:
+        """Whether anything is late by steps of its own."""
+        kinds = [*self.layout.late, *(kind for one in (self.seen_x, self.seen_pre) if one for kind in one.late)]
+        return "each" in kinds or "shared" in kinds
 
 
 class PlasticSource(NamedTuple):
@@ -115,14 +128,18 @@ class PlasticPrinter(ABC):
         self.weight = w.whole("weight", f"weight, {weights}, read and written", "float")
         self.bias = w.whole("bias_of_product", f"bias of the product, {bias}") if variant.bias else ""
         self.fixed = {role: w.whole(role, f"{role} of the weight, {weights}") for role in self.rule.node.fixed}
-        self.x = x = w.whole("input", "what the connection takes, (T, B, M)")
-        self.x_t, self.x_b = (w.whole(f"{x}_{axis}", f"stride of {x}", number=True) for axis in "tb")
+        self.made: list[SeenRows] = []
+        #: the row of sequence 0 that the connection takes, and how far from it the next sequence's lies
+        self.x, self.x_b = self._rows("input", "what the connection takes", variant.seen_x)
         self.watched = "x_now"
         if variant.pre:
-            watched = w.whole("watched", "what the rule watches, (T, B, M)")
-            time, row = (w.whole(f"{watched}_{axis}", f"stride of {watched}", number=True) for axis in "tb")
-            self.watched = f"{watched} + t * {time} + b * {row}"
-        self.courses = {n: w.course(n, unit[n], "input of the neurons") for n in self.read_inputs}
+            watched, row = self._rows("watched", "what the rule watches", variant.seen_pre)
+            self.watched = f"{watched} + b * {row}"
+        late = variant.layout.late_of(scan.inputs)
+        self.courses: dict[str, Course] = {
+            n: take_late(w, n, late[n]) if n in late else w.course(n, unit[n], "input of the neurons")
+            for n in self.read_inputs
+        }
         self.values = {c: w.coefficient(c, scalar[c], "coefficient") for c in self.read_coefs}
         self.states = {s: w.cells(f"{s}_running", "state, (B, N), read and written", True) for s in scan.states}
         self.stores = {r: w.cells(r, "result, (T, B, N)", True) for r in variant.store}
@@ -142,6 +159,18 @@ class PlasticPrinter(ABC):
                 self.coefs[part, c] = w.whole(f"{part}_{c}", f"coefficient of {part}, one number")
         of_after = self.rule.coefs["after"]
         self.after = {c: w.coefficient(f"after_{c}", True, "coefficient of after") for c in of_after}
+
+    def _rows(self, wanted: str, about: str, seen: SeenForm | None) -> tuple[str, str]:
+        """Add a course of the inputs' side: its row of sequence 0 at step ``t``, and its stride over the batch."""
+        w = self.w
+        if seen is not None:
+            about = f"{about} is made of"
+        course = w.whole(wanted, f"{about}, (T, B, M{' / share' if seen and seen.shared else ''})")
+        time, row = (w.whole(f"{course}_{axis}", f"stride of {course}", number=True) for axis in "tb")
+        if seen is None:
+            return f"{course} + t * {time}", row
+        self.made.append(SeenRows(w, wanted, seen, (course, time, row)))
+        return self.made[-1].now, self.made[-1].now_b
 
     def _signal(self, signal: str) -> tuple[str, str, str]:
         """Add a signal: its pointer, and its strides over time and batch."""
@@ -166,8 +195,12 @@ class PlasticPrinter(ABC):
         """
         w = self.w
         now = {n: w.name(f"{n}_now") for n in self.courses}
+        late = self.variant.layout.late_of(self.scan.inputs)
         for n, course in self.courses.items():
-            w.line(1, f"const float *restrict {now[n]} = {course.pointer} + t * {course.step};")
+            if n in late:
+                w.lines += [f"    {line}" for line in course.row(now[n])]
+            else:
+                w.line(1, f"const float *restrict {now[n]} = {course.pointer} + t * {course.step};")
         targets = {**self.stores, **{f"trace {t}": p for t, p in self.post_courses.items()}}
         ends = {key: w.name(f"{pointer}_row") for key, pointer in targets.items()}
         for key, pointer in targets.items():
@@ -192,10 +225,27 @@ class PlasticPrinter(ABC):
         w.line(1, "}")
 
     def call_row(self, depth: int) -> list[str]:
-        """The call of that function."""
-        return call_lines(
-            self.row, [*(a.part for a in self.w.arguments if a.part), "current", "cells", "t", "m"], depth, ";"
-        )
+        """The call of that function, and what it reads of the past."""
+        items = [*(a.part for a in self.w.arguments if a.part), "current", "cells", "t", "m"]
+        gathered = [line for course in self._gathered for line in course.each_step(depth)]
+        return [*gathered, *call_lines(self.row, items, depth, ";")]
+
+    @property
+    def _gathered(self) -> list[Gathered]:
+        return [course for course in self.courses.values() if isinstance(course, Gathered)]
+
+    def late_whole(self) -> list[str]:
+        """What comes once, before the blocks, for what is late by steps of its own."""
+        made = [line for rows in self.made for line in rows.whole(1)]
+        return [*made, *(line for course in self._gathered for line in course.whole(1))]
+
+    def late_block(self) -> list[str]:
+        """What comes once in each block, likewise."""
+        return [line for course in self._gathered for line in course.block(2)]
+
+    def late_step(self) -> list[str]:
+        """What comes at the beginning of each step: the rows that the inputs' side sees."""
+        return [line for rows in self.made for line in rows.each_step(3)]
 
     def call_inputs(self, depth: int) -> list[str]:
         """The input's side of the rule for sequence ``b``, and its traces' courses."""
@@ -281,11 +331,12 @@ class PlasticPrinter(ABC):
             *loop,
             "}",
         ]
-        before = self.parts["before"]
+        before, shown = self.parts["before"], [rows.step for rows in self.made if rows.step]
         *first, learning = helpers
         parts = [
-            header, PREAMBLE, *first,
-            print_called([self.step, *self.parts.values(), self.update]), self.step.text,
+            header, PREAMBLE, LATE_ROWS if self.variant.gathers else "", *first,
+            print_called([self.step, *self.parts.values(), self.update, *shown]), *(r.text for r in self.made),
+            self.step.text,
             *(f.text for f in self.parts.values()), self.update.text,
             print_inputs(self.inputs, before, self.sides["pre"], self.taken("before", before)), learning,
             "\n".join(lines) + "\n",
