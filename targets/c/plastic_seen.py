@@ -62,10 +62,14 @@ def form_of(seen: Seen | None) -> SeenForm | None:
     """What the function of ``seen`` is printed for."""
     if seen is None:
         return None
-    if seen.whole is not None:
-        return SeenForm(None)
     late = tuple("" if one is None else one.kind for one in seen.late)
-    return SeenForm(seen.scan, late, tuple(not c.dim() for c in seen.coefs))
+    return make_form(seen.scan, late, tuple(not c.dim() for c in seen.coefs))
+
+
+def make_form(scan: Scan, late: tuple[str, ...], coefs: tuple[bool, ...]) -> SeenForm:
+    """What the function of a delay is printed for, that computes ``scan``; the others as :class:`SeenForm` has them."""
+    whole = not scan.forward.ops and late == ("one",) and scan.forward.outputs[0][1] in scan.inputs
+    return SeenForm(None) if whole else SeenForm(scan, late, coefs)
 
 
 class _Tap(NamedTuple):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 
 from snncompile.ir.connection import Connection
 from snncompile.targets.c import late_events_source as late_events
@@ -22,6 +23,7 @@ from snncompile.targets.c.forward import print_forward
 from snncompile.targets.c.kernel import KernelSource
 from snncompile.targets.c.plastic_kernel import print_plastic
 from snncompile.targets.c.plastic_printing import PlasticVariant
+from snncompile.targets.c.plastic_seen import SeenForm
 from snncompile.targets.c.recurrent_kernel import (
     LayerBackward,
     LayerForward,
@@ -37,6 +39,9 @@ from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.pooling import Windows
 from snncompile.targets.scan import Scan
 from snncompile.targets.variant import BackwardVariant, ForwardVariant, Layout
+
+#: For a layer that reads nothing late.
+NOT_LATE: Mapping[str, SeenForm] = MappingProxyType({})
 
 
 def scan_sources(
@@ -126,7 +131,13 @@ def layer_sources(
 
 
 def plastic_sources(
-    scan: Scan, rule: PlasticRule, wiring: Wiring, outputs: Collection[str], one: Collection[str]
+    scan: Scan,
+    rule: PlasticRule,
+    wiring: Wiring,
+    outputs: Collection[str],
+    one: Collection[str],
+    late: tuple[str, ...] = (),
+    seen: Mapping[str, SeenForm] = NOT_LATE,
 ) -> dict[str, KernelSource]:
     """Role -> file of a layer that learns.
 
@@ -136,11 +147,14 @@ def plastic_sources(
         wiring: the layer besides.
         outputs: results whose course is wanted.
         one: coefficients that are one number for all neurons.
+        late: per input how late it is read, as in :class:`~snncompile.targets.variant.Layout`; empty where none is.
+        seen: ``"x"`` and ``"pre"``, those that a delay shows -> :func:`~snncompile.targets.c.plastic_seen.make_form`.
     """
-    layout = Layout((True,) * len(scan.inputs), tuple(c in one for c in scan.coefs))
+    layout = Layout((True,) * len(scan.inputs), tuple(c in one for c in scan.coefs), late)
     store = tuple(r for r in scan.results if r in outputs)
     port, source, bias, product, other = wiring
-    variant = PlasticVariant(port, source, layout, bias, store, (), product, other)
+    rows = seen.get("x"), seen.get("pre")
+    variant = PlasticVariant(port, source, layout, bias, store, (), product, other, *rows)
     return {"plastic": print_plastic(scan, rule, variant).kernel}
 
 

@@ -10,6 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snncompile.targets.c import plastic
+from snncompile.targets.c.plastic_seen import make_form
+from snncompile.targets.c.sources import plastic_sources
+from snncompile.targets.plastic_call import Wiring
 
 from ..late_plastic import late_case
 from ..plastic_calls import Convolution, PlainPlastic, assert_same, plastic_case
@@ -86,6 +89,20 @@ def test_a_whole_earlier_step_is_only_another_address(monkeypatch):
         texts[kind] = layers._kernel(case.scan, case.rule, late.call)[0].kernel.text
     assert "late_row(" in texts["each"] and "rows" in texts["each"]
     assert "late_row(" not in texts["whole"] and "input_rows" not in texts["whole"]
+
+
+@pytest.mark.parametrize("kind", ["whole", "each", "each between"])
+def test_printed_sources_are_those_that_run(monkeypatch, kind):
+    monkeypatch.setattr(plastic, "function", lambda *a, **k: None)
+    case, _ = late_case(plastic_case("additive", 8, 1, 6, 20, elsewhere=True, store=False), {"x": kind}, "each")
+    scan, call = case.scan, case.call
+    ran = plastic.PlasticLayers()._kernel(scan, case.rule, call)[0].kernel
+    one = [c for c, value in zip(scan.coefs, call.coefs, strict=True) if not value.dim()]
+    late = tuple("" if it is None else it.kind for it in call.late)
+    wiring = Wiring(call.port, call.source, call.bias is not None, False, True)
+    of_delay = call.seen["x"]
+    form = make_form(of_delay.scan, tuple(it.kind for it in of_delay.late), tuple(not c.dim() for c in of_delay.coefs))
+    assert plastic_sources(scan, case.rule, wiring, call.store, one, late, {"x": form})["plastic"] == ran
 
 
 def test_names_of_delays_are_no_names_of_the_file():
