@@ -114,6 +114,11 @@ class Connection:
             return None
         return int(self.attrs["steps"]) if self.attrs["steps"].is_integer() and self._in_reach() else None
 
+    @property
+    def by_synapse(self) -> bool:
+        """Whether it has a delay for each synapse."""
+        return self.kind == "DelayedLinear" and self.attrs["steps"] == "given"
+
     def _in_reach(self) -> bool:
         return 0 <= self.attrs["steps"] <= self.attrs["limit"]
 

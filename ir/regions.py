@@ -77,13 +77,23 @@ def late_readers(graph: Graph, name: str) -> list[str]:
     return list(found)
 
 
+def panel_readers(graph: Graph, name: str) -> list[str]:
+    """Those of its readers, or of another view of it, that read a late signal a panel at a time."""
+    return [n for n in late_readers(graph, name) if takes_panels(graph.op(n))]
+
+
+def takes_panels(op: object) -> bool:
+    """Whether ``op`` is a product that neither learns nor has a delay for each synapse, or a pooling."""
+    return isinstance(op, Connection) and op.kind != "Delay" and not (op.plastic or op.by_synapse)
+
+
 def _single(graph: Graph, name: str) -> Region:
     op = graph.op(name)
     if isinstance(op, Connection) and op.attrs.get("offset"):
         readers = late_readers(graph, name)
-        scans = all(isinstance(graph.op(reader), Elementwise) or graph.op(reader).kind == "Delay" for reader in readers)
-        panels = "" if scans or op.same_for_all is not None else ", a panel of it at a time"
-        return Region("product", (name,), f"{_length(op)}: {_loads(op, ', '.join(readers))}{panels}")
+        panels = panel_readers(graph, name) and op.same_for_all is None
+        how = ", a panel of it at a time" if panels else ""
+        return Region("product", (name,), f"{_length(op)}: {_loads(op, ', '.join(readers))}{how}")
     if isinstance(op, Connection) and op.depth and op.same_for_all is not None and op.kind == "DelayedLinear":
         return Region("product", (name,), f"{_length(op)}: {_loads(op, 'its product')}")
     if isinstance(op, Connection) and op.depth:

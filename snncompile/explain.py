@@ -244,17 +244,15 @@ def _product(graph: Graph, name: str, target: str) -> str:
 
 def _at_offsets(graph: Graph, name: str, target: str) -> str:
     """How a delay runs whose signal is not made."""
-    from snncompile.ir.regions import late_readers
+    from snncompile.ir.regions import panel_readers
     from snncompile.targets.c.target import CTarget
     from snncompile.targets.late_choice import when_made
     from snncompile.targets.late_kinds import late_kinds
-    from snncompile.targets.late_linear import by_synapse
     from snncompile.targets.panel_readers import turns_weights
     from snncompile.targets.triton.target import TritonTarget
 
     op, said = graph.op(name), f"{_NOTHING}: the kernels that read it read what it delays, earlier"
-    read = {n: graph.op(n) for n in late_readers(graph, name)}
-    products = [n for n, at in read.items() if isinstance(at, Connection) and at.kind != "Delay" and not by_synapse(at)]
+    products = panel_readers(graph, name)
     if not products:
         return said
     if op.same_for_all is not None and late_kinds(graph, name) == ["one"]:

@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.interp import Interpreter
+from snncompile.targets.late_inputs import Lateness, joined, kept_of, parted, pasts_of, wanted
 from snncompile.targets.pooling import Windows
 from snncompile.targets.scan import (
     BackwardCall,
@@ -141,8 +142,7 @@ class BoundScan:
         if not wants_grad:
             result = self.prepared.target.forward(self.prepared.scan, call)
             return result.stored, result.sums, list(result.finals)
-        pasts = [one.past for one in late if one is not None]
-        return named(call, _Scan.apply(self, call, *self.tokens, *call.inputs, *call.states, *pasts))
+        return named(call, _Scan.apply(self, call, *self.tokens, *call.inputs, *call.states, *pasts_of(late)))
 
     def call(
         self,
@@ -157,10 +157,9 @@ class BoundScan:
         *more: Tensor,
     ) -> tuple[ForwardCall, bool]:
         """The call for a target, arguments as :meth:`run`; and whether it, or ``more``, takes gradients."""
-        pasts = [one.past for one in late if one is not None]
         wants_grad = torch.is_grad_enabled()
         if wants_grad:
-            wants_grad = any([x.requires_grad for x in (*more, *inputs, *states, *self.tokens, *pasts)])
+            wants_grad = any([x.requires_grad for x in (*more, *inputs, *states, *self.tokens, *pasts_of(late))])
         call = ForwardCall(
             tuple([x.float() for x in inputs]),
             self.coefs,
@@ -221,10 +220,10 @@ def keep(
     ctx: Any, bound: BoundScan, call: ForwardCall, result: ForwardResult, more: tuple[Tensor, ...] = ()
 ) -> tuple[Tensor, ...]:
     """What :func:`flow` needs goes into ``ctx``, and ``more`` before it; the outputs of the autograd node."""
-    pasts = [one.past for one in call.late if one is not None]
+    pasts = pasts_of(call.late)
     ctx.bound = bound
     ctx.call = (call.shape, call.store, call.sums, call.checkpoint, call.random, call.windows)
-    ctx.late = [None if one is None else (one.steps, one.share) for one in call.late]
+    ctx.late = kept_of(call.late)
     ctx.counts = (len(bound.tokens), len(call.inputs), len(pasts))
     ctx.save_for_backward(*more, *call.inputs, *pasts, *result.saved)
     ctx.set_materialize_grads(False)
@@ -238,7 +237,7 @@ class Kept(NamedTuple):
 
     bound: BoundScan
     call: tuple[Any, ...]
-    late: list[tuple[int | Tensor, int] | None]
+    late: list[Lateness]
     counts: tuple[int, int, int]
 
 
@@ -268,12 +267,7 @@ def flow(
         if grad is not None:  # each step's share of a sum's gradient is that gradient
             wide = grad.unsqueeze(0).expand(shape[0], *grad.shape)
             courses[name] = courses[name] + wide if name in courses else wide
-    pasts = iter(saved[n_inputs : n_inputs + n_pasts])
-    late = tuple([None if one is None else Late(next(pasts), *one) for one in ctx.late])
-    past_needs = iter(needs[len(needs) - n_pasts :])
-    wanted = list(needs[n_tokens : n_tokens + n_inputs])
-    for i, one in enumerate(late):  # its past's gradient comes with its own
-        wanted[i] = (one is not None and next(past_needs)) or wanted[i]
+    late = joined(ctx.late, saved[n_inputs : n_inputs + n_pasts])
     result = (run or target.backward)(
         scan,
         BackwardCall(
@@ -285,7 +279,7 @@ def flow(
             checkpoint,
             courses,
             tuple([None if g is None else g.contiguous() for g in grads[n + m :]]),
-            tuple(wanted),
+            wanted(late, needs[n_tokens : n_tokens + n_inputs], needs[len(needs) - n_pasts :]),
             any(needs[:n_tokens]),
             random,
             late,
@@ -293,13 +287,8 @@ def flow(
         ),
     )
     sums = [over_batch(result.accumulators.get(a)) for a in scan.accumulators] if n_tokens else []
-    inputs, past_grads = list(result.inputs), []
-    for i, one in enumerate(late):
-        if one is not None:
-            whole, reach = inputs[i], len(one.past)
-            past_grads.append(None if whole is None else whole[:reach])
-            inputs[i] = None if whole is None else whole[reach:]
-    return (*sums, *inputs, *result.states, *past_grads)
+    inputs, pasts = parted(late, result.inputs)
+    return (*sums, *inputs, *result.states, *pasts)
 
 
 def over_batch(total: Tensor | None) -> Tensor | None:

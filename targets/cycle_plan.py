@@ -113,6 +113,20 @@ class Mask(NamedTuple):
 Step = Neurons | Product | Copy | Conv | Pool | Mask
 
 
+class LateSource(NamedTuple):
+    """A signal from outside that a delay makes late, where the signal that it delays is read in its place.
+
+    Attributes:
+        delay: the delay.
+        kinds: how late each value is that it reads, as a plan's ``offsets`` say.
+        plain: whether it shows the one value that it reads; else it computes what it shows.
+    """
+
+    delay: str
+    kinds: tuple[str, ...]
+    plain: bool
+
+
 @dataclass(frozen=True, eq=False)
 class CyclePlan:
     """A recurrent region, ready to be printed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import prod
+from types import MappingProxyType
 from typing import Any
 
 from snncompile.ir.connection import DELAYS, Connection
@@ -14,6 +15,7 @@ from snncompile.targets.cycle_plan import (
     Conv,
     Copy,
     CyclePlan,
+    LateSource,
     Line,
     Mask,
     Neurons,
@@ -32,26 +34,30 @@ _OTHERS = frozenset({"Conv1d", "Conv2d", "SumPool2d", "AvgPool2d", "MaxPool2d", 
 #: at most so many values; else one sparse product over all synapses.
 MOST_LAGS, MOST_VALUES = 16, 2**20
 
+NOTHING_LATE: Mapping[Ref, LateSource] = MappingProxyType({})
+
 
 def plan_cycle(
     graph: Graph,
     region: Region,
     scans: Mapping[str, Scan],
     training: bool = False,
+    late: Mapping[Ref, LateSource] = NOTHING_LATE,
 ) -> CyclePlan | str:
     """The plan of a recurrent region, or why there is none.
 
     Args:
         graph: the network after the passes.
         region: the region.
-        scans: elementwise node -> its scan.
+        scans: elementwise node -> its scan; and a delay's, which makes what it shows.
         training: whether a Dropout drops.
+        late: what from outside is read late.
     """
     for name in region.nodes:
         op = graph.op(name)
         if not isinstance(op, Connection | Elementwise) or getattr(op, "plastic", False):
             return f"{name} learns"
-    return Planner(graph, region, scans, training).plan()
+    return Planner(graph, region, scans, training, late).plan()
 
 
 def _renames(op: Connection, training: bool) -> bool:
@@ -65,7 +71,12 @@ class Planner:
     dense = False  #: whether the products of a delay per synapse are dense, however many these are
 
     def __init__(
-        self, graph: Graph, region: Region, scans: Mapping[str, Scan], training: bool = False
+        self,
+        graph: Graph,
+        region: Region,
+        scans: Mapping[str, Scan],
+        training: bool = False,
+        late: Mapping[Ref, LateSource] = NOTHING_LATE,
     ) -> None:
         self.graph, self.nodes, self.scans, self.training = graph, region.nodes, scans, training
         self.inside = set(region.nodes)
@@ -73,7 +84,9 @@ class Planner:
         self.own: dict[Ref, int] = {}
         self.held: dict[str, int] = {}  # state -> its line
         self.contents: dict[int, Edge] = {}  # line of a late edge or a delay -> what it holds
-        self.outside: list[Edge] = []
+        self.outside: list[tuple[Edge, str, int]] = []  # with how late it is read, and which value of a delay it is
+        self.late = late
+        self.seen: dict[str, Neurons] = {}  # delay -> what makes a step of what it shows
 
     def plan(self) -> CyclePlan:
         for name in self.nodes:
@@ -83,7 +96,7 @@ class Planner:
         for feedback, edge in self._late_edges().items():
             self._holding(feedback, edge, edge.delay)
         merged, copies = self._placed()
-        steps: list[Step] = []
+        steps: list[Step] = [*self.seen.values()]
 
         def done(line: int) -> None:
             for copy in copies:
@@ -167,7 +180,8 @@ class Planner:
         if isinstance(op, Elementwise):
             results = [self.own[Ref(name, r)] for r in op.results]
             n = len(op.states)
-            return [Neurons(name, tuple(map(self._input, edges)), tuple(results[:n]), tuple(results[n:]))]
+            inputs = tuple(self._input(edge, True) for edge in edges)
+            return [Neurons(name, inputs, tuple(results[:n]), tuple(results[n:]))]
         if _renames(op, self.training):
             return []
         if op.kind in DELAYS:
@@ -194,11 +208,30 @@ class Planner:
             return Conv(name, read, line, events, sliding_of(op))
         return Pool(name, read, line, op.kind == "MaxPool2d", sliding_of(op))
 
-    def _input(self, edge: Edge) -> Read | int:
+    def _input(self, edge: Edge, neurons: bool) -> Read | int:
+        """What arrives along an edge; an outside signal by its position. Only ``neurons`` can read one that is late by
+        steps of their own."""
         if edge.source.node in self.inside:
             return self._arriving(edge)
-        self.outside.append(edge)
+        late = self.late.get(edge.source)
+        if late is None:
+            return self._outside(edge)
+        if late.plain and (neurons or late.kinds == ("one",)):
+            return self._outside(edge, late.kinds[0])
+        return Read(self._seen(edge, late))
+
+    def _outside(self, edge: Edge, kind: str = "", tap: int = 0) -> int:
+        """The position of a signal from outside, once for every input that it feeds."""
+        self.outside.append((edge, kind, tap))
         return len(self.outside) - 1
+
+    def _seen(self, edge: Edge, late: LateSource) -> int:
+        """The line of what a delay shows, a step of which is made of what the delay reads."""
+        if late.delay not in self.seen:
+            inputs = tuple(self._outside(edge, kind, tap) for tap, kind in enumerate(late.kinds))
+            line = self._new(f"{late.delay}.seen", self.graph.type_of(edge.source).size)
+            self.seen[late.delay] = Neurons(late.delay, inputs, (), (line,))
+        return self.seen[late.delay].results[0]
 
     def _delay_steps(self, name: str, op: Connection) -> list[Step]:
         lag, events = op.same_for_all, op.input.kind == "spikes"
@@ -251,9 +284,11 @@ class Planner:
                 "nodes": self.nodes,
                 "lines": tuple(self.lines[i] for i in left),
                 "ports": {ref: at(read) for ref, read in ports.items()},
-                "outside": tuple(self.outside),
-                "sizes": tuple(self.graph.type_of(e.source).size for e in self.outside),
-                "scans": {n: self.scans[n] for n in self.nodes if n in self.scans},
+                "outside": tuple(edge for edge, _, _ in self.outside),
+                "sizes": tuple(self.graph.type_of(edge.source).size for edge, _, _ in self.outside),
+                "offsets": tuple(kind for _, kind, _ in self.outside) if self.late else (),
+                "taps": tuple(tap for _, _, tap in self.outside) if self.late else (),
+                "scans": {n: self.scans[n] for n in (*self.nodes, *self.seen) if n in self.scans},
                 "sequence_only": tuple(n for n in self.nodes if self._drops(n)),
                 "late": min(lateness(self.graph, self.nodes).values()),
                 "dense": sum(self._weights(n, "Linear", "DelayedLinear") for n in self.nodes),

@@ -21,10 +21,13 @@ from snncompile.targets.cycle_call import (
     values_at,
 )
 from snncompile.targets.cycle_conv import bias_gradient, conv_gradient
+from snncompile.targets.cycle_late import bound_scans, outside
 from snncompile.targets.cycle_plan import Conv, CyclePlan, Line, Mask, Product, Read
 from snncompile.targets.cycle_weights import Weights, weights_of
 from snncompile.targets.evaluation import Evaluation, rows_of, state_of
 from snncompile.targets.event_linear import EventTarget
+from snncompile.targets.late_inputs import joined, kept_of, parted, pasts_of, wanted
+from snncompile.targets.scan import Late
 from snncompile.targets.torch.products import sequence_mask
 
 
@@ -35,20 +38,20 @@ def run_cycle(ev: Evaluation, plan: CyclePlan, target: CycleTarget, events: Even
     summed = sorted({r for r in ev.want_sum if r in plan.ports and r not in refs}, key=str)
     store = tuple(dict.fromkeys(plan.ports[ref] for ref in refs))
     sums = tuple(dict.fromkeys(plan.ports[ref] for ref in summed))
-    shape = (ev.r.steps, ev.r.batch)
+    inputs, offsets = outside(ev, plan)
     run = _Run(
         plan,
         target,
-        {n: ev.bind(n) for n in plan.scans},
-        shape,
+        bound_scans(ev, plan),
+        (ev.r.steps, ev.r.batch),
         store,
         sums,
         tuple(weights_of(p, ev.graph.op(p.name), ev.params(p.name), ev.r.device) for p in plan.products),
         tuple(events if event_driven(ev.graph.op(p.name)) else None for p in plan.products),
         ev.random() if any(scan.draws for scan in plan.scans.values()) else None,
         tuple(mask(ev, m) for m in plan.masks),
+        offsets,
     )
-    inputs = [ev.course(e).reshape(*shape, size).float() for e, size in zip(plan.outside, plan.sizes, strict=True)]
     starts = {i: start(ev, late, it) for i, it in enumerate(plan.lines) if it.depth}
     courses, totals, finals = run(inputs, starts)
     features = {ref: ev.graph.type_of(ref).shape for ref in (*refs, *summed)}
@@ -112,6 +115,7 @@ class _Run:
     events: tuple[EventTarget | None, ...]
     random: Tensor | None
     masks: tuple[Tensor, ...]
+    late: tuple[Late | None, ...]
 
     def __call__(
         self, inputs: Sequence[Tensor], starts: Mapping[int, Tensor]
@@ -120,6 +124,7 @@ class _Run:
         tokens = [t for b in self.bound.values() for t in b.tokens]
         biases = [w.bias for w in self.weights if w.bias is not None]
         tensors = [*tokens, *inputs, *starts.values(), *(w.values for w in self.weights), *biases]
+        tensors += pasts_of(self.late)
         call = CycleForwardCall(
             self.shape,
             tuple(inputs),
@@ -130,6 +135,7 @@ class _Run:
             self.sums,
             random=self.random,
             masks=self.masks,
+            late=self.late,
         )
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
             flat = list(_Cycle.apply(self, replace(call, keep=self._keep()), *tensors))
@@ -192,11 +198,12 @@ class _Cycle(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, run: _Run, call: CycleForwardCall, *tensors: Tensor) -> tuple[Tensor, ...]:
         flat, lines = run.gather(call)
-        ctx.run, ctx.starts = run, tuple(call.starts)
-        ctx.call = replace(call, inputs=(), starts={}, weights=())
+        ctx.run, ctx.starts, ctx.late = replace(run, late=()), tuple(call.starts), kept_of(call.late)
         ctx.kept = tuple(i for i in range(len(lines)) if i in call.keep)
         values = [w.values for w in call.weights]
-        ctx.save_for_backward(*call.inputs, *values, *(there(lines[i]) for i in ctx.kept))
+        pasts = pasts_of(call.late)
+        ctx.pasts = len(pasts)
+        ctx.save_for_backward(*call.inputs, *values, *pasts, *(there(lines[i]) for i in ctx.kept))
         ctx.set_materialize_grads(False)
         return tuple(flat)
 
@@ -206,11 +213,9 @@ class _Cycle(torch.autograd.Function):
         run: _Run = ctx.run
         plan, needs = run.plan, ctx.needs_input_grad[2:]
         n_in, n_w = len(plan.outside), len(plan.products)
-        inputs, values, kept = (
-            ctx.saved_tensors[:n_in],
-            ctx.saved_tensors[n_in : n_in + n_w],
-            ctx.saved_tensors[n_in + n_w :],
-        )
+        inputs, rest = ctx.saved_tensors[:n_in], ctx.saved_tensors[n_in:]
+        values, kept = rest[:n_w], rest[n_w + ctx.pasts :]
+        late = joined(ctx.late, rest[n_w : n_w + ctx.pasts])
         lines = dict(zip(ctx.kept, kept, strict=True))
         n_tokens = sum(len(b.tokens) for b in run.bound.values())
         at_weights = n_tokens + n_in + len(ctx.starts)
@@ -228,11 +233,12 @@ class _Cycle(torch.autograd.Function):
                 tuple(lines.get(i) for i in range(len(plan.lines))),
                 tuple(_courses(run, grads)),
                 {i: g for i, g in zip(ctx.starts, at_end, strict=True) if g is not None},
-                tuple(needs[n_tokens : n_tokens + n_in]),
+                wanted(late, needs[n_tokens : n_tokens + n_in], needs[len(needs) - ctx.pasts :]),
                 tuple(n for n, b in run.bound.items() if b.tokens),
                 tuple(w or b for w, b in zip(need_weights, need_bias, strict=True)),
                 run.random,
                 run.masks,
+                late,
             ),
         )
         sums = [
@@ -249,7 +255,8 @@ class _Cycle(torch.autograd.Function):
             for i, w in enumerate(run.weights)
             if w.bias is not None
         ]
-        return None, None, *sums, *made.inputs, *(made.starts[i] for i in ctx.starts), *d_weights, *d_biases
+        inputs, pasts = parted(late, made.inputs)
+        return None, None, *sums, *inputs, *(made.starts[i] for i in ctx.starts), *d_weights, *d_biases, *pasts
 
 
 def _courses(run: _Run, grads: Sequence[Tensor | None]) -> list[tuple[Read, Tensor]]:

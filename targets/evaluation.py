@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -119,7 +119,9 @@ class Prepared:
         panel: how much of a late signal is at hand at a time; None where the target has no panels.
         most_shared: neurons that may read one signal, late by steps of their own.
         by_sequence: convolutions that may run sequence by sequence together with neurons.
-        readers: node -> the nodes that read it.
+        reads_late: for a node of a cycle, or of what learns, and one of its ports: whether it reads late in a run what
+            comes there from outside; None for any other node.
+        readers: node -> the nodes that read it, each with the port where it does.
     """
 
     def __init__(self, graph: Graph, target: ScanTarget) -> None:
@@ -133,7 +135,8 @@ class Prepared:
         self.panel: PanelSize | None = getattr(target, "panel", None)
         self.most_shared: int = getattr(target, "most_shared", 1)
         self.by_sequence: dict[str, LinearScan] = {}
-        self.readers = {name: [reader for reader, _, _ in graph.consumers(name)] for name in graph.names}
+        self.reads_late: Callable[[Evaluation, str, str], bool | None] = lambda ev, node, port: None
+        self.readers = {name: [(reader, port) for reader, port, _ in graph.consumers(name)] for name in graph.names}
         self.sparse: SparseTarget | None = getattr(target, "sparse", None)
         self.late: LateTarget | None = getattr(target, "late", None)
         self.inputs = {name: graph.inputs_of(name) for name in graph.names}
@@ -148,10 +151,13 @@ class Prepared:
         held = [op.params for _, op in graph.of_type(Elementwise)] + [op.own for _, op in graph.of_type(Plasticity)]
         self.step_parameters = tuple(dict.fromkeys(p.name for params in held for p in params.values()))
 
-    def reader(self, name: str, delays: tuple[tuple[str, str], ...]) -> tuple[Reader, PreparedScan]:
-        """A node that computes, at ports each of which a delay feeds, what these make of what they read; its scan."""
+    def reader(
+        self, name: str, op: Elementwise, delays: tuple[tuple[str, str], ...]
+    ) -> tuple[Reader, PreparedScan]:
+        """A node that computes, at ports each of which a delay feeds, what these make of what they read; its scan.
+        ``op`` is the node ``name``, or stands for neurons behind it that there are not."""
         if (name, delays) not in self._readers:
-            made = with_delays(self.graph.op(name), {port: (d, self.graph.op(d)) for port, d in delays})
+            made = with_delays(op, {port: (d, self.graph.op(d)) for port, d in delays})
             self._readers[name, delays] = made, PreparedScan(name, made.node, self._target)
         return self._readers[name, delays]
 

@@ -10,22 +10,18 @@ from torch import Tensor
 from snncompile.ir.connection import DELAYS, Connection
 from snncompile.ir.density import event_driven
 from snncompile.ir.errors import InputError, ModelError
-from snncompile.ir.graph import Graph, Ref, Region
+from snncompile.ir.graph import Graph, Ref
 from snncompile.ir.regions import choose_regions
 from snncompile.targets.conv_scan import ConvScanTarget, by_sequence, conv_pairs, run_conv_scan
-from snncompile.targets.cycle_call import CycleTarget
-from snncompile.targets.cycle_limits import Way, way_of
-from snncompile.targets.cycle_plan import CyclePlan
-from snncompile.targets.cycle_planner import plan_cycle
-from snncompile.targets.cycle_run import run_cycle
 from snncompile.targets.evaluation import Evaluation, Prepared, Run, RunResult, Shown
 from snncompile.targets.event_conv import apply_event_conv
 from snncompile.targets.event_linear import LEAST_ROWS, EventTarget, apply_events
 from snncompile.targets.late_chain import first_of, kept
 from snncompile.targets.late_few import run_few
-from snncompile.targets.late_linear import by_synapse, run_late_linear
+from snncompile.targets.late_linear import run_late_linear
 from snncompile.targets.late_panels import read_panels
 from snncompile.targets.late_scan import (
+    Computed,
     computed,
     computes,
     flat_course,
@@ -41,20 +37,10 @@ from snncompile.targets.late_scan import (
 from snncompile.targets.linear_scan import matches, run_linear_scan, together
 from snncompile.targets.panel_readers import reader_of, turns_weights
 from snncompile.targets.pieces import piece_of, run_pieces
-from snncompile.targets.plastic import run_plastic
-from snncompile.targets.plastic_call import PlasticTarget
-from snncompile.targets.plastic_layer import match as match_plastic
-from snncompile.targets.plastic_layer import run_plastic_layer, why_not
-from snncompile.targets.plastic_plan import PlasticPlan
-from snncompile.targets.plastic_planner import plan_plastic
-from snncompile.targets.plastic_region import run_plastic_region
-from snncompile.targets.plastic_region_call import PlasticRegionTarget
 from snncompile.targets.pooled_scan import PooledScan, pooled_scans, unseen
 from snncompile.targets.pooling import PoolTarget, apply_pool, tiles
-from snncompile.targets.recurrent import run_recurrent
-from snncompile.targets.recurrent_call import RecurrentTarget
-from snncompile.targets.recurrent_layer import Layer, match, run_layer
-from snncompile.targets.scan import Late, ScanTarget, checkpoint_of
+from snncompile.targets.region_runner import RegionRunner
+from snncompile.targets.scan import ScanTarget, checkpoint_of
 from snncompile.targets.sparse import apply_sparse
 from snncompile.targets.stepping import Lookup, StepPlan, plan_step
 from snncompile.targets.torch.delays import Past
@@ -71,21 +57,8 @@ class Executor:
         self.regions = graph.regions or choose_regions(graph)
         self._prepared = Prepared(graph, target)
         self._target = target
-        self._recurrent: RecurrentTarget | None = getattr(target, "recurrent", None)
         self._events: EventTarget | None = getattr(target, "events", None)
         self._pools: PoolTarget | None = getattr(target, "pools", None)
-        self._plastic: PlasticTarget | None = getattr(target, "plastic", None)
-        self._plastic_layers = {r: match_plastic(graph, r) for r in self.regions if r.kind == "plastic"}
-        self._region_target: PlasticRegionTarget | None = getattr(target, "plastic_regions", None)
-        self._plastic_plans: dict[tuple[Region, bool], PlasticPlan] = {}  # outside of training, and in it
-        if self._region_target is not None:
-            scans = {name: prepared.scan for name, prepared in self._prepared.scans.items()}
-            rules = {name: prepared.rule for name, prepared in self._prepared.rules.items()}
-            for r in self._plastic_layers:
-                plan = self._plastic_plans[r, False] = plan_plastic(graph, r, scans, rules)
-                drops = plan.sequence_only
-                self._plastic_plans[r, True] = plan_plastic(graph, r, scans, rules, True) if drops else plan
-        ring: bool = getattr(self._recurrent, "ring", False)
         self._pairs = {} if self._events is None else matches(graph, self.regions)
         self._paired = {pair.connection: pair for pair in self._pairs.values()}
         self._conv_scans: ConvScanTarget | None = getattr(target, "conv_scans", None)
@@ -93,17 +66,7 @@ class Executor:
         self._conv_paired = {pair.connection: pair for pair in self._convs.values()}
         self._prepared.by_sequence = self._conv_paired
         self._pooled = pooled_scans(graph, self.regions, target)
-        self._layers = {r: match(graph, r, ring) for r in self.regions if r.kind == "recurrent"}
-        self._cycle_target: CycleTarget | None = getattr(target, "cycles", None)
-        self._cycles: dict[Region, CyclePlan | str] = {}
-        self._dropping: dict[Region, CyclePlan | str] = {}  # those with a Dropout, in training
-        if self._cycle_target is not None:
-            scans = {name: prepared.scan for name, prepared in self._prepared.scans.items()}
-            self._cycles = {r: plan_cycle(graph, r, scans) for r in self._layers}
-            drop = [r for r, plan in self._cycles.items() if isinstance(plan, CyclePlan) and plan.sequence_only]
-            self._dropping = {r: plan_cycle(graph, r, scans, training=True) for r in drop}
-        plans = [p for p in (*self._cycles.values(), *self._dropping.values()) if isinstance(p, CyclePlan)]
-        self._ways: dict[CyclePlan, Way] = {plan: way_of(plan, target.name) for plan in plans}
+        self.runner = RegionRunner(graph, self.regions, self._prepared, target)
 
     def run(self, run: Run) -> RunResult:
         """Evolve the network over ``run.steps`` steps.
@@ -118,10 +81,8 @@ class Executor:
     def _run_whole(self, run: Run) -> RunResult:
         ev = Evaluation(self._prepared, run)
         for region in self.regions:
-            if region.kind == "recurrent":
-                self._run_cycle(ev, region)
-            elif region.kind == "plastic":
-                self._run_plastic(ev, region)
+            if region.kind in ("recurrent", "plastic"):
+                self.runner.run(ev, region)
             elif region.kind == "product":
                 if Ref(region.nodes[0]) in ev.courses:  # its scan pooled
                     continue
@@ -136,7 +97,7 @@ class Executor:
 
     def _run_scan(self, ev: Evaluation, name: str) -> None:
         pair = self._pairs.get(name) or self._convs.get(name)
-        if pair is not None and ev.late and computes(ev, name):
+        if pair is not None and ev.late and computes(ev, ev.sources(name)):
             run_product(ev, pair.connection, self._events, self._pools)
         pooled = self._pooling(ev, name)
         if pair is None or Ref(pair.connection) in ev.courses:  # it ran already
@@ -160,38 +121,6 @@ class Executor:
     def step_plan(self, batch: int, training: bool, lookup: Lookup) -> StepPlan | None:
         """A quicker way of running one step on the CPU without gradients, or None where there is none."""
         return plan_step(self.graph, self._prepared, self._target, batch, training, lookup)
-
-    def _run_cycle(self, ev: Evaluation, region: Region) -> None:
-        layer = self._layers[region]
-        if self._recurrent is not None and isinstance(layer, Layer):
-            run_layer(ev, layer, self._recurrent, self._events)
-            return
-        plan, target = self._cycles.get(region), self._cycle_target
-        plan = self._dropping.get(region, plan) if ev.r.training else plan
-        if (
-            target is not None
-            and isinstance(plan, CyclePlan)
-            and self._ways[plan].suits(plan, ev.r.batch, ev.r.training)
-        ):
-            run_cycle(ev, plan, target, self._events)
-        else:
-            run_recurrent(ev, region)
-
-    def _run_plastic(self, ev: Evaluation, region: Region) -> None:
-        layer, target = self._plastic_layers[region], self._plastic
-        plan, regions = self._plastic_plans.get((region, ev.r.training)), self._region_target
-        if ev.r.differentiable:
-            run_plastic(ev, region)
-        elif target is not None and not isinstance(layer, str) and not why_not(ev, layer, target):
-            run_plastic_layer(ev, layer, region, target)
-        elif (
-            regions is not None
-            and plan is not None
-            and way_of(plan, self._target.name).suits(plan, ev.r.batch, ev.r.training)
-        ):
-            run_plastic_region(ev, plan, region, regions)
-        else:
-            run_plastic(ev, region)
 
 
 def _check_devices(run: Run) -> None:
@@ -267,7 +196,7 @@ def run_delay(ev: Evaluation, name: str, op: Connection, x: Tensor, events: Even
     x = x if first is not None else settled(ev, name, x)
     history = ev.r.state[state].transpose(0, 1)
     ev.state[state] = kept(first, history, x, op)
-    if ev.prepared.late is not None and by_synapse(op):
+    if ev.prepared.late is not None and op.by_synapse:
         made = run_late_linear(op, ev.params(name), x, history, ev.prepared.late, first)
         made = run_few(ev, name, op, history, x, first) if made is None else made
         if made is not None:
@@ -278,7 +207,7 @@ def run_delay(ev: Evaluation, name: str, op: Connection, x: Tensor, events: Even
     if late is not None:
         ev.late[Ref(name)] = late
         return flat_course(ev, op, x)
-    late = None if op.kind == "Delay" or by_synapse(op) or not ev.prepared.panel else shown(
+    late = None if op.kind == "Delay" or op.by_synapse or not ev.prepared.panel else shown(
         ev, name, shown_by(op), history, x
     )
     if late is not None:
@@ -294,10 +223,12 @@ def run_delay(ev: Evaluation, name: str, op: Connection, x: Tensor, events: Even
 
 def run_scan(ev: Evaluation, name: str, pooled: PooledScan | None = None) -> None:
     """Run an elementwise node over all steps, in one scan, and the pooling behind it with it."""
-    computing = computed(ev, name) if ev.late and computes(ev, name) else None
-    inputs, rest = scan_call(ev, name, read=computing and computing[1:])
+    computing = None
+    if ev.late and computes(ev, ev.sources(name)):
+        computing = computed(ev, name, ev.prepared.elementwise[name], ev.prepared.inputs[name])
+    inputs, rest = scan_call(ev, name, computing=computing)
     rest = (*rest, None if pooled is None else pooled.windows)
-    keep_scan(ev, name, pooled, *(computing[0] if computing else ev.bind(name)).run(inputs, *rest))
+    keep_scan(ev, name, pooled, *(computing.scan if computing else ev.bind(name)).run(inputs, *rest))
 
 
 def keep_scan(
@@ -316,7 +247,7 @@ def keep_scan(
 
 
 def scan_call(
-    ev: Evaluation, name: str, without: int = -1, read: tuple[list[Tensor], tuple[Late | None, ...]] | None = None
+    ev: Evaluation, name: str, without: int = -1, computing: Computed | None = None
 ) -> tuple[list[Tensor], tuple[Any, ...]]:
     """The inputs of an elementwise node, but for one that is not there yet, and what else its scan takes.
 
@@ -324,16 +255,17 @@ def scan_call(
         ev: the run.
         name: the node.
         without: the place of an input that is left out.
-        read: the inputs and how late they are, where they are not those of the node itself.
+        computing: the node with what delays before it compute.
     """
     op = ev.prepared.elementwise[name]
     shape = (ev.r.steps, ev.r.batch, op.size)
-    if read is None:
+    if computing is None:
         edges = ev.sources(name)
         courses = [ev.course(edge) for i, edge in enumerate(edges) if i != without]
         late = offsets(ev, edges) if ev.late else ()
     else:
-        courses, late = read
+        feeds = ev.prepared.inputs[name]
+        courses, late = [ev.course(feeds[port]) for port in computing.ports], computing.late
     flat = len(op.shape) == 1
     states = [ev.r.state[s.name] for s in op.states]
     return [c if c.dim() == 3 else c.reshape(shape) for c in courses], (

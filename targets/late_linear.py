@@ -20,15 +20,10 @@ from snncompile.targets.late_product import Lags, LateTarget, apply_late
 from snncompile.targets.torch.delays import steps_of, synapse_terms
 
 
-def by_synapse(op: Connection) -> bool:
-    """Whether ``op`` has a delay for each synapse."""
-    return op.kind == "DelayedLinear" and op.attrs["steps"] == "given"
-
-
 def late_products(graph: Graph) -> list[str]:
     """The connections of ``graph`` that targets with such products run by them, where they are worth it."""
     runs = [region.nodes[0] for region in graph.regions if region.kind == "product"]
-    return [n for n in runs if isinstance(op := graph.op(n), Connection) and by_synapse(op) and op.depth]
+    return [n for n in runs if isinstance(op := graph.op(n), Connection) and op.by_synapse and op.depth]
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ no scan reads is made by a scan of its own, which does nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,14 +19,13 @@ from snncompile.ir.connection import DELAYS, WHOLE_SEQUENCE, Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Edge, Graph, Ref
 from snncompile.ir.interpolated import Reader, roles, showing, taps, with_delays
-from snncompile.ir.regions import late_readers
+from snncompile.ir.regions import panel_readers, takes_panels
 from snncompile.targets.autograd import BoundScan
 from snncompile.targets.conv_scan import by_sequence
 from snncompile.targets.evaluation import Evaluation, Shown
 from snncompile.targets.late_chain import first_of, further, joined, source_of
 from snncompile.targets.late_choice import quicker_made
 from snncompile.targets.late_kinds import behind_views, late_kinds
-from snncompile.targets.late_linear import by_synapse
 from snncompile.targets.late_panels import Panels
 from snncompile.targets.scan import Late, PanelSize
 from snncompile.targets.torch.delays import Past
@@ -41,7 +41,7 @@ def late_of(ev: Evaluation, name: str, op: Connection, history: Tensor, x: Tenso
     if ev.prepared.panel is not None and ev.prepared.panel.choose and _apart(ev, name, op):
         given = (x, history, *ev.params(name).values())
         signal = torch.is_grad_enabled() and any([t.requires_grad for t in given])
-        if any([quicker_made(ev.graph.op(n), ev.params(n), signal) for n in _products(ev.graph, name)]):
+        if any([quicker_made(ev.graph.op(n), ev.params(n), signal) for n in panel_readers(ev.graph, name)]):
             return None
     return shown(ev, name, op, history, x)
 
@@ -52,17 +52,11 @@ def _apart(ev: Evaluation, name: str, op: Connection) -> bool:
     return op.same_for_all is None or (first is not None and not isinstance(first.lags[0][0], int))
 
 
-def _products(graph: Graph, name: str) -> list[str]:
-    """The products and poolings that read a delay, or another view of it, in panels."""
-    read = {n: graph.op(n) for n in late_readers(graph, name)}
-    return [n for n, op in read.items() if isinstance(op, Connection) and op.kind != "Delay" and not by_synapse(op)]
-
-
 def products_behind(ev: Evaluation, name: str) -> bool:
     """Whether a product or a pooling reads a delay, or another view of it."""
-    readers = [(n, ev.graph.op(n)) for n in ev.prepared.readers[name]]
+    readers = [(n, ev.graph.op(n)) for n, _ in ev.prepared.readers[name]]
     return any([
-        products_behind(ev, n) if op.kind == "Flatten" else isinstance(op, Connection) for n, op in readers
+        products_behind(ev, n) if getattr(op, "kind", "") == "Flatten" else takes_panels(op) for n, op in readers
     ])  # fmt: skip
 
 
@@ -79,10 +73,12 @@ def recorded(ev: Evaluation, name: str) -> bool:
 
 def _fits(ev: Evaluation, name: str) -> bool:
     """Whether all that read a delay, or another view of it, can do so late here."""
-    for reader in ev.prepared.readers[name]:
-        op = ev.graph.op(reader)
-        if isinstance(op, Elementwise) or op.kind in DELAYS:  # the latter reads through (targets/late_chain.py)
-            continue
+    for reader, port in ev.prepared.readers[name]:
+        op, in_region = ev.graph.op(reader), ev.prepared.reads_late(ev, reader, port)
+        if in_region is False:
+            return False
+        if in_region or isinstance(op, Elementwise) or op.kind in DELAYS:
+            continue  # a delay reads through (targets/late_chain.py)
         if not ev.prepared.panel or (op.kind in WHOLE_SEQUENCE and ev.r.training):
             return False
         if op.kind == "Flatten":
@@ -203,21 +199,34 @@ def offsets(ev: Evaluation, edges: Sequence[Edge]) -> tuple[Late | None, ...]:
     return late if any([one is not None for one in late]) else ()
 
 
-def computes(ev: Evaluation, name: str) -> bool:
+def computes(ev: Evaluation, edges: Iterable[Edge]) -> bool:
     """Whether a delay before a node, whose signal is not made, computes what it shows."""
-    return any([edge.source in ev.late and ev.late[edge.source].factors for edge in ev.sources(name)])
+    return any([edge.source in ev.late and ev.late[edge.source].factors for edge in edges])
 
 
-def computed(ev: Evaluation, name: str) -> tuple[BoundScan, list[Tensor], tuple[Late | None, ...]]:
-    """The scan of a node with what delays before it compute, its inputs, and what makes each late."""
-    edges = ev.prepared.inputs[name]
+class Computed(NamedTuple):
+    """A node with what delays before it compute.
+
+    Attributes:
+        scan: it, with this run's coefficients.
+        ports: for each of its inputs, the port of the node whose signal, or a value of the past of which, it is.
+        late: and what makes it late.
+    """
+
+    scan: BoundScan
+    ports: tuple[str, ...]
+    late: tuple[Late | None, ...]
+
+
+def computed(ev: Evaluation, name: str, op: Elementwise, edges: Mapping[str, Edge]) -> Computed:
+    """``op``, which is node ``name`` or stands for what is behind it, with what delays before it compute."""
     shown = {port: ev.late[edge.source] for port, edge in edges.items() if edge.source in ev.late}
     delays = tuple([(port, one.name) for port, one in shown.items() if one.factors])
-    reader, scan = ev.prepared.reader(name, delays)
+    reader, scan = ev.prepared.reader(name, op, delays)
     factors = {n: _as_features(v, shown[port]) for port, _ in delays for n, v in shown[port].factors.items()}
     reads = [(port, _tap(shown[port].op, tap) if tap else 0) for port, tap in reader.inputs]
     late = tuple([shown[port].late[which] if port in shown else None for port, which in reads])
-    return ev.bind_reader(scan, factors), [ev.course(edges[port]) for port, _ in reads], late
+    return Computed(ev.bind_reader(scan, factors), tuple([port for port, _ in reads]), late)
 
 
 def _as_features(factor: Tensor, found: Shown) -> Tensor:

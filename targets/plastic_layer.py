@@ -14,16 +14,16 @@ from torch import Tensor
 
 from snncompile.ir.connection import Connection
 from snncompile.ir.elementwise import Elementwise, OutPort
-from snncompile.ir.graph import Edge, Graph, Ref, Region
+from snncompile.ir.graph import Graph, Ref, Region
 from snncompile.ir.plasticity import Plasticity, Trace
 from snncompile.ir.program import Program
-from snncompile.targets.autograd import PreparedScan
+from snncompile.targets.autograd import BoundScan, PreparedScan
 from snncompile.targets.drawn import reading
 from snncompile.targets.evaluation import Evaluation
+from snncompile.targets.layer_inputs import course, fed, seen
 from snncompile.targets.plastic import refuse_gradient
 from snncompile.targets.plastic_call import PlasticForwardCall, PlasticTarget, Wiring
 from snncompile.targets.plastic_rule import make_rule
-from snncompile.targets.recurrent_layer import drawn
 from snncompile.targets.registry import make_target
 from snncompile.targets.scan import make_scan
 
@@ -151,13 +151,17 @@ def _prepared(ev: Evaluation, layer: PlasticLayer) -> PreparedScan:
     return ev.prepared.standing_in(*layer.population(ev.graph))
 
 
+def _bound(ev: Evaluation, layer: PlasticLayer) -> BoundScan:
+    """The scan of its neurons with this run's coefficients."""
+    return ev.bind(layer.neurons) if layer.neurons else ev.bind_reader(_prepared(ev, layer), {})
+
+
 def _run(ev: Evaluation, layer: PlasticLayer, target: PlasticTarget) -> None:
-    _, op = layer.population(ev.graph)
+    name, op = layer.population(ev.graph)
     rule: Plasticity = ev.graph.op(layer.rule)
     weight = ev.r.state[rule.weight.name]
     ins = math.prod(rule.pre)
     steps, batch = ev.r.steps, ev.r.batch
-    bound = ev.bind(layer.neurons) if layer.neurons else ev.bind_reader(_prepared(ev, layer), {})
     taught = ev.bind_rule(layer.rule)
     store, sums = ev.wanted(layer.neurons) if layer.neurons else ([], [])
     read = ev.prepared.read[layer.rule]
@@ -165,19 +169,21 @@ def _run(ev: Evaluation, layer: PlasticLayer, target: PlasticTarget) -> None:
     edges = ev.prepared.inputs[layer.rule]
     bias = ev.params(layer.connection).get("bias")
     product = Ref(layer.connection)
-    shape = (steps, batch, op.size)
     feeds = ev.prepared.inputs[layer.neurons] if layer.neurons else {p: edges["post"] for p in op.inputs}
-    inputs = [None if port == layer.port else _flat(ev, edge, shape) for port, edge in feeds.items()]
+    feed = fed(ev, name, op, feeds, layer.port, lambda: _bound(ev, layer))
+    taken = {"x": ev.prepared.inputs[layer.connection]["x"], **({"pre": edges["pre"]} if layer.other else {})}
+    made_here = {what: seen(ev, edge) for what, edge in taken.items()}
+    courses = {what: course(ev, edge, (steps, batch, ins)) for what, edge in taken.items()}
     call = PlasticForwardCall(
-        port=layer.port,
+        port=feed.port,
         source=layer.source,
         weight=_matrix(weight),
         bias=None if bias is None else bias.float().contiguous(),
         fixed={role: _matrix(ev.r.values[p.name]) for role, p in rule.fixed.items()},
-        x=_flat(ev, ev.prepared.inputs[layer.connection]["x"], (steps, batch, ins)),
-        pre=_flat(ev, edges["pre"], (steps, batch, ins)) if layer.other else None,
-        inputs=tuple([*inputs, *drawn(ev, bound, shape)]),
-        coefs=bound.coefs,
+        x=courses["x"],
+        pre=courses.get("pre"),
+        inputs=feed.inputs,
+        coefs=feed.scan.coefs,
         states=tuple(ev.r.state[s.name].reshape(batch, op.size).float().contiguous() for s in op.states),
         traces={t.local: _rows(ev.r.state[t.name], t) for t in rule.traces},
         signals={port: ev.course(edges[port]).float().reshape(steps, batch) for port in rule.signals},
@@ -190,13 +196,15 @@ def _run(ev: Evaluation, layer: PlasticLayer, target: PlasticTarget) -> None:
             if t.side != "synapse" and (t.local in read or Ref(layer.rule, t.local) in recorded)
         ),
         store_product=layer.wiring(ev.graph).product or product in recorded,
+        late=feed.late,
+        seen={what: one for what, one in made_here.items() if one is not None},
     )
-    made = target.forward(reading(bound.prepared.scan), taught.prepared.rule, call)
+    made = target.forward(reading(feed.scan.prepared.scan), taught.prepared.rule, call)
     if layer.neurons:
         ev.keep(layer.neurons, made.stored, {}, made.finals)
-    for local, course in made.stored_traces.items():
+    for local, trace in made.stored_traces.items():
         side = next(t.side for t in rule.traces if t.local == local)
-        ev.courses[Ref(layer.rule, local)] = course.reshape(steps, batch, *rule.shape_of(side))
+        ev.courses[Ref(layer.rule, local)] = trace.reshape(steps, batch, *rule.shape_of(side))
     if made.product is not None:
         ev.courses[product] = made.product.reshape(steps, batch, *op.shape)
     ev.state.update({t.name: made.traces[t.local].reshape(batch, *rule.shape_of(t.side)) for t in rule.traces})
@@ -212,8 +220,3 @@ def _rows(value: Tensor, trace: Trace) -> Tensor:
     """A trace as a call has it: ``(B, M)``, ``(B, N)``, or ``(B, *weight)`` with the taps of an output in one row."""
     flat = value.flatten(2) if trace.side == "synapse" else value.flatten(1)
     return flat.float().contiguous()
-
-
-def _flat(ev: Evaluation, edge: Edge, shape: tuple[int, int, int]) -> Tensor:
-    course = ev.course(edge)
-    return (course if course.dim() == 3 else course.reshape(shape)).float()

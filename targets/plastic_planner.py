@@ -8,8 +8,8 @@ from typing import Any
 from snncompile.ir.connection import Connection
 from snncompile.ir.graph import Edge, Graph, Ref, Region
 from snncompile.ir.plasticity import Plasticity
-from snncompile.targets.cycle_plan import Read
-from snncompile.targets.cycle_planner import Planner
+from snncompile.targets.cycle_plan import LateSource, Read
+from snncompile.targets.cycle_planner import NOTHING_LATE, Planner
 from snncompile.targets.plastic_plan import Learn, PlasticPlan, PlasticProduct
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan
@@ -22,26 +22,34 @@ def plan_plastic(
     scans: Mapping[str, Scan],
     rules: Mapping[str, PlasticRule],
     training: bool = False,
+    late: Mapping[Ref, LateSource] = NOTHING_LATE,
 ) -> PlasticPlan:
     """The plan of a plastic region.
 
     Args:
         graph: the network after the passes.
         region: the region.
-        scans: elementwise node -> its scan.
+        scans: elementwise node -> its scan; and a delay's, which makes what it shows.
         rules: plasticity node -> its rule.
         training: whether a Dropout drops.
+        late: what from outside is read late.
     """
-    return _PlasticPlanner(graph, region, scans, rules, training).whole_plan()
+    return _PlasticPlanner(graph, region, scans, rules, training, late).whole_plan()
 
 
 class _PlasticPlanner(Planner):
     dense = True  # they sum in a defined order
 
     def __init__(
-        self, graph: Graph, region: Region, scans: Mapping[str, Scan], rules: Mapping[str, PlasticRule], training: bool
+        self,
+        graph: Graph,
+        region: Region,
+        scans: Mapping[str, Scan],
+        rules: Mapping[str, PlasticRule],
+        training: bool,
+        late: Mapping[Ref, LateSource],
     ) -> None:
-        super().__init__(graph, region, scans, training)
+        super().__init__(graph, region, scans, training, late)
         self.rules = rules
         self.taught = [n for n in region.nodes if isinstance(graph.op(n), Plasticity)]
 
@@ -74,19 +82,19 @@ class _PlasticPlanner(Planner):
         op = self.graph.op(name)
         edges = self.graph.inputs_of(name)
         if isinstance(op, Plasticity):
-            signals = tuple(self._input(edges[s]) for s in op.signals)
+            signals = tuple(self._input(edges[s], False) for s in op.signals)
+            pre, post = (self._input(edges[side], False) for side in ("pre", "post"))
             traces = [tuple(self.own[Ref(name, t.local)] for t in op.of_side(side)) for side in ("pre", "post")]
-            return [Learn(name, self._input(edges["pre"]), self._input(edges["post"]), signals, traces[0], traces[1])]
+            return [Learn(name, pre, post, signals, traces[0], traces[1])]
         if isinstance(op, Connection) and op.plastic:
             rule = self.taught.index(edges["weight"].source.node)
             sliding = sliding_of(op) if op.kind == "Conv2d" else None
-            return [PlasticProduct(name, rule, self._input(edges["x"]), self.own[Ref(name)], sliding)]
+            return [PlasticProduct(name, rule, self._input(edges["x"], False), self.own[Ref(name)], sliding)]
         return super()._steps_of(name)
 
-    def _input(self, edge: Edge) -> Read | int:
-        if edge.source.node not in self.inside and edge in self.outside:
-            return self.outside.index(edge)
-        return super()._input(edge)
+    def _outside(self, edge: Edge, kind: str = "", tap: int = 0) -> int:
+        there = (edge, kind, tap)
+        return self.outside.index(there) if there in self.outside else super()._outside(edge, kind, tap)
 
     def _made_by(self, step: Any) -> tuple[int, ...]:
         return step.pre_traces + step.post_traces if isinstance(step, Learn) else super()._made_by(step)

@@ -7,6 +7,7 @@ import torch
 from snncompile.ir.graph import Region
 from snncompile.ir.plasticity import Plasticity
 from snncompile.targets.cycle_call import CycleForwardCall, last_values, values_at
+from snncompile.targets.cycle_late import bound_scans, outside
 from snncompile.targets.cycle_run import keep_state, leaving, mask, start, there
 from snncompile.targets.cycle_weights import weights_of
 from snncompile.targets.evaluation import Evaluation
@@ -31,16 +32,18 @@ def _run(ev: Evaluation, plan: PlasticPlan, target: PlasticRegionTarget) -> None
     refs = leaving(ev, plan)
     summed = sorted({r for r in ev.want_sum if r in plan.ports and r not in refs}, key=str)
     steps, shape = ev.r.steps, (ev.r.steps, ev.r.batch)
+    inputs, offsets = outside(ev, plan)
     call = CycleForwardCall(
         shape,
-        tuple(ev.course(e).reshape(*shape, n).float() for e, n in zip(plan.outside, plan.sizes, strict=True)),
+        tuple(inputs),
         {i: start(ev, late, line) for i, line in enumerate(plan.lines) if line.depth},
-        {n: ev.bind(n).coefs for n in plan.scans},
+        {n: bound.coefs for n, bound in bound_scans(ev, plan).items()},
         tuple(weights_of(p, ev.graph.op(p.name), ev.params(p.name), ev.r.device) for p in plan.products),
         tuple(dict.fromkeys(plan.ports[ref] for ref in refs)),
         tuple(dict.fromkeys(plan.ports[ref] for ref in summed)),
         masks=tuple(mask(ev, m) for m in plan.masks),
         random=ev.random() if any(scan.draws for scan in plan.scans.values()) else None,
+        late=offsets,
     )
     made = target.forward(plan, PlasticRegionCall(call, tuple(_taught(ev, plan, i) for i in range(len(plan.learns)))))
     lines, totals = made.cycle.lines, dict(zip(call.sums, made.cycle.sums, strict=True))

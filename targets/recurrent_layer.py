@@ -17,12 +17,13 @@ from torch.autograd.function import once_differentiable
 from snncompile.ir.connection import Connection
 from snncompile.ir.density import event_driven
 from snncompile.ir.elementwise import Elementwise
-from snncompile.ir.graph import Edge, Graph, Ref, Region
-from snncompile.ir.random import courses
+from snncompile.ir.graph import Graph, Ref, Region
 from snncompile.targets.autograd import BoundScan, over_batch
 from snncompile.targets.drawn import reading
 from snncompile.targets.evaluation import Evaluation, rows_of, state_of
 from snncompile.targets.event_linear import EventTarget
+from snncompile.targets.late_inputs import joined, kept_of, parted, pasts_of, wanted
+from snncompile.targets.layer_inputs import fed
 from snncompile.targets.recurrent_call import (
     RecurrentBackwardCall,
     RecurrentForwardCall,
@@ -136,27 +137,27 @@ def run_layer(ev: Evaluation, layer: Layer, target: RecurrentTarget, events: Eve
     op: Elementwise = ev.graph.op(layer.neurons)
     shape = (ev.r.steps, ev.r.batch, op.size)
     edges = ev.prepared.inputs[layer.neurons]
-    bound = ev.bind(layer.neurons)
+    feed = fed(ev, layer.neurons, op, edges, layer.port, lambda: ev.bind(layer.neurons))
     store, sums = ev.wanted(layer.neurons)
     weight, bias = folded(ev.graph.op(layer.connection), ev.params(layer.connection))
-    inputs = [None if p == layer.port else _flat(ev, e, shape) for p, e in edges.items()]
     held = _held(ev, layer, shape)
     call = RecurrentForwardCall(
-        port=layer.port,
+        port=feed.port,
         source=layer.source,
         weight=weight.float(),
         bias=None if bias is None else bias.float(),
         start=held[len(held) - layer.late :].contiguous(),
-        inputs=tuple([*inputs, *drawn(ev, bound, shape)]),
-        coefs=bound.coefs,
+        inputs=feed.inputs,
+        coefs=feed.scan.coefs,
         states=tuple(ev.r.state[s.name].reshape(shape[1:]).float().contiguous() for s in op.states),
         shape=shape,
         store=tuple(dict.fromkeys((*store, *sums, layer.source))),
         most=layer.most,
         late=layer.late,
+        offsets=feed.late,
     )
     sparse = events if event_driven(ev.graph.op(layer.connection)) else None
-    courses, finals = _run(bound, call, target, sparse)
+    courses, finals = _run(feed.scan, call, target, sparse)
     ev.keep(layer.neurons, courses, {}, finals)
     newest = courses[layer.source][max(shape[0] - len(held), 0) :]
     last = newest if shape[0] >= len(held) else torch.cat([held[shape[0] :], newest])
@@ -168,16 +169,6 @@ def run_layer(ev: Evaluation, layer: Layer, target: RecurrentTarget, events: Eve
         ev.courses.update({ref: made if ref.node == layer.connection else late for ref in wanted})
 
 
-def drawn(ev: Evaluation, bound: BoundScan, shape: tuple[int, int, int]) -> list[Tensor]:
-    """What neurons draw, which the kernels of layers read as further inputs."""
-    random, draws = ev.random(), bound.prepared.scan.draws
-    return [] if random is None or not draws else courses(random, draws, shape)
-
-
-def _flat(ev: Evaluation, edge: Edge, shape: tuple[int, int, int]) -> Tensor:
-    return ev.course(edge).reshape(shape).float()
-
-
 def _run(
     bound: BoundScan, call: RecurrentForwardCall, target: RecurrentTarget, events: EventTarget | None
 ) -> tuple[dict[str, Tensor], list[Tensor]]:
@@ -185,7 +176,7 @@ def _run(
     scan = reading(bound.prepared.scan)
     tensors: list[Tensor] = [*bound.tokens, call.weight, *([] if call.bias is None else [call.bias]), call.start]
     tensors += [x for x in call.inputs if x is not None]
-    tensors += call.states
+    tensors += [*call.states, *pasts_of(call.offsets)]
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
         flat = _Layer.apply(bound, replace(call, train=True), target, events, *tensors)
         return dict(zip(call.store, flat[: len(call.store)], strict=True)), list(flat[len(call.store) :])
@@ -210,9 +201,11 @@ class _Layer(torch.autograd.Function):
         given = tuple(x for x in call.inputs if x is not None)
         source = made.stored[call.source]
         ctx.bound, ctx.target, ctx.events = bound, target, events
-        ctx.call = replace(call, inputs=tuple(x is not None for x in call.inputs), states=(), start=None, weight=None)
-        ctx.counts = (len(given), len(call.states))
-        ctx.save_for_backward(call.weight, call.start, source, made.product, *given, *made.saved)
+        present = tuple(x is not None for x in call.inputs)
+        ctx.call = replace(call, inputs=present, states=(), start=None, weight=None, offsets=())
+        ctx.late, pasts = kept_of(call.offsets), pasts_of(call.offsets)
+        ctx.counts = (len(given), len(call.states), len(pasts))
+        ctx.save_for_backward(call.weight, call.start, source, made.product, *given, *pasts, *made.saved)
         ctx.set_materialize_grads(False)
         return (*(made.stored[name] for name in call.store), *made.finals)
 
@@ -220,15 +213,17 @@ class _Layer(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         bound, call = ctx.bound, ctx.call
-        n_inputs, n_states = ctx.counts
+        n_inputs, n_states, n_pasts = ctx.counts
         weight, start, source, product, *rest = ctx.saved_tensors
-        given = iter(rest[:n_inputs])
+        given, saved = iter(rest[:n_inputs]), tuple(rest[n_inputs + n_pasts :])
         inputs = tuple(next(given) if present else None for present in call.inputs)
+        late = joined(ctx.late, rest[n_inputs : n_inputs + n_pasts])
         n_tokens = len(bound.tokens)
         needs = ctx.needs_input_grad[4:]
         with_bias = 0 if call.bias is None else 1
         at = n_tokens + 2 + with_bias
-        wanted = iter(needs[at : at + n_inputs])
+        need = iter(needs[at : at + n_inputs])
+        need_inputs = [x is not None and next(need) for x in inputs]
         stored = grads[: len(call.store)]
         made = ctx.target.backward(
             reading(bound.prepared.scan),
@@ -238,18 +233,20 @@ class _Layer(torch.autograd.Function):
                 weight=weight,
                 inputs=inputs,
                 coefs=bound.reverse_coefs,
-                saved=tuple(rest[n_inputs : n_inputs + n_states]),
+                saved=saved,
                 product=product,
                 shape=call.shape,
                 grads={n: g for n, g in zip(call.store, stored, strict=True) if g is not None},
                 grad_finals=tuple(None if g is None else g.contiguous() for g in grads[len(call.store) :]),
-                need_inputs=tuple(x is not None and next(wanted) for x in inputs),
+                need_inputs=wanted(late, need_inputs, needs[at + n_inputs + n_states :]),
                 need_accumulators=any(needs[:n_tokens]),
                 late=call.late,
+                offsets=late,
             ),
         )
         d_weight, d_bias = weight_gradients(made.product, start, source, ctx.events)
         sums = [over_batch(made.accumulators.get(a)) for a in bound.prepared.scan.accumulators] if n_tokens else []
-        d_inputs = [g for g, x in zip(made.inputs, inputs, strict=True) if x is not None]
+        grads_of, d_pasts = parted(late, made.inputs)
+        d_inputs = [g for g, x in zip(grads_of, inputs, strict=True) if x is not None]
         d_bias_list: Sequence[Tensor] = [d_bias] if with_bias else []
-        return None, None, None, None, *sums, d_weight, *d_bias_list, made.start, *d_inputs, *made.states
+        return None, None, None, None, *sums, d_weight, *d_bias_list, made.start, *d_inputs, *made.states, *d_pasts

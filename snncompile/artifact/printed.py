@@ -174,7 +174,7 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     from snncompile.targets.c.target import CTarget
     from snncompile.targets.conv_scan import conv_pairs
     from snncompile.targets.drawn import reading
-    from snncompile.targets.late_linear import by_synapse, late_products
+    from snncompile.targets.late_linear import late_products
     from snncompile.targets.late_scan import late_reader
     from snncompile.targets.plastic_rule import make_rule
     from snncompile.targets.pooled_scan import pooled_scans
@@ -190,7 +190,7 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
         if name in late_names:  # the same functions serve every connection
             for role, source in late_sources(event_driven(op)).items():
                 yield Printed(name, role, source, suffix=C_SOURCE)
-        elif by_synapse(op):  # on a cycle, or without delays
+        elif op.by_synapse:  # on a cycle, or without delays
             continue
         elif event_driven(op) and op.kind not in ("Linear", "DelayedLinear"):
             for role, source in event_conv_sources(op).items():
@@ -259,17 +259,15 @@ def _layer_kernels(
 def _made_delays(graph: Graph) -> Iterator[tuple[str, Elementwise, tuple[str, ...]]]:
     """Delays whose signals are made by a kernel, whole or in panels: the node that does it, and how late its inputs
     are."""
-    from snncompile.ir.regions import late_readers
+    from snncompile.ir.regions import panel_readers
     from snncompile.targets.late_kinds import gathers
     from snncompile.targets.late_scan import made_reader
 
     for region in graph.regions:
         name, op = region.nodes[0], graph.op(region.nodes[0])
-        if region.kind == "product" and isinstance(op, Connection) and gathers(graph, name):
-            readers = [graph.op(reader) for reader in late_readers(graph, name)]
-            panels = any(isinstance(read, Connection) and read.kind != "Delay" for read in readers)
-            if panels or not op.attrs.get("offset"):
-                yield name, *made_reader(graph, name)
+        made = region.kind == "product" and isinstance(op, Connection) and gathers(graph, name)
+        if made and (panel_readers(graph, name) or not op.attrs.get("offset")):
+            yield name, *made_reader(graph, name)
 
 
 def _late_kernels(graph: Graph, name: str, options: _Options) -> Iterator[Printed]:

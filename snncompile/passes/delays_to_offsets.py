@@ -11,7 +11,8 @@ from snncompile.ir.connection import DELAYS, Connection
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph, Note
 from snncompile.ir.interpolated import moves_only, roles
-from snncompile.ir.regions import late_readers
+from snncompile.ir.plasticity import Plasticity
+from snncompile.ir.regions import late_readers, panel_readers
 from snncompile.passes.base import Pass
 
 #: Products that read one late signal a panel at a time, each panels of its own.
@@ -22,8 +23,8 @@ MOST_PRODUCTS = 2
 class DelaysToOffsets(Pass):
     """The late signal need not exist: those that read a Delay read the signal itself, so many steps before; between two
     steps, or where something stands in for what lies too far back, they also compute what is seen of the one or two
-    values that they read. Scans do so step by step, products and poolings a panel of steps at a time. A target without
-    such loads makes the late signal all the same."""
+    values that they read. Scans, recurrent layers, cycles and what learns do so step by step, other products and
+    poolings a panel of steps at a time. A target without such loads makes the late signal all the same."""
 
     name: ClassVar[str] = "delays-to-offsets"
     requires: ClassVar[frozenset[str]] = frozenset({"hoisted"})
@@ -38,33 +39,33 @@ class DelaysToOffsets(Pass):
                 continue
             if not graph.consumers(name) and not any(ref.node == name for _, ref in graph.outputs):
                 continue  # a record: nothing reads it
-            why_not = self._obstacle(graph, name, op, on_cycles) or _no_chain(graph, name) or _too_many(graph, name)
+            why_not = _obstacle(graph, name, op, on_cycles) or _no_chain(graph, name) or _too_many(graph, name)
             if why_not:
                 notes.append(Note(self.name, name, f"no offset in a load: {why_not}"))
             else:
                 graph.nx.nodes[name]["op"] = replace(op, attrs={**op.attrs, "offset": True})
         return graph.noted(notes)
 
-    @staticmethod
-    def _obstacle(graph: Graph, name: str, op: Connection, on_cycles: set[str]) -> str:
-        if any(ref.node == name for _, ref in graph.outputs):
-            return "it is an output" if op.kind in DELAYS else f"{name}, another view of it, is an output"
-        if name in on_cycles:
-            return "it stands on a cycle"
-        for reader, port, edge in graph.consumers(name):
-            read = graph.op(reader)
-            if edge.delay or reader in on_cycles or graph.nx.has_edge(reader, reader):
-                return f"{reader}, which reads it as {port}, stands on a cycle"
-            if isinstance(read, Elementwise):
-                continue
-            if isinstance(read, Connection) and read.kind in DELAYS:
-                continue  # see _no_chain
-            if not isinstance(read, Connection):
-                return f"{reader}, which reads it, reads the past itself"
-            further = DelaysToOffsets._obstacle(graph, reader, read, on_cycles) if read.kind == "Flatten" else ""
-            if further:
-                return further
-        return ""
+
+def _obstacle(graph: Graph, name: str, op: Connection, on_cycles: set[str]) -> str:
+    if any(ref.node == name for _, ref in graph.outputs):
+        return "it is an output" if op.kind in DELAYS else f"{name}, another view of it, is an output"
+    if name in on_cycles:
+        return "it stands on a cycle"
+    for reader, port, edge in graph.consumers(name):
+        read = graph.op(reader)
+        if edge.delay:
+            return f"{reader}, which reads it as {port}, reads it late besides"
+        if isinstance(read, Elementwise | Plasticity):
+            continue
+        if isinstance(read, Connection) and read.kind in DELAYS:
+            continue  # see _no_chain
+        if not isinstance(read, Connection):
+            return f"{reader}, which reads it, reads the past itself"
+        further = _obstacle(graph, reader, read, on_cycles) if read.kind == "Flatten" else ""
+        if further:
+            return further
+    return ""
 
 
 def _no_chain(graph: Graph, name: str) -> str:
@@ -80,8 +81,7 @@ def _no_chain(graph: Graph, name: str) -> str:
 def _too_many(graph: Graph, name: str) -> str:
     """Why it is quicker to make the late signal once for all that read it; "" where that is not so."""
     op: Connection = graph.op(name)
-    read = {n: graph.op(n) for n in late_readers(graph, name)}
-    products = [n for n, at in read.items() if isinstance(at, Connection) and at.kind != "Delay"]
+    products = panel_readers(graph, name)
     if op.same_for_all is not None or len(products) <= MOST_PRODUCTS:
         return ""
     return f"{len(products)} products read it: for so many it is made once"

@@ -45,8 +45,6 @@ DECLINED = {
              "flatten, another view of it, is an output"),
     "many": (case(lambda x=snn.Spikes(3): many(x >> snn.Delay(np.array([0, 1, 2]) * ms))),
              "3 products read it: for so many it is made once"),
-    "read in a cycle": (case(lambda x=snn.Spikes(3): x >> snn.Delay(2 * ms) >> snn.recurrent(snn.LIF(), snn.Linear(3))),
-                        "add_lif, which reads it as delay, stands on a cycle"),
 }  # fmt: skip
 
 

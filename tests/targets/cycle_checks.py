@@ -35,7 +35,8 @@ def check_as_the_reference(seed, shape, target):
     """Outputs, records, states and gradients of a random network; ``target`` is what runs it."""
     net, record = compiled(seed, target.name)
     executor = Executor(net.graph, target)
-    assert any(isinstance(plan, CyclePlan) for plan in executor._cycles.values()), executor._cycles
+    plans = executor.runner.plans()
+    assert any(isinstance(plan, CyclePlan) for plan in plans.values()), plans
     x = counts(seed, *shape)
     want = run(net, x, record, Executor(net.graph, PlainTarget()))
     got = run(net, x, record, executor)
@@ -69,8 +70,8 @@ def check_images_as_the_reference(seed, shapes, target):
     """As :func:`check_as_the_reference`, for cycles of images, one batch and number of steps after the other."""
     net, record = compiled_images(seed, target.name)
     executor = Executor(net.graph, target)
-    (plan,) = (executor._dropping or executor._cycles).values()
-    assert isinstance(plan, CyclePlan) and executor._ways[plan].blocks_up_to == 0
+    ((region, plan),) = executor.runner.plans(training=True).items()
+    assert isinstance(plan, CyclePlan) and executor.runner.way(region, training=True).blocks_up_to == 0
     for shape in shapes:
         x = images(seed, *shape)
         want = run(net, x, record, Executor(net.graph, PlainTarget()))
@@ -151,7 +152,7 @@ def rows_kept(target, steps):
     """Line -> how many steps of it are kept without gradients."""
     net = snn.compile(delayed, target=target)
     executor, kept = net.executor(torch.device("cpu")), []
-    runner = executor._cycle_target
+    runner = executor.runner.cycles
     forward = runner.forward
     runner.forward = lambda plan, call: kept.append((plan, forward(plan, call))) or kept[-1][1]
     with torch.no_grad():

@@ -85,8 +85,8 @@ def test_large_dense_products_of_very_late_cycles_are_made_for_many_steps_at_onc
     assert "one function for the cycle" in text and "of fewer than 4 sequences 1 kernel and 1 product" in text
     net = snn.compile(wide, target="c")
     executor, ran = net.executor(torch.device("cpu")), []
-    forward = executor._cycle_target.forward
-    executor._cycle_target.forward = lambda plan, call: ran.append(call.shape) or forward(plan, call)
+    forward = executor.runner.cycles.forward
+    executor.runner.cycles.forward = lambda plan, call: ran.append(call.shape) or forward(plan, call)
     x = (torch.rand(4, 3, 4) < 0.5).float()
     with torch.no_grad():
         whole, part = net(x), net(x[:2])
@@ -101,7 +101,7 @@ def test_an_artifact_shows_the_function():
     net = snn.compile(delayed, target="c")
     net(torch.ones(2, 5, 6))["second"].sum().backward()
     executor = net.executor(torch.device("cpu"))
-    (made,) = executor._cycle_target._kernels.values()
+    (made,) = executor.runner.cycles._kernels.values()
     ran = {kernel.source.name: kernel.source for kernel in made.values()}
     assert ran["cycle_linear_1_forward"].text == shown["cycle_linear_1_forward"].text
     assert "gradient of slow" in ran["cycle_linear_1_backward"].text

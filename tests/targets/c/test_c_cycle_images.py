@@ -28,7 +28,7 @@ SEEDS = {
 def the_plan(net, executor=None):
     """The plan of a cycle in training."""
     executor = executor or Executor(net.graph, CTarget())
-    (plan,) = (executor._dropping or executor._cycles).values()
+    (plan,) = executor.runner.plans(training=True).values()
     return plan
 
 
@@ -161,6 +161,6 @@ def test_an_artifact_shows_the_function():
     stem = next(s for s in shown if s.startswith("cycle_") and s.endswith("_forward"))
     net = snn.compile(seen, target="c")
     net(torch.ones(2, 5, 2, 6, 5))["second"].sum().backward()
-    (made,) = net.executor(torch.device("cpu"))._cycle_target._kernels.values()
+    (made,) = net.executor(torch.device("cpu")).runner.cycles._kernels.values()
     assert {k.source.name: k.source.text for k in made.values()}[stem] == shown[stem].text
     assert "The convolution conv2d_2 of one sequence." in shown[stem].text

@@ -105,7 +105,7 @@ def test_checkpoints_change_nothing():
 def test_settings_go_by_the_batch(batch, rows, columns):
     net = snn.compile(small(), target="triton")
     executor = net.executor(torch.device("cpu"))
-    (plan,) = executor._cycles.values()
+    (plan,) = executor.runner.plans().values()
     chosen = choose_settings(plan, batch)
     assert (chosen.rows, chosen.columns) == (rows, columns)
     assert chosen.stages == 1  # a load that ran ahead would read what is not written yet
@@ -124,7 +124,7 @@ def large(size, late):
 
 def test_a_step_has_no_more_elements_than_32_bits_count():
     net = snn.compile(large(8, 1), target="triton")
-    (plan,) = net.executor(torch.device("cpu"))._cycles.values()
+    (plan,) = net.executor(torch.device("cpu")).runner.plans().values()
     check_size(plan, 2**27)
     for wide, where in (
         (replace(plan, lines=tuple(replace(line, size=2**20) for line in plan.lines)), ""),

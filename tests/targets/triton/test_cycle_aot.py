@@ -70,7 +70,7 @@ def test_what_is_printed_is_what_runs():
     shown = {p.source.name: p.source.text for p in printed_kernels(delayed.build(), None)}
     net = snn.compile(delayed, target="triton")
     net(torch.ones(1, 2, 6))["second"].sum().backward()
-    (made,) = net.executor(torch.device("cpu"))._cycle_target._kernels.values()
+    (made,) = net.executor(torch.device("cpu")).runner.cycles._kernels.values()
     ran = {kernel.source.name: kernel.source.text for kernel in made.values()}
     assert set(ran) == set(shown)
     assert ran["cycle_linear_1_forward"] == shown["cycle_linear_1_forward"]

@@ -160,7 +160,7 @@ def test_the_gradient_of_states_and_strided_inputs():
 
 def plan_of(model, name="triton"):
     executor = snn.compile(model, target=name).executor(torch.device("cpu"))
-    (plan,) = executor._cycles.values()
+    (plan,) = executor.runner.plans().values()
     return plan
 
 

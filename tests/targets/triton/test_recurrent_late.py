@@ -100,11 +100,11 @@ def test_networks(late, steps, batch):
 def test_one_launch_and_none_of_the_ordinary_path(monkeypatch):
     net = network(3)
     executor = net.executor(torch.device("cpu"))
-    (layer,) = executor._layers.values()
+    (layer,) = executor.runner.layers.values()
     assert isinstance(layer, Layer)
     assert layer.late == 3
     launched = []
-    launcher = executor._recurrent._launcher
+    launcher = executor.runner.recurrent._launcher
     run = launcher.run
     monkeypatch.setattr(launcher, "run", lambda *a: launched.append((a[2].form, a[-1])) or run(*a))
     with torch.no_grad():
@@ -210,7 +210,7 @@ def delayed(kind, target, size=6, longest=None):
 def test_delays_that_stand_on_the_cycle(kind, longest):
     want, got = (delayed(kind, target, longest=longest) for target in ("torch", "triton"))
     got.load_state_dict(want.state_dict())
-    (layer,) = got.executor(torch.device("cpu"))._layers.values()
+    (layer,) = got.executor(torch.device("cpu")).runner.layers.values()
     assert isinstance(layer, Layer)
     assert layer.late == 3
     record = ["back.out", *(["late.out"] if kind == "before" else [])]

@@ -113,7 +113,7 @@ def test_precision_goes_into_the_artifact_and_out_of_it(tmp_path):
     assert "fp16: weights of 11 significant bits" in " ".join((path / "report.txt").read_text().split())
     again = snn.load(path)
     assert again.precision == "fp16"
-    assert again.executor(torch.device("cpu"))._recurrent._precision == "fp16"
+    assert again.executor(torch.device("cpu")).runner.recurrent._precision == "fp16"
     plain = network("lif", 9).save(tmp_path / "m.snn")
     assert "precision" not in json.loads((plain / "manifest.json").read_text())
     assert open_artifact(plain).manifest.precision == "auto"
