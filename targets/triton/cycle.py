@@ -34,6 +34,7 @@ from snncompile.targets.triton.cycle_backward import CycleBackward, print_cycle_
 from snncompile.targets.triton.cycle_design import CycleSettings, choose_settings
 from snncompile.targets.triton.cycle_forward import CycleForward, print_cycle_forward
 from snncompile.targets.triton.cycle_given import Given, ring_rows
+from snncompile.targets.triton.cycle_late import input_gradient
 from snncompile.targets.triton.cycle_shared_design import (
     FORM_VARIABLE,
     LISTED,
@@ -69,6 +70,9 @@ class Cycles:
         least: inputs from which on a product of a shared cycle reads lists of what is not zero.
     """
 
+    #: Signals from outside may be read late.
+    offsets = True
+
     def __init__(
         self,
         empty: Callable[..., Tensor] = torch.empty,
@@ -99,7 +103,7 @@ class Cycles:
             variant = CycleForward(_scalar(plan, call.coefs), bias, live, call.sums, late, listed)
             kernel = self._kernel(plan, variant, print_cycle_forward)
             given = Given(plan, kernel.source, call.shape, device)
-            given.inputs(call.inputs)
+            given.inputs(call.inputs, call.late)
             given.lines("line", lines)
             given.coefs("coefficient", {n: scan.coefs for n, scan in plan.scans.items()}, call.coefs)
             given.lists(listed, late, make)
@@ -125,7 +129,8 @@ class Cycles:
             call.need_accumulators,
             late,
         )
-        inputs = {i: make((steps, batch, plan.sizes[i])) for i in variant.need_inputs}
+        late_by = call.late or (None,) * len(call.inputs)
+        inputs = {i: input_gradient(late_by[i], (steps, batch, plan.sizes[i]), make) for i in variant.need_inputs}
         sums = {
             n.name: {a: make((batch, plan.size_of(n))).zero_() for a in plan.scans[n.name].accumulators}
             for n in plan.neurons
@@ -137,7 +142,7 @@ class Cycles:
         graded = [i for i in range(len(plan.lines)) if ("grad", i) in kernel.source.given]
         grads = gradient_lines(plan, call, graded, make, partial(ring_rows, late=late))
         given = Given(plan, kernel.source, call.shape, device)
-        given.inputs(call.inputs)
+        given.inputs(call.inputs, call.late)
         given.lines("line", call.lines)
         given.lines("grad", grads)
         given.coefs("reverse coefficient", {n: scan.reverse_coefs for n, scan in plan.scans.items()}, call.coefs)

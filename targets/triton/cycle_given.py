@@ -11,6 +11,7 @@ from torch import Tensor
 from snncompile.targets.cycle_lines import Make
 from snncompile.targets.cycle_plan import Conv, CyclePlan, Pool, Product
 from snncompile.targets.cycle_weights import Weights
+from snncompile.targets.scan import Late
 from snncompile.targets.triton.cycle_events import listed_lines
 from snncompile.targets.triton.cycle_images import as_product, conv_by_synapse, pool_by_synapse
 from snncompile.targets.triton.cycle_tables import group_table, marks_table, neuron_table, step_offsets
@@ -30,13 +31,17 @@ class Given:
                 _, line, lag = key
                 self.values[key] = plan.lines[int(line)].depth - int(lag)
 
-    def inputs(self, inputs: Sequence[Tensor]) -> None:
-        """What comes from outside, and its strides."""
+    def inputs(self, inputs: Sequence[Tensor], late: Sequence[Late | None] = ()) -> None:
+        """What comes from outside, its strides, and what makes it late."""
         for i, x in enumerate(inputs):
             if ("input", i) in self._wanted:
                 flat = x if x.stride(2) == 1 or x.shape[2] == 1 else x.contiguous()
                 self.values[("input", i)] = flat
                 self.values[("input step", i)], self.values[("input row", i)], _ = flat.stride()
+        for i, one in enumerate(late):
+            if one is not None:
+                self.values |= {("late", i): one.steps, ("past", i): one.past}
+                self.values |= {("reach", i): len(one.past), ("share", i): one.share}
 
     def lines(self, what: str, lines: Sequence[Tensor | None]) -> None:
         """Lines, and which bits of a step's number say where it stands: all of them in a line that is no ring."""

@@ -6,8 +6,12 @@ from collections.abc import Collection, Mapping
 
 from snncompile.targets.cycle_plan import Neurons, Read
 from snncompile.targets.prune import Pruned
+from snncompile.targets.triton.cycle_late import LateInput, gradient_row, is_own, late_input, load_steps
 from snncompile.targets.triton.cycle_writer import CycleWriter
 from snncompile.targets.triton.printer import print_function
+
+#: Where the values of a step stand, and the offsets of a tile there; or what to load where each neuron is late.
+Place = tuple[str, str] | LateInput
 
 
 def print_neurons(w: CycleWriter, node: Neurons, scalar: tuple[bool, ...], live: Collection[int]) -> None:
@@ -37,7 +41,8 @@ def print_neurons(w: CycleWriter, node: Neurons, scalar: tuple[bool, ...], live:
     before = {s: w.row("line", Read(lines[s], 1)) for s in scan.states if s in step.args}
     after = {r: w.row("line", Read(line)) for r, line in kept.items()}
     w.tiles(size)
-    values = _load_all(w, {**rows, **{s: (p, "at") for s, p in before.items()}})
+    steps = load_steps(w, sources.values())
+    values = _load_all(w, {**rows, **{s: (p, "at") for s, p in before.items()}}, steps)
     values |= _coefficients(w, node.name, "coefficient", one, step.args)
     made = w.call_step(3, step, values, size)
     for r, pointer in after.items():
@@ -83,7 +88,7 @@ def print_neurons_back(
             to.setdefault(source, []).append(f"grad_{x}")
     changed = [("grad", read.line) for read in (*carried.values(), *to)]
     w.begin_step(f"{node.name}: the gradient of the neurons", [("grad", r.line) for r in given.values()], changed)
-    read = {x: _place(w, s) for x, s in sources.items() if x in step.args}
+    read: dict[str, Place] = {x: _place(w, s) for x, s in sources.items() if x in step.args}
     read |= {s: (w.row("line", Read(lines[s], 1)), "at") for s in scan.states if s in step.args}
     read |= {g: (w.row("grad", at), "at") for g, at in given.items()}
     carry = {g: w.row("grad", at) for g, at in carried.items()}
@@ -92,32 +97,38 @@ def print_neurons_back(
     leaving = {f"grad_{x}": _gradient_out(w, x, s) for x, s in outside.items()}
     sums = {a: _accumulator(w, node.name, a) for a in (scan.accumulators if accumulate else ())}
     w.tiles(size)
-    values = _load_all(w, read)
+    late = load_steps(w, (s for x, s in sources.items() if x in read or x in outside))
+    values = _load_all(w, read, late)
     values |= _coefficients(w, node.name, "reverse coefficient", one, step.args)
     made = w.call_step(3, step, values, size)
     for g, pointer in carry.items():
         w.carry(3, pointer, made[g])
-    for g, pointer in leaving.items():
-        w.store(3, pointer, made[g])
+    for (g, pointer), source in zip(leaving.items(), outside.values(), strict=True):
+        w.store(3, pointer, made[g], gradient_row(w, source, late) if source in late else "at")
     for at, gradients in to.items():
         w.add(3, added[at], " + ".join(made[g] for g in gradients))
     for a, pointer in sums.items():
         w.add(3, pointer, made[a])
 
 
-def _place(w: CycleWriter, source: Read | int) -> tuple[str, str]:
-    """Where an input's values stand at this step, and the offsets of a tile there."""
+def _place(w: CycleWriter, source: Read | int) -> Place:
+    """Where an input's values stand at this step."""
     if isinstance(source, Read):
         return w.row("line", source), "at"
+    if is_own(w.plan, source):
+        return late_input(w, source)
     now, stride = w.outside(source)
     return now, f"(b * ({stride} + nil).to(tl.int64) + n)"
 
 
-def _load_all(w: CycleWriter, places: Mapping[str, tuple[str, str]]) -> dict[str, str]:
-    """Load a tile of each; their names."""
+def _load_all(w: CycleWriter, places: Mapping[str, Place], late: Mapping[int, str]) -> dict[str, str]:
+    """Load a tile of each; their names. ``late``: those of by how many steps the neurons of this tile are late."""
     values = {x: w.names.new(x) for x in places}
-    for x, (pointer, offset) in places.items():
-        w.load(3, values[x], pointer, offset)
+    for x, place in places.items():
+        if isinstance(place, LateInput):
+            place.load(w, values[x], late[place.index])
+        else:
+            w.load(3, values[x], *place)
     return values
 
 
@@ -134,8 +145,10 @@ def _coefficients(
 
 def _gradient_out(w: CycleWriter, port: str, source: int) -> str:
     """Where the gradient of an input from outside goes at this step."""
-    about = f"gradient of {w.plan.outside[source].source}, (T, B, N)"
+    about = f"gradient of {w.plan.outside[source].source}, ({'L + ' if is_own(w.plan, source) else ''}T, B, N)"
     pointer = w.address(("grad input", source), f"grad_{port}_{source}", about)
+    if is_own(w.plan, source):
+        return pointer
     name = w.names.new(f"grad_{port}_now")
     w.line(2, f"{name} = {pointer} + t * ((B + nil).to(tl.int64) * {w.plan.sizes[source]})")
     return name

@@ -22,7 +22,7 @@ CYCLE_CONSTANTS = ("ROWS", "COLUMNS", "AHEAD")
 
 _LOCALS = (
     "b own nil present there l total part to now row value back groups g place"
-    " snn_row snn_dense snn_gather snn_most snn_pick"
+    " snn_row snn_dense snn_gather snn_most snn_pick snn_seen"
 )
 
 #: How a step begins. What is computed from a 0 that the compiler does not know, and that seems to change, it cannot
@@ -61,6 +61,7 @@ class CycleWriter(Writer):
     Attributes:
         tile: the shape of a tile of the part of a step that is printed.
         blocks: whether each part is printed for several steps, before the next part.
+        needed: device functions that what was printed calls, besides those of every kernel.
     """
 
     #: How a program begins, and each step.
@@ -79,6 +80,7 @@ class CycleWriter(Writer):
         self.name = self.names.new(name)
         self.keys: dict[Key, str] = {}
         self.functions: list[Function] = []
+        self.needed: dict[str, None] = {}
         self._stems = [line.key.replace(".", "_") for line in plan.lines]
         self._written: set[tuple[str, int]] = set()
 
@@ -132,16 +134,37 @@ class CycleWriter(Writer):
         self.call(depth, f"{name} = snn_row", [pointer, number, ring, "B", str(self.plan.lines[read.line].size)])
         return name
 
-    def outside(self, index: int) -> tuple[str, str]:
-        """The step of an input from outside, a local computed here, and its stride from sequence to sequence."""
-        edge = self.plan.outside[index]
-        name = f"{edge.source.node}_{edge.source.port}"
-        pointer = self.address(("input", index), name, f"{edge.source}, (T, B, N), its neurons one after the other")
+    def outside_name(self, index: int) -> str:
+        """What the names of an input from outside begin with."""
+        source = self.plan.outside[index].source
+        return f"{source.node}_{source.port}"
+
+    def outside_course(self, index: int) -> tuple[str, str, str]:
+        """The arguments of an input from outside: its pointer, and its strides over time and over the batch."""
+        name, source = self.outside_name(index), self.plan.outside[index].source
+        late = ", read late" if self.plan.offset(index) else ""
+        pointer = self.address(("input", index), name, f"{source}, (T, B, N), its neurons one after the other{late}")
         step = self.integer(("input step", index), f"{name}_t", f"stride of {pointer} over time")
-        stride = self.integer(("input row", index), f"{name}_b", f"stride of {pointer} over the batch")
+        return pointer, step, self.integer(("input row", index), f"{name}_b", f"stride of {pointer} over the batch")
+
+    def outside(self, index: int) -> tuple[str, str]:
+        """The step of an input from outside, a local computed here, and its stride from sequence to sequence.
+
+        One that is late is, for its first steps, in its past.
+        """
+        name, (pointer, step, stride) = self.outside_name(index), self.outside_course(index)
         now = self.names.new(f"{name}_now")
-        self.line(2, f"{now} = {pointer} + t * ({step} + nil).to(tl.int64)")
-        return now, stride
+        if not self.plan.offset(index):
+            self.line(2, f"{now} = {pointer} + t * ({step} + nil).to(tl.int64)")
+            return now, stride
+        size = self.plan.sizes[index]
+        late = self.integer(("late", index), f"{name}_late", f"by how many steps {pointer} is read late")
+        past = self.address(("past", index), f"{name}_past", f"what is read of it before that step, (steps, B, {size})")
+        row = self.names.new(f"{name}_row")
+        old, new = f"{past} + t * ((B + nil).to(tl.int64) * {size})", f"{pointer} + (t - {late}) * {step}.to(tl.int64)"
+        self.call(2, f"{now} = tl.where", [f"t < {late}", old, new])
+        self.line(2, f"{row} = tl.where(t < {late}, {size}, {stride} + nil)")
+        return now, row
 
     # -- lines of the kernel
 
@@ -255,6 +278,7 @@ which begin again when it is full.
 import triton
 import triton.language as tl
 '''
+        helpers = [*helpers, *self.needed]
         parts = [header, print_called(self.functions), *(f.text for f in self.functions), ROW, *helpers]
         text = "\n\n".join(p for p in [*parts, jit_head(self.name, self.params, constants)] if p)
         text += "\n".join(["", *body]) + "\n"

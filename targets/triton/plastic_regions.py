@@ -44,6 +44,9 @@ class PlasticRegions:
         form: ``"one"`` program for every region or ``"several"``, instead of what is reckoned to be quicker.
     """
 
+    #: Signals from outside may be read late.
+    offsets = True
+
     def __init__(
         self,
         empty: Callable[..., Tensor] = torch.empty,
@@ -73,7 +76,7 @@ class PlasticRegions:
             settings = self._settings or _settings(plan, cycle.shape, device, self.form)
             source, function = self._kernel(plan, _variant(plan, call, live, settings.shares > 1))
             given = _Given(plan, source, cycle.shape, device)
-            given.inputs(cycle.inputs)
+            given.inputs(cycle.inputs, cycle.late)
             given.lines("line", lines)
             given.coefs("coefficient", {n: scan.coefs for n, scan in plan.scans.items()}, cycle.coefs)
             given.weights(cycle.weights, back=False)
