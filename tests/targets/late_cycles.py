@@ -54,7 +54,7 @@ def taken(model: snn.Model, target: str, runner: str, training: bool = True):
     torch.manual_seed(0)
     net = snn.compile(model, target=target).train(training)
     executor, found = net.executor(torch.device("cpu")), {}
-    target_of = getattr(executor, runner)
+    target_of = getattr(executor.runner, runner)
 
     def spied(way, run):
         def ran(plan, call):
@@ -147,7 +147,7 @@ class LateCycles:
     shapes = SHAPES
 
     def check(self, kinds: tuple[str, ...], shape: tuple[int, int], strided: bool = False, threads: int = 1) -> None:
-        found = taken(fed, self.target, "_cycle_target")
+        found = taken(fed, self.target, "cycles")
         (plan, call), (_, back) = found["forward"], found["backward"]
         g = torch.Generator().manual_seed(sum(shape) + len("".join(kinds)))
         call = replace(resized(plan, call, shape, g), sums=call.store[:1])
@@ -223,7 +223,7 @@ class LateRegions:
     shapes = SHAPES
 
     def test_kinds_and_shapes(self):
-        plan, call = taken(heard, self.target, "_region_target")["forward"]
+        plan, call = taken(heard, self.target, "_taught")["forward"]
         there = late_plan(plan, fit(plan, ("each", "shared")))
         assert len(plan.outside) == 6 and set(there.offsets) == {"each", "one", "shared"}
         for i, shape in enumerate(self.shapes):
