@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from snncompile.targets.c.late_row import LATE_NAMES
+from snncompile.targets.c.late_row import LATE_NAMES, late_address
 from snncompile.targets.c.printer import FUNCTION_NAMES, RESERVED, Function, call_lines, identifier, print_called, safe
 from snncompile.targets.printing import DRAWN, Lines, PrintedScan
 from snncompile.targets.scan import Scan
@@ -105,9 +105,14 @@ class Course:
         """The statements before the loop over time."""
         return []
 
+    @property
+    def address(self) -> str:
+        """The address of its values at step ``t``."""
+        return f"{self.pointer} + t * {self.step}"
+
     def row(self, now: str) -> list[str]:
         """The statements that make ``now`` its values at step ``t``."""
-        return [f"const float *{now} = {self.pointer} + t * {self.step};"]
+        return [f"const float *{now} = {self.address};"]
 
 
 @dataclass(frozen=True)
@@ -130,13 +135,17 @@ class LateCourse(Course):
     most: str = ""
     at_late: str = ""
 
+    @property
+    def address(self) -> str:
+        """See :class:`Course`; only where all lanes are equally late."""
+        return late_address(self.pointer, self.step, self.past, "cells", self.late)
+
     def row(self, now: str) -> list[str]:
         """See :class:`Course`. Lanes that are late by steps of their own are gathered first, in a loop of its own."""
         late, step = self.late, self.step
         j, cells = (f"j / {self.share}", f"(cells / {self.share})") if self.share else ("j", "cells")
         if not self.each:
-            old = f"{self.past} + (t - {late}) * cells"
-            return [f"const float *{now} = t < {late} ? {old} : {self.pointer} + (t - {late}) * {step};"]
+            return super().row(now)
         return [
             "for (int j = 0; j < m; j += 16) /* values that are gathered from now on lie far apart */",
             f"    SNN_FETCH({self.pointer} + (t + AHEAD) * {step} + {j});",

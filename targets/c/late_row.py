@@ -30,7 +30,7 @@ SNN_INLINE int64_t snn_late_places(
 /* What m neurons see of a sequence at step t: of x, and before its first step of the past, which ends at `past`. */
 SNN_INLINE void snn_late_row(
     const float *restrict x, int64_t x_t, const float *restrict past, int64_t past_t, const int32_t *restrict late,
-    const int64_t *restrict places, int64_t most, int64_t share, int64_t t, int64_t m, float *restrict seen)
+    const int64_t *restrict places, int64_t most, int64_t t, int64_t m, float *restrict seen)
 {
     const float *restrict now = x + t * x_t, *restrict old = past + t * past_t;
     if (t >= most) {
@@ -40,12 +40,11 @@ SNN_INLINE void snn_late_row(
         }
         return;
     }
-    for (int64_t j = 0, i = 0; j < m; i++)
-        for (const int64_t end = j + share; j < end; j++) {
-            const float *from = late[j] > t ? old + i - late[j] * past_t : now + places[j];
-            seen[j] = *from;
-            SNN_SINGLY;
-        }
+    for (int64_t j = 0; j < m; j++) {
+        const float *from = late[j] > t ? old + late[j] * (x_t - past_t) : now;
+        seen[j] = from[places[j]];
+        SNN_SINGLY;
+    }
 }
 
 /* The gradient of what m neurons see at a step, to the rows that they saw: `to` is that of the step. */
@@ -97,7 +96,7 @@ class LateRow:
 
     def gather(self, depth: int, size: str, seen: str, t: str = "t") -> list[str]:
         """Fill the row ``seen`` with what ``size`` neurons see at step ``t``."""
-        items = [self.course, self.step, self.past, self.past_step, self.late, self.places, self.most, self.share]
+        items = [self.course, self.step, self.past, self.past_step, self.late, self.places, self.most]
         return call_lines("snn_late_row", [*items, t, size, seen], depth, ";")
 
 

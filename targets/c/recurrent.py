@@ -16,7 +16,7 @@ from torch import Tensor
 
 from snncompile.targets.c.calling import Caller, PerScan, check_all, scratch, zeros
 from snncompile.targets.c.compiler import function
-from snncompile.targets.c.courses import add_course, unit
+from snncompile.targets.c.courses import add_course, late_gradient, unit
 from snncompile.targets.c.kernel import KernelSource
 from snncompile.targets.c.products import TILE
 from snncompile.targets.c.recurrent_kernel import (
@@ -25,13 +25,14 @@ from snncompile.targets.c.recurrent_kernel import (
     print_layer_backward,
     print_layer_forward,
 )
+from snncompile.targets.c.recurrent_late import add_late_gradient, add_late_input
 from snncompile.targets.recurrent_call import (
     RecurrentBackwardCall,
     RecurrentBackwardResult,
     RecurrentForwardCall,
     RecurrentForwardResult,
 )
-from snncompile.targets.scan import Scan
+from snncompile.targets.scan import Late, Scan
 from snncompile.targets.variant import Layout
 
 #: Time steps * sequences * neurons that a thread must have to be worth waking.
@@ -45,6 +46,8 @@ class RecurrentLayers(Caller):
         threads: how many threads to use for every call, instead of up to torch's number, by size.
         empty: allocates outputs; tests hand in one that fills them with NaN.
     """
+
+    offsets = True
 
     def __init__(self, threads: int | None = None, empty: Callable[..., Tensor] = torch.empty) -> None:
         super().__init__(threads, empty)
@@ -67,10 +70,11 @@ class RecurrentLayers(Caller):
             factors = scratch(batch, size + 1)
             held = [across, *([] if bias is None else [bias]), call.start]
             args = [t.data_ptr() for t in held]
-            _add_inputs(args, source, call)
+            held += _add_inputs(args, source, call)
             args += [call.coefs[i].data_ptr() for i in source.coefs]
             args += [t.data_ptr() for t in (*finals, *stored.values(), *saved, product, places, factors)]
             run(*args, steps, batch, size, self._team(prod(call.shape), batch, _WORTH))
+            del held
         return RecurrentForwardResult(stored, finals, saved, product if call.train else None)
 
     def backward(self, scan: Scan, call: RecurrentBackwardCall) -> RecurrentBackwardResult:
@@ -93,22 +97,31 @@ class RecurrentLayers(Caller):
         states = dict(zip(scan.states, ends, strict=True))
         start = zeros(1, *cells)
         product = self._make(call.shape)
-        inputs = {x: self._make(call.shape) for x in needed}
+        late = dict(zip(scan.inputs, call.offsets, strict=False))
+        inputs = {x: _gradient(late.get(x), call.shape, self._make) for x in needed}
         sums = {a: zeros(*cells) for a in (scan.accumulators if call.need_accumulators else ())}
         if steps * batch * size:
             weight = call.weight.contiguous()
             args = [weight.data_ptr(), start.data_ptr()]
-            _add_inputs(args, source, call)
+            held = _add_inputs(args, source, call)
             args += [call.product.data_ptr(), *(call.coefs[i].data_ptr() for i in source.coefs)]
             args += [call.saved[i].data_ptr() for i in source.states]
             for r in source.grads:
                 add_course(args, call.grads[r], unit(call.grads[r], call.shape))
             args += [states[s].data_ptr() for s in source.carried]
-            args += [t.data_ptr() for t in (product, *inputs.values(), *sums.values())]
+            args.append(product.data_ptr())
+            for x, grad in inputs.items():
+                one = late.get(x)
+                if one is None:
+                    args.append(grad.data_ptr())
+                else:
+                    held += add_late_gradient(args, grad, one, call.shape)
+            args += [t.data_ptr() for t in sums.values()]
             limit = self._threads or torch.get_num_threads()
             together = max(1, min(TILE, -(-batch // limit)))
             team = self._team(prod(call.shape), -(-batch // together), _WORTH)
             run(*args, steps, together, batch, size, team)
+            del held
         return RecurrentBackwardResult(
             tuple(inputs.get(x) for x in scan.inputs), product, start, tuple(states.values()), sums
         )
@@ -123,12 +136,26 @@ class RecurrentLayers(Caller):
 
 
 def _layout(call: RecurrentForwardCall | RecurrentBackwardCall) -> Layout:
-    units = tuple(x is None or unit(x, call.shape) for x in call.inputs)
-    return Layout(units, tuple(c.dim() == 0 for c in call.coefs))
+    late = tuple("" if one is None else one.kind for one in call.offsets)
+    ahead = [bool(kind) for kind in late] or [False] * len(call.inputs)
+    units = tuple(is_late or x is None or unit(x, call.shape) for x, is_late in zip(call.inputs, ahead, strict=True))
+    return Layout(units, tuple(c.dim() == 0 for c in call.coefs), late if any(late) else ())
 
 
-def _add_inputs(args: list[int], source: KernelSource, call: RecurrentForwardCall | RecurrentBackwardCall) -> None:
+def _gradient(late: Late | None, shape: tuple[int, int, int], make: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
+    return make(shape) if late is None else late_gradient(late, shape, make)
+
+
+def _add_inputs(
+    args: list[int], source: KernelSource, call: RecurrentForwardCall | RecurrentBackwardCall
+) -> list[Tensor]:
+    """Append the inputs that a function reads; what must live until it has run."""
+    held: list[Tensor] = []
     for i in source.inputs:
-        x = call.inputs[i]
+        x, late = call.inputs[i], call.offsets[i] if call.offsets else None
         assert x is not None
-        add_course(args, x, unit(x, call.shape))
+        if late is None:
+            add_course(args, x, unit(x, call.shape))
+        else:
+            held += add_late_input(args, x, late, call.shape)
+    return held

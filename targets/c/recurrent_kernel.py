@@ -7,6 +7,7 @@ from typing import NamedTuple
 from snncompile.targets.c.kernel import PREAMBLE, KernelSource, Writer, listed
 from snncompile.targets.c.printer import Function, call_lines, print_called, print_function, safe
 from snncompile.targets.c.products import DENSE, EVENTS
+from snncompile.targets.c.recurrent_late import LateRows
 from snncompile.targets.prune import prune_reverse
 from snncompile.targets.scan import Scan
 from snncompile.targets.variant import Layout
@@ -70,7 +71,8 @@ def print_layer_forward(scan: Scan, variant: LayerForward) -> KernelSource:
     weight = w.whole("weight", "weight (N, N): a row for each input")
     bias = w.whole("bias_of_product", "bias of the product, (N,)") if variant.bias else None
     start = w.whole(f"{variant.source}_start", f"{variant.source} before the first step, (B, N)")
-    courses = {x: w.course(x, unit[x], "input") for x in inputs}
+    late = LateRows(w, variant.layout.late_of(scan.inputs))
+    courses = {x: late.course(x, unit[x]) for x in inputs}
     values = {c: w.coefficient(c, scalar[c], "coefficient") for c in coefs}
     states = {s: w.cells(f"{s}_running", "state, (B, N), read and written", True) for s in scan.states}
     stores = {r: w.cells(r, "result, (T, B, N)", True) for r in stored}
@@ -83,7 +85,7 @@ def print_layer_forward(scan: Scan, variant: LayerForward) -> KernelSource:
 
     now = {x: w.name(f"{x}_now") for x in courses}
     for x, course in courses.items():
-        w.line(1, f"const float *restrict {now[x]} = {course.pointer} + t * {course.step};")
+        w.line(1, f"const float *restrict {now[x]} = {course.address};")
     pointers = {**{r: p for r, p in stores.items()}, **{f"saved {s}": p for s, p in saved.items()}}
     at_step = {key: w.name(f"{pointer}_row") for key, pointer in pointers.items()}
     for key, pointer in pointers.items():
@@ -103,6 +105,7 @@ def print_layer_forward(scan: Scan, variant: LayerForward) -> KernelSource:
 
     current = f"{product} + {'t * cells + at' if variant.train else 'at'}"
     loop = [
+        *late.prepare(1),
         "#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)",
         "    for (int64_t b = 0; b < B; b++) {",
         "        const int64_t at = b * N;",
@@ -115,6 +118,7 @@ def print_layer_forward(scan: Scan, variant: LayerForward) -> KernelSource:
         "            for (int64_t j = 0; j < N; j++)",
         f"                current[j] = {f'{bias}[j]' if bias else '0.0f'};",
         f"            snn_add_rows(found, listed, count, {weight}, N, current);",
+        *late.gather(3),
         *_row_call(w, row, ["current"], 3),
         "        }",
         "    }",
@@ -122,7 +126,8 @@ def print_layer_forward(scan: Scan, variant: LayerForward) -> KernelSource:
     about = """A thread takes a sequence through all steps. The product adds up the rows of the weight whose input is
  * not zero, in the order of the inputs, and then the neurons' step follows."""
     what = "forward over a whole sequence, the product included"
-    text = _file(scan, what, about, w, name, step, EVENTS, (row, ["const float *restrict current"]), loop)
+    helpers = [EVENTS, late.helpers]
+    text = _file(scan, what, about, w, name, step, helpers, (row, ["const float *restrict current"]), loop)
     return KernelSource(
         name,
         text,
@@ -152,7 +157,8 @@ def print_layer_backward(scan: Scan, variant: LayerBackward) -> KernelSource:
 
     weight = w.whole("weight", "weight (N, N): a row for each output")
     later = w.cells("grad_start", "gradient of the value before the first step, (B, N); 0 before", True)
-    courses = {x: w.course(x, unit[x], "input") for x in inputs}
+    late = LateRows(w, variant.layout.late_of(scan.inputs))
+    courses = {x: late.course(x, unit[x]) for x in inputs}
     product = w.cells("product", "the product, (T, B, N)")
     values = {c: w.coefficient(c, scalar[c], "reverse coefficient") for c in coefs}
     saved = {s: w.cells(f"{s}_saved", "state before every step, (T, B, N)") for s in read}
@@ -160,7 +166,7 @@ def print_layer_backward(scan: Scan, variant: LayerBackward) -> KernelSource:
     about = "gradient of the state, (B, N), read and written"
     carry = {s: w.cells(f"grad_{s}_running", about, True) for s in pruned.carried}
     grad_product = w.cells("grad_product", "gradient of the product, (T, B, N)", True)
-    found = {x: w.cells(f"grad_{x}", "gradient of the input, (T, B, N)", True) for x in variant.need_inputs}
+    found = {x: late.gradient(x) for x in variant.need_inputs}
     sums = {a: w.cells(f"{a}_running", "sum over time, (B, N), read and written", True) for a in accumulators}
     steps = w.whole("T", "time steps", number=True)
     tile = w.whole("together", "sequences that a thread takes back at once, at most TILE", number=True)
@@ -168,14 +174,14 @@ def print_layer_backward(scan: Scan, variant: LayerBackward) -> KernelSource:
     reads = {**courses, **grad_courses}
     now = {x: w.name(f"{x}_now") for x in reads}
     for x, course in reads.items():
-        w.line(1, f"const float *restrict {now[x]} = {course.pointer} + t * {course.step};")
+        w.line(1, f"const float *restrict {now[x]} = {course.address};")
     rows = {key: w.name(f"{pointer}_row") for key, pointer in (("product", product), *saved.items())}
     for key, pointer in (("product", product), *saved.items()):
         w.line(1, f"const float *restrict {rows[key]} = {pointer} + t * cells;")
-    targets = {variant.port: grad_product, **found}
-    ends = {x: w.name(f"{pointer}_row") for x, pointer in targets.items()}
-    for x, pointer in targets.items():
-        w.line(1, f"float *restrict {ends[x]} = {pointer} + t * cells;")
+    targets = {variant.port: (grad_product, "cells"), **found}
+    ends = {x: w.name(f"{pointer}_row") for x, (pointer, _) in targets.items()}
+    for x, (pointer, stride) in targets.items():
+        w.line(1, f"float *restrict {ends[x]} = {pointer}{f' + t * {stride}' if stride else ''};")
     w.lanes(1)
     values.update({x: f"{now[x]}[{course.at('j')}]" for x, course in reads.items()})
     values.update({s: f"{rows[s]}[j]" for s in saved})
@@ -195,6 +201,7 @@ def print_layer_backward(scan: Scan, variant: LayerBackward) -> KernelSource:
     w.line(1, "}")
 
     loop = [
+        *late.prepare(1),
         f"    const int64_t tiles = (B + {tile} - 1) / {tile};",
         "#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)",
         "    for (int64_t tile = 0; tile < tiles; tile++) {",
@@ -203,7 +210,9 @@ def print_layer_backward(scan: Scan, variant: LayerBackward) -> KernelSource:
         f"            const float *given = {grad_product} + t * cells + begin * N;",
         "            for (int64_t b = begin; b < end; b++) {",
         "                const int64_t at = b * N;",
+        *late.gather(4),
         *_row_call(w, row, [], 4),
+        *late.scatter(4),
         "            }",
         "            for (int64_t i = begin * N; i < end * N; i++)",
         f"                {later}[i] = 0.0f;",
@@ -218,7 +227,7 @@ def print_layer_backward(scan: Scan, variant: LayerBackward) -> KernelSource:
     what = "backward over a whole sequence, the product included"
     about = """A thread takes some sequences back through all steps: the gradient of the neurons' step, then its
  * product with the weight, which is what comes to the step before."""
-    text = _file(scan, what, about, w, name, step, DENSE, (row, []), loop)
+    text = _file(scan, what, about, w, name, step, [DENSE, late.helpers], (row, []), loop)
     return KernelSource(
         name,
         text,
@@ -255,7 +264,7 @@ def _file(
     w: Writer,
     name: str,
     step: Function,
-    products: str,
+    helpers: list[str],
     row: tuple[str, list[str]],
     loop: list[str],
 ) -> str:
@@ -285,5 +294,5 @@ def _file(
         *loop,
         "}",
     ]
-    parts = [header, PREAMBLE, products, print_called([step]), step.text, "\n".join(lines) + "\n"]
+    parts = [header, PREAMBLE, *helpers, print_called([step]), step.text, "\n".join(lines) + "\n"]
     return "\n".join(p for p in parts if p)

@@ -1,5 +1,7 @@
 """Recurrent layers in one C function: against the plain loop, whatever the number of threads, and in a network."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from snncompile.targets.c.recurrent import RecurrentLayers
 from snncompile.targets.recurrent_call import RecurrentForwardCall
 
 from ..recurrent_calls import KINDS, SHAPES, check_layer, make_calls
+from ..recurrent_late_calls import LATE_KINDS, LATE_SHAPES, check_late_layer, late_calls
 
 
 def poisoned(shape, **like):
@@ -100,3 +103,36 @@ def test_a_weight_that_is_no_number_is_seen():
     made = LAYERS.forward(scan, RecurrentForwardCall(**{**call.__dict__, "start": start}))
     assert made.product[0, 1].isnan().all()
     assert (made.product[0, 0] == 0).all()
+
+
+@pytest.mark.parametrize("kinds", LATE_KINDS)
+@pytest.mark.parametrize(("steps", "batch", "size", "reach"), LATE_SHAPES)
+def test_late_inputs_are_read_where_they_lie(kinds, steps, batch, size, reach):
+    check_late_layer(LAYERS, kinds, (steps, batch, size), reach)
+
+
+@pytest.mark.parametrize("kinds", LATE_KINDS[:2])
+@pytest.mark.parametrize("layout", ["by sequence", "part"])
+def test_late_inputs_of_any_strides(kinds, layout):
+    check_late_layer(LAYERS, kinds, (6, 5, 24), 4, layout=layout, full=True, needs=(True, False, True, False))
+
+
+@pytest.mark.parametrize("kinds", LATE_KINDS[:2])
+def test_threads_change_nothing_of_late_inputs(kinds):
+    found = []
+    for threads in (1, 2, 8):
+        layers = RecurrentLayers(threads, poisoned)
+        scan, call, backward_call = late_calls(kinds, (9, 11, 45), 4)
+        made = layers.forward(scan, call)
+        back = layers.backward(scan, backward_call(made))
+        inputs = [grad for grad in back.inputs if grad is not None]
+        found.append([*made.stored.values(), *made.finals, *inputs, *back.accumulators.values()])
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+def test_inference_reads_late_inputs():
+    scan, call, _ = late_calls(LATE_KINDS[0], (5, 3, 20), 3)
+    made, wanted = (LAYERS.forward(scan, replace(call, train=train)) for train in (False, True))
+    assert all(torch.equal(made.stored[r], course) for r, course in wanted.stored.items())
+    assert made.product is None
