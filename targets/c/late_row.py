@@ -78,6 +78,8 @@ class LateRow:
         places: room for a number for each neuron. No sequence's own.
         most: name for the longest of these steps.
         share: neurons, one after the other, that read one value.
+
+    A part of the neurons is gathered with ``late`` and ``places`` of that part; the rest stays.
     """
 
     course: str

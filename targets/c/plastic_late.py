@@ -58,11 +58,10 @@ class Gathered(Course):
     def each_step(self, depth: int) -> list[str]:
         """What comes at each step of sequence ``b``."""
         late, begin = self.late, self.begin
-        first = begin if late.share == "1" else f"{begin} / {late.share}"
         own = replace(
             late,
             course=f"{late.course} + b * {self.row_b}",
-            past=f"{late.past} + b * {self.past_b} + {first}",
+            past=f"{late.past} + b * {self.past_b}",
             late=f"{late.late} + {begin}",
             places=f"{late.places} + {begin}",
         )
