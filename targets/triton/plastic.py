@@ -31,6 +31,7 @@ from snncompile.targets.triton.plastic_held import print_held
 from snncompile.targets.triton.plastic_parts import PlasticSource, PlasticVariant
 from snncompile.targets.triton.plastic_plan import PlasticPlan, choose_plan
 from snncompile.targets.triton.plastic_resident import print_resident
+from snncompile.targets.triton.plastic_seen import kinds_of, late_arguments, seen_arguments, seen_variant
 from snncompile.targets.triton.plastic_streamed import print_streamed
 
 _LIMIT = 2**31
@@ -55,6 +56,8 @@ class PlasticSequences:
         empty: allocates outputs; tests hand in one that fills them with NaN.
         choose: chooses the plan; tests hand in others.
     """
+
+    offsets = True
 
     def __init__(
         self, empty: Callable[..., Tensor] = torch.empty, choose: Callable[..., PlasticPlan] = choose_plan
@@ -101,7 +104,9 @@ class PlasticSequences:
         check_runnable(call.weight)
         device = call.weight.device
         plan = self._plan(rule, call.weight.shape, call.shape[1], 64 if torch.version.hip else 32)
-        source, kernel = self._kernel(scan, rule, _variant(scan, rule, call, plan))
+        variant = _variant(scan, rule, call, plan)
+        source, kernel = self._kernel(scan, rule, variant)
+        plan = plan.reading_late() if variant.each else plan
         run = _Launch(self._empty, rule, call, plan)
         arguments = run.arguments(scan)
         with on_device(device):
@@ -137,6 +142,8 @@ def _variant(scan: Scan, rule: PlasticRule, call: PlasticForwardCall, plan: Plas
         plan.resident,
         call.pre is not None,
         plan.held,
+        kinds_of(call.late),
+        *(seen_variant(call.seen[of]) if of in call.seen else None for of in ("x", "pre")),
     )
 
 
@@ -177,12 +184,16 @@ class _Launch:
         given |= dict(zip("TBNM", call.shape, strict=True))
         taken = [(s, x) for s, x in (("x", call.x), ("watched", call.pre)) if x is not None]
         for slot, course in (
-            *((slot, x if x.stride(2) == 1 else x.contiguous()) for slot, x in taken),
+            *((slot, x if x.stride(2) == 1 or x.shape[2] == 1 else x.contiguous()) for slot, x in taken),
             *((f"input.{i}", x) for i, x in zip(scan.inputs, call.inputs, strict=True) if x is not None),
             *((f"signal.{s}", course) for s, course in call.signals.items()),
         ):
             given[slot] = course
             given |= {f"{slot}.{axis}": stride for axis, stride in enumerate(course.stride())}
+        for i, one in zip(scan.inputs, call.late, strict=False):
+            given |= late_arguments(f"input.{i}", [one])
+        for slot, of in (("x", "x"), ("watched", "pre")):
+            given |= seen_arguments(slot, call.seen[of]) if of in call.seen else {}
         given |= {f"coef.{c}": value for c, value in zip(scan.coefs, call.coefs, strict=True)}
         for part, coefs in call.rule_coefs.items():
             given |= {f"rule.{part}.{c}": value for c, value in coefs.items()}

@@ -36,6 +36,7 @@ class _Conv(InMemory):
 
     places = _PLACES
     of_posts, of_inputs, of_weights, depth = "(POSTS, PLACES)", "(PIXELS,)", "(POSTS, TAPS)", 4
+    posts_stay = False
 
     def __init__(self, scan: Scan, rule: PlasticRule, variant: PlasticVariant, fields: Fields) -> None:
         super().__init__(scan, rule, variant, "plastic_conv")
@@ -43,8 +44,13 @@ class _Conv(InMemory):
 
     @property
     def padded(self) -> bool:
-        """Whether anything is padded: then what the connection takes is copied into its padding first."""
+        """Whether anything is padded."""
         return self.fields.padding != (0, 0)
+
+    @property
+    def copied(self) -> bool:
+        """Whether what the connection takes is copied first: into its padding, or since it is computed."""
+        return self.padded or not self.x.by_row
 
     def print(self) -> PlasticSource:
         """The module."""
@@ -54,8 +60,9 @@ class _Conv(InMemory):
         line(2, "for b in range(B):")
         line(3, "own = (program * B + b).to(tl.int64)")
         self._inputs()
-        if self.padded:
-            line(3, "tl.debug_barrier()  # what the connection takes is in its padding")
+        if self.copied:
+            where = "its padding" if self.padded else "memory"
+            line(3, f"tl.debug_barrier()  # what the connection takes is in {where}")
         self._neurons()
         line(2, "tl.debug_barrier()  # factors and traces are in memory")
         self._learning()
@@ -73,8 +80,7 @@ class _Conv(InMemory):
         line(1, "pre_cells = M.to(tl.int64) * B")
         self.weight = p.pointer("weight_end", "weight", f"weights, ({outs}, {taps}), read and written")
         self.fixed = p.of_weights(f"({outs}, {taps})")
-        self.x = p.course("x", "what the connection takes")
-        self.take_watched()
+        self.take_input()
         if self.variant.bias:
             bias = p.pointer("bias", "bias_of_product", f"bias of the product, ({outs},)")
             self.bias = self.w.names.new("bias_of_product")
@@ -85,7 +91,7 @@ class _Conv(InMemory):
         self.inner = self.fields.channels * math.prod(self.fields.inner)
         about = f"padded, 0 at first, (programs, B, {self.inner})"
         self.before = {f: p.pointer(f"before.{f}", f"pre_{f}", f"the input's factor, {about}") for f in p.factors}
-        self.image = p.pointer("before.x", "image", f"what the connection takes, {about}") if self.padded else ""
+        self.image = p.pointer("before.x", "image", f"what the connection takes, {about}") if self.copied else ""
         self.take_results()
         for name, about in (("T", "time steps"), ("B", "sequences"), ("N", "outputs"), ("M", "inputs")):
             p.number(name, name, about)
@@ -106,11 +112,11 @@ class _Conv(InMemory):
             inner, size = "inner", self.fields.pixels
             line(4, f"row = pixel // {size} * {height} + pixel % {size} // {width} + {above}")
             line(4, f"inner = row * {wide} + pixel % {width} + {aside}")
-        line(4, f"z = tl.load({(self.watched or self.x).format('t', 'b')} + pixel, mask=there, other=0.0)")
+        (self.watched or self.x).load(4, "z", "t", "b", "pixel", "there")
         taken = "z"
-        if self.watched and self.padded:
+        if self.watched and self.copied:
             taken = "x"
-            line(4, f"x = tl.load({self.x.format('t', 'b')} + pixel, mask=there, other=0.0)")
+            self.x.load(4, "x", "t", "b", "pixel", "there")
         traces = {t: names.new(t) for t in p.side["pre"]}
         for t, name in traces.items():
             line(4, f"{name} = tl.load({self.running[key(t)]} + own * M + pixel, mask=there, other=0.0)")
@@ -123,13 +129,13 @@ class _Conv(InMemory):
                 line(4, f"tl.store({at}, {made[t]}, mask=there & (program == 0))")
         for f in p.factors:
             line(4, f"tl.store({self.before[f]} + own * {self.inner} + {inner}, {made[f]}, mask=there)")
-        if self.padded:
-            line(4, f"tl.store({self.image} + own * {self.inner} + inner, {taken}, mask=there)")
+        if self.copied:
+            line(4, f"tl.store({self.image} + own * {self.inner} + {inner}, {taken}, mask=there)")
 
     def _neurons(self) -> None:
         """The product, the neurons, and the output's side of the rule."""
         p, line, places, taps = self.parts, self.w.line, self.fields.positions, self.fields.taps
-        image = f"{self.image} + own * {self.inner}" if self.padded else self.x.format("t", "b")
+        image = f"{self.image} + own * {self.inner}" if self.copied else self.x.row("t", "b")
         line(3, f"taken = {image}")
         self._blocks(3, places, "PLACES", "place")
         line(4, f"post = channel[:, None] * {places} + place[None, :]")

@@ -42,6 +42,10 @@ class ConvPlan:
         """Launch settings besides warps and stages."""
         return {"maxnreg": self.registers} if cuda else {}
 
+    def reading_late(self) -> ConvPlan:
+        """The plan where each value is read late by steps of its own."""
+        return self
+
     @property
     def resident(self) -> bool:
         """Weights are in memory: as few as they are, they stay in the cache of their program."""

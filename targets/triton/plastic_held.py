@@ -6,7 +6,7 @@ from snncompile.ir.ordered import LANES
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan
 from snncompile.targets.triton.plastic_parts import OF_WEIGHTS, PlasticSource, PlasticVariant, full
-from snncompile.targets.triton.plastic_printing import CHUNK_THERE, EACH_CHUNK
+from snncompile.targets.triton.plastic_printing import CHUNK, CHUNK_THERE, EACH_CHUNK
 from snncompile.targets.triton.plastic_streamed import Streamed
 
 _LAYOUT = f"""One program owns POSTS outputs and their weights: a tuple of CHUNKS tiles (POSTS, {LANES}), in registers
@@ -57,7 +57,7 @@ class _Held(Streamed):
         line(3, f"lanes = {full(0.0, OF_WEIGHTS)}")
         line(3, EACH_CHUNK)
         self._place(4)
-        line(4, f"x = tl.load({self.x.format('t', 'b')}, mask=there, other=0.0)")
+        self.x.load(4, "x", "t", "b", CHUNK, "there")
         masks = self.load_fixed(4, ["mask"], f"rows + k * {LANES}", "here")
         seen = f"(w[k] * {masks['mask']})" if masks else "w[k]"
         line(4, f"lanes = lanes + {seen} * x[None, :]")

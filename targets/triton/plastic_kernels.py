@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from snncompile.targets.plastic_call import Wiring
 from snncompile.targets.plastic_fields import fields_of
@@ -14,6 +15,7 @@ from snncompile.targets.triton.plastic import print_plastic
 from snncompile.targets.triton.plastic_conv_plan import ConvPlan, choose_conv_plan
 from snncompile.targets.triton.plastic_parts import PlasticSource, PlasticVariant
 from snncompile.targets.triton.plastic_plan import PlasticPlan, choose_plan
+from snncompile.targets.triton.plastic_seen import Shows
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ def plastic_kernel(
     read: Collection[str],
     per_neuron: Collection[str],
     archs: Sequence[Arch],
+    late: tuple[str, ...] = (),
+    seen: Mapping[str, Shows] = MappingProxyType({}),
 ) -> PlasticKernel:
     """The kernel for one sequence; others are compiled when first used.
 
@@ -46,6 +50,8 @@ def plastic_kernel(
         read: results that something else reads.
         per_neuron: parameters that have one value for each neuron (the others are one number).
         archs: the chips, at least one.
+        late: per input of the scan how late it is, ``""``, ``"one"``, ``"each"`` or ``"shared"``; empty where none is.
+        seen: ``"x"`` and ``"pre"``, those that are made of a course where they are read.
     """
     plans = {arch.name: _plan(rule, arch) for arch in archs}
     one = one_number(scan, per_neuron)
@@ -53,7 +59,11 @@ def plastic_kernel(
     plan = next(iter(plans.values()))  # its form depends on the rule and the size alone
     port, source, bias, product, other = wiring
     scalar = tuple(c in one for c in scan.coefs)
-    variant = PlasticVariant(port, source, scalar, bias, store, (), product, plan.resident, other, plan.held)
+    x, watched = (seen[of].variant() if of in seen else None for of in ("x", "pre"))
+    form = (plan.resident, other, plan.held, late, x, watched)
+    variant = PlasticVariant(port, source, scalar, bias, store, (), product, *form)
+    if variant.each:
+        plans = {arch: each.reading_late() for arch, each in plans.items()}
     return PlasticKernel(print_plastic(scan, rule, variant), plans)
 
 

@@ -12,12 +12,14 @@ from snncompile.ir.program import Program
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan
 from snncompile.targets.triton.kernel import KernelSource, Writer
+from snncompile.targets.triton.plastic_seen import SeenVariant
 from snncompile.targets.triton.printer import Function, literal, print_function
 
 _LOCALS = (
     "T B N M POSTS CHUNKS BATCH program post mine lane rows cells pre_cells weights at here there chunks w w_new "
     "w_made x z coming k b t lanes first product potentiation depression change snn_add snn_tree base "
-    "PLACES TAPS PIXELS channel real place pixel own tap inner taken after row factor snn_meet snn_after"
+    "PLACES TAPS PIXELS channel real place pixel own tap inner taken after row factor snn_meet snn_after "
+    "snn_late_row snn_late_each"
 )
 
 
@@ -66,6 +68,9 @@ class PlasticVariant(NamedTuple):
         resident: whether weights, traces and inputs stay in registers.
         pre: whether the rule watches another input than the connection takes.
         held: whether only the weights do; else they are streamed.
+        late: per input of the scan how late it is, as in :class:`SeenVariant`; empty where none is.
+        x: how the kernel sees what the connection takes; None where it reads that as it is.
+        watched: likewise of what the rule watches instead.
     """
 
     port: str
@@ -78,6 +83,15 @@ class PlasticVariant(NamedTuple):
     resident: bool = True
     pre: bool = False
     held: bool = False
+    late: tuple[str, ...] = ()
+    x: SeenVariant | None = None
+    watched: SeenVariant | None = None
+
+    @property
+    def each(self) -> bool:
+        """Whether any value is read late by steps of its own, or computed of such."""
+        computed = any(seen is not None and not seen.by_row for seen in (self.x, self.watched))
+        return computed or any(kind in ("each", "shared") for kind in self.late)
 
 
 def key(trace: str) -> str:
@@ -115,14 +129,14 @@ class Parts:
         self.name = self.w.names.new(f"{scan.name}_{name}")
         scalar = dict(zip(scan.coefs, variant.coefs, strict=True))
         results = {*scan.states, *variant.store, variant.source}
-        self.step = self._function(
+        self.step = self.function(
             f"{scan.name}_step",
             scan.forward.select(results),
             "One step of the neurons.",
             [c for c in scalar if scalar[c]],
         )
         self.learn = {
-            part: self._function(
+            part: self.function(
                 f"{rule.name}_{part}", program, PART_ABOUT[part], (*rule.coefs[part], *rule.node.signals)
             )
             for part, program in rule.programs.items()
@@ -136,14 +150,18 @@ class Parts:
         self.fixed = [r for r in rule.node.fixed if r == "mask" or r in self.learn["update"].args]
         self._scalar = scalar
         self.later: list[str] = []
+        #: all device functions that are called, and sources of further ones
+        self.functions = [self.step, *self.learn.values()]
+        self.helpers: dict[str, None] = {}
 
-    def _function(self, wanted: str, program: Program, about: str, scalars: Sequence[str]) -> Function:
+    def function(self, wanted: str, program: Program, about: str, scalars: Sequence[str]) -> Function:
+        """Print ``program`` as a device function, which may get another name than ``wanted``."""
         return print_function(self.w.names.new(wanted), program, about, scalars)
 
-    def pointer(self, slot: str, wanted: str, about: str) -> str:
+    def pointer(self, slot: str, wanted: str, about: str, type: str = "*fp32") -> str:
         """Take a pointer; its name."""
         self.slots.append(slot)
-        return self.w.pointer(wanted, about)
+        return self.w.pointer(wanted, about, type)
 
     def number(self, slot: str, name: str, about: str) -> str:
         """Take an integer; its name."""
@@ -155,21 +173,18 @@ class Parts:
 
         Braces in it stand for the positions along the axes.
         """
+        pointer, strides = self.strides(slot, wanted, about, axes)
+        return f"{pointer} + {' + '.join(f'{{{i}}} * {stride}' for i, stride in enumerate(strides))}"
+
+    def strides(self, slot: str, wanted: str, about: str, axes: str) -> tuple[str, list[str]]:
+        """Take a course with any strides, one for each of ``axes``: the names of its pointer and of them."""
         pointer = self.pointer(slot, wanted, about)
-        terms = []
+        strides = []
         for i, axis in enumerate(axes):
             stride = self.number(f"{slot}.{i}", self.w.names.new(f"{wanted}_{axis}"), f"its stride over {_AXES[axis]}")
             self.w.line(1, f"{stride} = {stride}.to(tl.int64)")
-            terms.append(f"{{{i}}} * {stride}")
-        return f"{pointer} + {' + '.join(terms)}"
-
-    def taken(self) -> str:
-        """Take what the connection takes; the address of a chunk of it, with braces for time step and sequence."""
-        return f"{self.course('x', 'what the connection takes')} + k * {LANES} + lane"
-
-    def course(self, slot: str, about: str) -> str:
-        """Take a course of the inputs; the address of a step, with braces for time step and sequence."""
-        return self.strided(slot, slot, f"{about}, (T, B, M), inputs one after the other", "tb")
+            strides.append(stride)
+        return pointer, strides
 
     def of_weights(self, shape: str) -> dict[str, str]:
         """Take mask and sign of the weights, ``shape``: their pointers."""
@@ -220,7 +235,7 @@ class Parts:
             by_chunk=False,
             by_neuron=True,
             streams=0,
-            work=self.step.size + sum(f.size for f in self.learn.values()),
+            work=sum(f.size for f in self.functions),
             slots=tuple(self.slots),
         )
 
@@ -228,11 +243,6 @@ class Parts:
     def step_results(self) -> list[str]:
         """What the neurons' step gives."""
         return [*self.step.results, *self.step.constants]
-
-    @property
-    def functions(self) -> list[Function]:
-        """All device functions that are called."""
-        return [self.step, *self.learn.values()]
 
 
 #: What the parts of a rule do, in words.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from snncompile.ir.definitions import definition
 from snncompile.ir.exact import COMPOSITE
@@ -17,8 +17,8 @@ STREAMED_POSTS = 8
 #: Registers of a thread that streams masks or signs, too: left to itself, the assembler stops at fewer, and spills.
 _STREAMED_REGISTERS = 200
 
-#: Registers of a thread that holds weights alone.
-_HELD_REGISTERS = 255
+#: Registers of a thread that holds weights alone, or reads each value late: the assembler may spill likewise.
+_MOST_REGISTERS = 255
 
 #: Programs that fill a GPU: outputs of a program are doubled until no more are needed, while registers suffice.
 _PROGRAMS = 128
@@ -64,6 +64,10 @@ class PlasticPlan:
     def more(self, cuda: bool) -> dict[str, int]:
         """Launch settings besides warps and stages."""
         return {"maxnreg": self.registers} if cuda and self.registers else {}
+
+    def reading_late(self) -> PlasticPlan:
+        """The plan where each value is read late by steps of its own."""
+        return replace(self, registers=self.registers or _MOST_REGISTERS)
 
     @property
     def resident(self) -> bool:
@@ -113,7 +117,7 @@ def choose_plan(rule: PlasticRule, shape: tuple[int, int], batch: int = 1, warp:
     streamed = _why_streamed(rule, chunks)
     if not streamed:
         posts = _posts(outs, lambda posts: _held(rule, posts, chunks))
-        return PlasticPlan(posts, chunks, 0, warps, reason, registers=_HELD_REGISTERS, held=True)
+        return PlasticPlan(posts, chunks, 0, warps, reason, registers=_MOST_REGISTERS, held=True)
     capped = rule.node.fixed and "synapse" not in rule.programs
     return PlasticPlan(STREAMED_POSTS, chunks, 0, warps, streamed, registers=_STREAMED_REGISTERS if capped else 0)
 

@@ -9,6 +9,7 @@ from snncompile.ir.ordered import LANES
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan
 from snncompile.targets.triton.kernel import module_text
+from snncompile.targets.triton.plastic_late import Course, Extent, LateCourse
 from snncompile.targets.triton.plastic_parts import (
     OF_LANES,
     OF_POSTS,
@@ -20,11 +21,15 @@ from snncompile.targets.triton.plastic_parts import (
     full,
     key,
 )
+from snncompile.targets.triton.plastic_seen import SeenVariant
 
 #: The chunks of inputs of a program that holds their weights. Only the last may have less than all lanes, and only
 #: there shall anything be masked.
 EACH_CHUNK = "for k in tl.static_range(CHUNKS):"
 CHUNK_THERE = f"there = lane < (M - k * {LANES} if k == CHUNKS - 1 else {LANES})"
+
+#: Where the inputs of a chunk lie in a step of a sequence.
+CHUNK = f"k * {LANES} + lane"
 
 
 class PlasticKernel(ABC):
@@ -39,9 +44,12 @@ class PlasticKernel(ABC):
         of_inputs: likewise of inputs.
         of_weights: likewise of weights.
         depth: how deep the neurons of one sequence are printed.
+        size: source of how many sequences there are.
+        posts_stay: whether a program computes the same neurons at all times.
     """
 
-    of_posts, of_inputs, of_weights, depth = OF_POSTS, OF_LANES, OF_WEIGHTS, 3
+    of_posts, of_inputs, of_weights, depth, size = OF_POSTS, OF_LANES, OF_WEIGHTS, 3, "B"
+    posts_stay = True
 
     of_step: Mapping[str, str]
     of_rule: Mapping[str, Mapping[str, str]]
@@ -89,31 +97,47 @@ class PlasticKernel(ABC):
     def take_courses(self) -> None:
         """What the connection takes, its bias, and all that neurons and rule read at every step."""
         p = self.parts
-        self.x = p.taken()
-        self.take_watched()
+        self.take_input()
         if self.variant.bias:
             bias = p.pointer("bias", "bias_of_product", "bias of the product, (N,)")
             self.bias = self.w.names.new("bias_of_product")
             self.w.line(1, f"{self.bias} = tl.load({bias} + post, mask=mine, other=0.0)")
         self.take_signals()
 
-    def take_watched(self) -> None:
-        """What the rule watches in place of what the connection takes."""
-        self.watched = self.parts.course("watched", "what the rule watches") if self.variant.pre else ""
+    def take_input(self) -> None:
+        """What the connection takes, and what the rule watches in its place."""
+        self.x = self._course("x", "what the connection takes", self.variant.x)
+        self.watched = None
+        if self.variant.pre:
+            self.watched = self._course("watched", "what the rule watches", self.variant.watched)
+
+    def _course(self, slot: str, about: str, seen: SeenVariant | None) -> Course | LateCourse:
+        about = f"{about}, (T, B, M), inputs one after the other"
+        if seen is None:
+            return Course(self.parts, slot, about)
+        return LateCourse(self.parts, slot, slot, about, seen, Extent(self.size, "M"))
 
     def watch(self, depth: int, x: str) -> str:
         """What the rule watches of a chunk of sequence ``b``; ``x`` is what the connection took of it."""
-        if not self.watched:
+        if self.watched is None:
             return x
-        at = f"{self.watched.format('t', 'b')} + k * {LANES} + lane"
-        self.w.line(depth, f"z = tl.load({at}, mask=there, other=0.0)")
+        self.watched.load(depth, "z", "t", "b", CHUNK, "there")
         return "z"
 
     def take_signals(self) -> None:
         """What the neurons take besides the product, and what the rule hears."""
         p = self.parts
-        self.courses = {i: p.strided(f"input.{i}", i, "input of the neurons, (T, B, N)", "tbn") for i in p.inputs}
+        self.courses = {i: self._of_neurons(i) for i in p.inputs}
         self.heard = {s: p.strided(f"signal.{s}", s, "signal that the rule hears, (T, B)", "tb") for s in p.signals}
+
+    def _of_neurons(self, i: str) -> str | LateCourse:
+        """Take an input of the neurons: the address of its values, or how to read it late."""
+        slot, about = f"input.{i}", "input of the neurons, (T, B, N)"
+        late = dict(zip(self.scan.inputs, self.variant.late, strict=False)).get(i)
+        if not late:
+            return self.parts.strided(slot, i, about, "tbn")
+        extent = Extent(self.size, "N", ("post", "mine") if self.posts_stay else None)
+        return LateCourse(self.parts, slot, i, about, SeenVariant((late,)), extent)
 
     def take_results(self) -> None:
         """Where courses are stored."""
@@ -131,8 +155,11 @@ class PlasticKernel(ABC):
         """Load the neurons' other inputs of sequence ``b``; their names."""
         values = {}
         for i, course in self.courses.items():
-            values[i] = self.w.names.new(f"{i}_now")
-            self.w.line(self.depth, f"{values[i]} = tl.load({course.format('t', 'b', 'post')}, mask=mine, other=0.0)")
+            values[i] = name = self.w.names.new(f"{i}_now")
+            if isinstance(course, str):
+                self.w.line(self.depth, f"{name} = tl.load({course.format('t', 'b', 'post')}, mask=mine, other=0.0)")
+            else:
+                course.load(self.depth, name, "t", "b", "post", "mine")
         return values
 
     def print_product(self) -> None:
@@ -228,7 +255,6 @@ class PlasticKernel(ABC):
     ) -> PlasticSource:
         """The finished module; ``weights`` says where they are, ``helpers`` are further functions."""
         what = f"the whole sequence of a layer that learns by {self.rule.node.kind}, weights {weights}"
-        functions = self.parts.functions
-        return self.parts.source(
-            module_text(self.scan, what, self.w, self.parts.name, functions, list(helpers), layout, constants)
-        )
+        p, all_helpers = self.parts, [*helpers, *self.parts.helpers]
+        text = module_text(self.scan, what, self.w, p.name, p.functions, all_helpers, layout, constants)
+        return p.source(text)

@@ -6,7 +6,7 @@ from snncompile.ir.ordered import LANES
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan
 from snncompile.targets.triton.plastic_parts import OF_WEIGHTS, PlasticSource, PlasticVariant, full, key
-from snncompile.targets.triton.plastic_printing import CHUNK_THERE, EACH_CHUNK, PlasticKernel
+from snncompile.targets.triton.plastic_printing import CHUNK, CHUNK_THERE, EACH_CHUNK, PlasticKernel
 
 _LAYOUT = f"""One program owns POSTS outputs and their weights: a tuple of CHUNKS tiles (POSTS, {LANES}), in registers
 for the whole sequence. Programs need nothing of each other: each computes the traces of all inputs anew. In tuples of
@@ -23,6 +23,8 @@ def print_resident(scan: Scan, rule: PlasticRule, variant: PlasticVariant) -> Pl
 
 class _Resident(PlasticKernel):
     """The kernel being printed."""
+
+    size = "BATCH"
 
     def print(self) -> PlasticSource:
         """The module."""
@@ -99,8 +101,7 @@ class _Resident(PlasticKernel):
             line(3, f"{self.now[key(t)]} = {self.now[key(t)]} + ({load},)")
 
     def _load_x(self, depth: int, name: str, t: str) -> None:
-        at = self.x.format(t, "b")
-        self.w.line(depth, f"z = tl.load({at}, mask=there & ({t} < T), other=0.0)")
+        self.x.load(depth, "z", t, "b", CHUNK, f"there & ({t} < T)")
         self.w.line(depth, f"{name} = {name} + (z,)")
 
     def _steps(self) -> None:

@@ -7,6 +7,7 @@ from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan
 from snncompile.targets.triton.plastic_memory import InMemory
 from snncompile.targets.triton.plastic_parts import OF_WEIGHTS, PlasticSource, PlasticVariant, full, key
+from snncompile.targets.triton.plastic_printing import CHUNK
 
 _LAYOUT = f"""One program owns POSTS outputs; their weights, states and traces lie in memory, and so do traces of all
 inputs, which each program computes for itself. A step goes twice over the sequences, for the neurons and then for the
@@ -42,7 +43,7 @@ class Streamed(InMemory):
         line(2, f"there = k * {LANES} + lane < M")
         line(2, "here = mine[:, None] & there[None, :]")
         self._weights(2)
-        line(2, f"x = tl.load({self._x('0', '0')}, mask=there & (T > 0) & (B > 0), other=0.0)")
+        self.x.load(2, "x", "0", "0", CHUNK, "there & (T > 0) & (B > 0)")
         line(2, "first = first + w * x[None, :]")
         line(1, "for t in range(T):")
         line(2, "for b in range(B):")
@@ -78,9 +79,6 @@ class Streamed(InMemory):
         for mask in self.load_fixed(depth, ["mask"], place, "here").values():
             self.w.line(depth, f"w = w * {mask}")
 
-    def _x(self, t: str, b: str) -> str:
-        return self.x.format(t, b)
-
     def _neurons(self) -> None:
         line = self.w.line
         line(3, "lanes = first")
@@ -90,7 +88,7 @@ class Streamed(InMemory):
         line(5, f"there = k * {LANES} + lane < M")
         line(5, "here = mine[:, None] & there[None, :]")
         self._weights(5)
-        line(5, f"x = tl.load({self._x('t', 'b')}, mask=there, other=0.0)")
+        self.x.load(5, "x", "t", "b", CHUNK, "there")
         line(5, "lanes = lanes + w * x[None, :]")
         self.neurons()
 
@@ -105,7 +103,7 @@ class Streamed(InMemory):
         line(3, "here = mine[:, None] & there[None, :]")
         line(3, f"w = tl.load({self.weight} + rows + k * {LANES}, mask=here, other=0.0)")
         # the first sequence's next input is loaded before anything is stored
-        line(3, f"coming = tl.load({self._x('(t + 1)', '0')}, mask=there & (t + 1 < T) & (B > 0), other=0.0)")
+        self.x.load(3, "coming", "(t + 1)", "0", CHUNK, "there & (t + 1 < T) & (B > 0)")
         fixed = self.learn_chunk("w")
         line(3, f"tl.store({self.weight} + rows + k * {LANES}, w_made, mask=here)")
         if "mask" in fixed:
@@ -117,8 +115,8 @@ class Streamed(InMemory):
         p, line, names = self.parts, self.w.line, self.w.names
         self.start_sums()
         line(3, "for b in range(B):")
-        if not self.watched:
-            line(4, f"x = tl.load({self._x('t', 'b')}, mask=there, other=0.0)")
+        if self.watched is None:
+            self.x.load(4, "x", "t", "b", CHUNK, "there")
         z = self.watch(4, "x")
         line(4, f"base = (program * B + b).to(tl.int64) * M + k * {LANES} + lane")
         traces = {}
