@@ -325,6 +325,32 @@ def input_gradient(call: BackwardCall, i: int, make: Callable[[tuple[int, ...]],
     return grad
 
 
+def late_gradient(
+    late: Late | None, shape: tuple[int, int, int], make: Callable[[tuple[int, ...]], Tensor]
+) -> Tensor:
+    """The gradient of a signal that a recurrent layer or a cycle reads, still to be written but for zeros.
+
+    Args:
+        late: how late it is, or None; of neurons that share a signal, each has a column of its own all the same.
+        shape: T, B, N.
+        make: gives a tensor of a shape.
+
+    Returns:
+        ``(T, B, N)``; of what is late, ``(L + T, B, N)``, that of its past and of it together, in which what only some
+        neurons read, or none, is zero already.
+    """
+    if late is None:
+        return make(shape)
+    (steps, batch, size), reach = shape, len(late.past)
+    grad = make((reach + steps, batch, size))
+    if isinstance(late.steps, int):
+        grad[steps:].zero_()
+    else:
+        grad[:reach].zero_()
+        grad[max(reach, steps) :].zero_()
+    return grad
+
+
 class ScanTarget(Protocol):
     """Runs scans. One object serves all nodes; it may cache by the identity of the scan.
 

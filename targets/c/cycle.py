@@ -16,7 +16,7 @@ from torch import Tensor
 
 from snncompile.targets.c.calling import Caller, check_all, scratch, zeros
 from snncompile.targets.c.compiler import function
-from snncompile.targets.c.courses import late_gradient, past_end
+from snncompile.targets.c.courses import past_end
 from snncompile.targets.c.cycle_backward import CycleBackward, print_cycle_backward
 from snncompile.targets.c.cycle_forward import CycleForward, print_cycle_forward
 from snncompile.targets.c.cycle_images import conv_table, work_size
@@ -33,7 +33,7 @@ from snncompile.targets.cycle_call import (
 from snncompile.targets.cycle_lines import backward_result, forward_lines, gradient_lines, nothing_ran
 from snncompile.targets.cycle_plan import Conv, CyclePlan, Product
 from snncompile.targets.cycle_weights import Synapses, Weights
-from snncompile.targets.scan import Late
+from snncompile.targets.scan import Late, late_gradient
 
 #: Values that a thread must make to be worth waking.
 _WORTH = 4096
@@ -121,7 +121,7 @@ class Cycles(Caller):
     def _input_gradient(self, plan: CyclePlan, call: CycleBackwardCall, index: int) -> Tensor:
         """The gradient of a signal from outside, still to be written but for zeros of a late one's."""
         late, shape = call.late[index] if call.late else None, (*call.shape, plan.sizes[index])
-        return self._make(shape) if late is None else late_gradient(late, shape, self._make)
+        return late_gradient(late, shape, self._make)
 
     def synapse_gradient(self, synapses: Synapses, grad: Tensor, courses: Sequence[Tensor]) -> Tensor:
         """The gradient ``(synapses,)`` of a sparse product's weights."""

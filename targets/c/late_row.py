@@ -107,7 +107,7 @@ class LateGradient:
     """Expressions of the gradient of a course that each neuron reads some steps late: ``(L + T, B, N)``.
 
     Rows that nobody read are left out: those before L and from T on are to be zero before
-    (:func:`~snncompile.targets.c.courses.late_gradient`).
+    (:func:`~snncompile.targets.scan.late_gradient`).
 
     Attributes:
         step: its stride over time.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from snncompile.targets.c.calling import Caller, PerScan, check_all, scratch, zeros
 from snncompile.targets.c.compiler import function
-from snncompile.targets.c.courses import add_course, late_gradient, unit
+from snncompile.targets.c.courses import add_course, unit
 from snncompile.targets.c.kernel import KernelSource
 from snncompile.targets.c.products import TILE
 from snncompile.targets.c.recurrent_kernel import (
@@ -32,7 +32,7 @@ from snncompile.targets.recurrent_call import (
     RecurrentForwardCall,
     RecurrentForwardResult,
 )
-from snncompile.targets.scan import Late, Scan
+from snncompile.targets.scan import Scan, late_gradient
 from snncompile.targets.variant import Layout
 
 #: Time steps * sequences * neurons that a thread must have to be worth waking.
@@ -98,7 +98,7 @@ class RecurrentLayers(Caller):
         start = zeros(1, *cells)
         product = self._make(call.shape)
         late = dict(zip(scan.inputs, call.offsets, strict=False))
-        inputs = {x: _gradient(late.get(x), call.shape, self._make) for x in needed}
+        inputs = {x: late_gradient(late.get(x), call.shape, self._make) for x in needed}
         sums = {a: zeros(*cells) for a in (scan.accumulators if call.need_accumulators else ())}
         if steps * batch * size:
             weight = call.weight.contiguous()
@@ -140,10 +140,6 @@ def _layout(call: RecurrentForwardCall | RecurrentBackwardCall) -> Layout:
     ahead = [bool(kind) for kind in late] or [False] * len(call.inputs)
     units = tuple(is_late or x is None or unit(x, call.shape) for x, is_late in zip(call.inputs, ahead, strict=True))
     return Layout(units, tuple(c.dim() == 0 for c in call.coefs), late if any(late) else ())
-
-
-def _gradient(late: Late | None, shape: tuple[int, int, int], make: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
-    return make(shape) if late is None else late_gradient(late, shape, make)
 
 
 def _add_inputs(

@@ -28,13 +28,13 @@ from snncompile.targets.cycle_limits import is_large, way_of
 from snncompile.targets.cycle_lines import Make, backward_result, forward_lines, gradient_lines, nothing_ran
 from snncompile.targets.cycle_plan import CyclePlan
 from snncompile.targets.cycle_weights import Synapses, Weights
+from snncompile.targets.scan import late_gradient
 from snncompile.targets.triton.availability import check_runnable, interpreting
 from snncompile.targets.triton.courses import on_device
 from snncompile.targets.triton.cycle_backward import CycleBackward, print_cycle_backward
 from snncompile.targets.triton.cycle_design import CycleSettings, choose_settings
 from snncompile.targets.triton.cycle_forward import CycleForward, print_cycle_forward
 from snncompile.targets.triton.cycle_given import Given, ring_rows
-from snncompile.targets.triton.cycle_late import input_gradient
 from snncompile.targets.triton.cycle_shared_design import (
     FORM_VARIABLE,
     LISTED,
@@ -130,7 +130,7 @@ class Cycles:
             late,
         )
         late_by = call.late or (None,) * len(call.inputs)
-        inputs = {i: input_gradient(late_by[i], (steps, batch, plan.sizes[i]), make) for i in variant.need_inputs}
+        inputs = {i: late_gradient(late_by[i], (steps, batch, plan.sizes[i]), make) for i in variant.need_inputs}
         sums = {
             n.name: {a: make((batch, plan.size_of(n))).zero_() for a in plan.scans[n.name].accumulators}
             for n in plan.neurons

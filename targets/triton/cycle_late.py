@@ -9,11 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from snncompile.targets.cycle_lines import Make
 from snncompile.targets.cycle_plan import CyclePlan, Read
-from snncompile.targets.scan import Late
 from snncompile.targets.triton.cycle_writer import CycleWriter
 
 SEEN = '''@triton.jit
@@ -93,16 +89,3 @@ def gradient_row(w: CycleWriter, index: int, late: Mapping[int, str]) -> str:
     """The offsets of a tile in the gradient of such a signal: that of its past and of it, ``(L + T, B, N)``."""
     reach = w.integer(("reach", index), f"{w.outside_name(index)}_reach", "steps before step 0 that it has")
     return f"(((t + {reach} - {late[index]}).to(tl.int64) * B + b) * {w.plan.sizes[index]} + n)"
-
-
-def input_gradient(late: Late | None, shape: tuple[int, int, int], make: Make) -> Tensor:
-    """The gradient of a signal from outside, still to be written but for zeros of a late one's."""
-    steps, batch, size = shape
-    if late is None:
-        return make(shape)
-    reach = len(late.past)
-    grad = make((reach + steps, batch, size))
-    if late.kind != "one":  # in between are rows that all neurons read
-        grad[:reach].zero_()
-    grad[steps if late.kind == "one" else max(reach, steps) :].zero_()
-    return grad

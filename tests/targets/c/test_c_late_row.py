@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from snncompile.targets.c.compiler import function
-from snncompile.targets.c.courses import late_gradient, past_end
+from snncompile.targets.c.courses import past_end
 from snncompile.targets.c.kernel import PREAMBLE
 from snncompile.targets.c.late_row import LATE_ROWS, LateGradient, LateRow, late_address
-from snncompile.targets.scan import Late
+from snncompile.targets.scan import Late, late_gradient
 
 ROW = LateRow("x + b * x_b", "x_t", "past + b * (N / share)", "past_t", "late", "places", "most", "share")
 GRADIENT = LateGradient("B * N", "late", "reach", "places")
