@@ -14,9 +14,11 @@ from snncompile.targets.triton.cycle_design import CycleSettings
 from snncompile.targets.triton.cycle_shared_design import SharedSettings
 from snncompile.targets.triton.plastic_region_design import RegionSettings
 from snncompile.targets.triton.plastic_regions import PlasticRegions
+from snncompile.targets.triton.target import TritonTarget
 
 from ..cycle_checks import poisoned
 from ..late_cycles import KINDS, LateCycles, LateRegions, fed, fit, heard, late_plan
+from ..late_networks import check_cycle, check_region
 from .apart import own_caches
 
 #: Steps and sequences of regions that learn.
@@ -54,6 +56,22 @@ class TestLateRegions(LateRegions):
 
     def make(self, threads=1):
         return PlasticRegions(poisoned, RegionSettings(2, 16, outs=4, warps=4, sequences=2, taps=16, shares=threads))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "offsets"),
+    [
+        (("trained", "one", "several between"), ("each", "each", "one", "shared")),
+        (("several", "too far", "all between"), ("shared", "each", "one", "one")),
+    ],
+)
+def test_networks(kinds, offsets):
+    check_cycle(kinds, [(1, 6), (2, 2)], TritonTarget(empty=poisoned), offsets)
+
+
+def test_networks_that_learn():
+    offsets = ("each", "one", "each", "each", "one", "one", "one")
+    check_region([(1, 11), (1, 1)], TritonTarget(empty=poisoned), offsets)
 
 
 def compiled(model):
