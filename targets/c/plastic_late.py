@@ -25,6 +25,7 @@ class Gathered(Course):
     Attributes:
         late: where that is found.
         past_b: stride of the past over the batch.
+        row_b: stride of the course over the batch.
         rows: room for a row for each block.
         begin: the first neuron that a block gathers: the first that shares a value with the block's own first.
         count: how many it gathers: also the last of those that share one.
@@ -72,14 +73,14 @@ def take_late(w: Writer, wanted: str, kind: str) -> Course:
     """Add an input of the neurons that is late; ``kind`` as in :class:`~snncompile.targets.variant.Layout`."""
     if kind == "one":
         return w.input_course(wanted, True, kind)
-    share = "1"
+    wanted, share = f"late_{wanted}", "1"  # the model's name is none of the file's
     if kind == "shared":
         share = w.whole(f"{wanted}_share", "neurons that read one value", number=True)
     size = "N" if share == "1" else f"N / {share}"
     course = w.whole(wanted, f"input of the neurons, read late, (T, B, {size})")
     time, row = (w.whole(f"{course}_{axis}", f"stride of {course}", number=True) for axis in "tb")
     past = w.whole(f"{wanted}_past", f"where what came before {course} ends, (L, B, {size})")
-    steps = w.whole(f"{wanted}_late", "steps late, (N,)", "const int32_t")
+    steps = w.whole(f"{wanted}_steps", "steps late, (N,)", "const int32_t")
     places = w.whole(f"{wanted}_places", "scratch, (N,)", "int64_t")
     rows, now = w.name(f"{wanted}_rows"), w.name(f"{wanted}_seen")
     declared, part = f"float *{rows}", f"const float *restrict {now}"
