@@ -71,7 +71,8 @@ _LOCALS = (
     "row column inner across product current before limit snn_load_ahead snn_load_behind seed seed_low seed_high "
     "first_step moment element WIDTH TOGETHER high low part rest up down sums scale block blocks place first done "
     "snn_load_ahead_late snn_load_behind_late later following late source arrived snn_halves snn_larger "
-    "snn_scales snn_together tile group origin slot slots ring cell seen k snn_arrive snn_await"
+    "snn_scales snn_together tile group origin slot slots ring cell seen k snn_arrive snn_await "
+    "snn_seen snn_load_late snn_store_late"
 )
 
 SCAN_LAYOUT = """One program owns BLOCK elements of batch * neurons, keeps their states in registers and walks

@@ -75,6 +75,7 @@ def layer_kernels(
     per_neuron: Collection[str],
     precision: str,
     archs: Sequence[Arch],
+    late: tuple[str, ...] = (),
 ) -> list[LayerKernel]:
     """Kernels of a recurrent layer.
 
@@ -85,6 +86,8 @@ def layer_kernels(
         per_neuron: parameters that have one value for each neuron (the others are one number).
         precision: what was asked for.
         archs: the chips, at least one.
+        late: per input of the scan how late it is read, as in :class:`~snncompile.targets.variant.Layout`; empty where
+            none is.
     """
     flat = (True,) * len(scan.inputs)
     one, one_back = (one_number(scan, per_neuron, reverse) for reverse in (False, True))
@@ -93,7 +96,7 @@ def layer_kernels(
         False,
         shape.port,
         shape.source,
-        Layout(flat, tuple(c in one for c in scan.coefs)),
+        Layout(flat, tuple(c in one for c in scan.coefs), late),
         bias=shape.bias,
         store=store,
     )
@@ -101,7 +104,7 @@ def layer_kernels(
         True,
         shape.port,
         shape.source,
-        Layout(flat, tuple(c in one_back for c in scan.reverse_coefs)),
+        Layout(flat, tuple(c in one_back for c in scan.reverse_coefs), late),
         grads=tuple((r, True) for r in scan.results if r in store),
         need_inputs=tuple(x for x in scan.inputs if x != shape.port),
         need_accumulators=bool(scan.accumulators),

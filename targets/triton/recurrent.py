@@ -23,7 +23,7 @@ from snncompile.targets.recurrent_call import (
     RecurrentForwardCall,
     RecurrentForwardResult,
 )
-from snncompile.targets.scan import Scan
+from snncompile.targets.scan import Late, Scan, late_gradient
 from snncompile.targets.triton.arch import ARCHS, Arch, nearest
 from snncompile.targets.triton.availability import check_runnable, interpreting
 from snncompile.targets.triton.courses import is_flat
@@ -47,6 +47,7 @@ class RecurrentLayers:
 
     Attributes:
         ring: that what comes back may be more than one step late.
+        offsets: that inputs may be read some steps late.
 
     Args:
         empty: allocates outputs; tests hand in one that fills them with NaN.
@@ -56,6 +57,7 @@ class RecurrentLayers:
     """
 
     ring = True
+    offsets = True
 
     def __init__(
         self,
@@ -163,7 +165,9 @@ class RecurrentLayers:
         like = {"dtype": torch.float32, "device": device}
         given = dict(zip(scan.states, call.grad_finals, strict=True))
         product = self._empty(shape, **like)
-        inputs = {x: self._empty(shape, **like) for x in needed}
+        late = dict(zip(scan.inputs, call.offsets, strict=False))
+        make = functools.partial(self._empty, **like)
+        inputs = {x: late_gradient(late.get(x), shape, make) for x in needed}
         names = scan.accumulators if call.need_accumulators else ()
         a = Arguments()
         a.read(*self._weight(call.weight, variant.product.parts, design, transposed=True))
@@ -177,13 +181,16 @@ class RecurrentLayers:
             sums = {n: self._empty(shape[1:], **like) for n in names}
             starts = [] if variant.ring or variant.sliced else [self._empty((1, *shape[1:]), **like)]
             a.read(*(g for s in source.carried if (g := given[s]) is not None))
-            a.write(*carried.values(), product, *inputs.values(), *sums.values(), *starts)
+            a.write(*carried.values(), product)
+            _add_gradients(a, scan, source, call, inputs)
+            a.write(*sums.values(), *starts)
         else:
             zero = torch.zeros(shape[1:], **like)
             carried = {s: (zero if (g := given[s]) is None else g).clone() for s in source.carried}
             sums = {n: zero.clone() for n in names}
             a.update(*carried.values())
-            a.write(product, *inputs.values())
+            a.write(product)
+            _add_gradients(a, scan, source, call, inputs)
             a.update(*sums.values())
             starts = []
         if variant.sliced:
@@ -229,8 +236,14 @@ def _checked(scan: Scan, call: RecurrentForwardCall | RecurrentBackwardCall) -> 
 
 
 def _layout(call: RecurrentForwardCall | RecurrentBackwardCall) -> Layout:
-    flat = tuple(x is None or is_flat(x, call.shape) for x in call.inputs)
-    return Layout(flat, tuple(c.dim() == 0 for c in call.coefs))
+    late = tuple("" if one is None else one.kind for one in call.offsets)
+    flat = tuple(x is None or is_flat(x, (*call.shape[:2], x.shape[2])) for x in call.inputs)
+    return Layout(flat, tuple(c.dim() == 0 for c in call.coefs), late if any(late) else ())
+
+
+def _late(call: RecurrentForwardCall | RecurrentBackwardCall, i: int) -> Late | None:
+    """What makes input ``i`` late."""
+    return call.offsets[i] if i < len(call.offsets) else None
 
 
 def _gradient_of_start(product: Tensor, call: RecurrentBackwardCall) -> Tensor:
@@ -252,6 +265,25 @@ def _add_inputs(
     a: Arguments, source: KernelSource, call: RecurrentForwardCall | RecurrentBackwardCall, dense: bool
 ) -> None:
     for i in source.inputs:
-        a.operand(call.inputs[i], is_flat(call.inputs[i], call.shape), dense)
+        x, late = call.inputs[i], _late(call, i)
+        assert x is not None
+        if late is None:
+            a.operand(x, is_flat(x, call.shape), dense)
+        else:
+            a.late(x, late, is_flat(x, (*call.shape[:2], x.shape[2])), dense)
 
 
+def _add_gradients(
+    a: Arguments, scan: Scan, source: KernelSource, call: RecurrentBackwardCall, grads: dict[str, Tensor]
+) -> None:
+    """Add gradients of inputs, and how late each neuron reads those inputs that the step does not read."""
+    for x, grad in grads.items():
+        late = _late(call, scan.inputs.index(x))
+        if late is None or late.kind == "one":
+            a.write(grad if late is None else grad[: call.shape[0]])
+        else:
+            a.update(grad)  # there are rows that no step writes
+    for x in grads:
+        late = _late(call, i := scan.inputs.index(x))
+        if late is not None and late.kind != "one" and i not in source.inputs:
+            a.read(len(late.past), late.steps)

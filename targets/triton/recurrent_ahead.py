@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from snncompile.targets.triton.kernel import Course, Writer
-from snncompile.targets.triton.recurrent_kernel import address, print_offsets
+from snncompile.targets.triton.recurrent_kernel import load_of, print_offsets
+from snncompile.targets.triton.recurrent_offsets import by_neuron
 
 #: Up to so many courses are loaded two steps ahead. More are loaded just before the product that the next step waits
 #: for: then no register holds a value of this step and one of the next at the same time.
 _FEW = 3
+
+
+def _few(courses: dict[str, Course]) -> bool:
+    """Whether ``courses`` are so few, and their addresses so simple, that values of three steps fit into registers."""
+    return len(courses) <= _FEW and not any(by_neuron(c) for c in courses.values())
 
 
 class Ahead:
@@ -18,14 +24,14 @@ class Ahead:
         courses: what is loaded.
         forward: whether it walks from the first step to the last.
         early: whether loads are two steps ahead; if not given, where there are few.
-        origin: as for :func:`~snncompile.targets.triton.recurrent_kernel.address`.
+        origin: as for :func:`~snncompile.targets.triton.recurrent_kernel.load_of`.
     """
 
     def __init__(
         self, w: Writer, courses: dict[str, Course], forward: bool, early: bool | None = None, origin: str = ""
     ) -> None:
         self.w, self.courses, self.origin = w, courses, origin
-        self.early = len(courses) <= _FEW if early is None else early
+        self.early = _few(courses) if early is None else early
         self.first, self.sign = ("0", "+") if forward else ("T - 1", "-")
         self.offsets = print_offsets(w, 1, courses)
         names = ("", "_next", "_later") if self.early else ("",)
@@ -37,8 +43,7 @@ class Ahead:
 
     def _load(self, x: str, t: str) -> str:
         there = f"{t} < T" if self.sign == "+" else f"{t} >= 0"
-        where = address(self.courses[x], self.offsets[x], t, self.origin)
-        return f"tl.load({where}, mask=active & ({there}), other=0.0)"
+        return load_of(self.courses[x], self.offsets[x], t, f"active & ({there})", self.origin)
 
     def print_start(self) -> dict[str, str]:
         """Begin a step; the name of each value in it."""

@@ -12,6 +12,7 @@ Three kinds, all from the same step function:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -19,6 +20,13 @@ from snncompile.targets.prune import Pruned, prune_reverse
 from snncompile.targets.scan import Scan
 from snncompile.targets.triton.kernel import Course, KernelSource, Writer, module_text
 from snncompile.targets.triton.printer import Function, literal, print_function
+from snncompile.targets.triton.recurrent_offsets import (
+    by_neuron,
+    late_course,
+    late_helpers,
+    load_late,
+    print_late_offsets,
+)
 from snncompile.targets.triton.recurrent_product import Product, Weight, weight_arguments
 from snncompile.targets.variant import Layout
 
@@ -109,7 +117,10 @@ class Forward:
         self.bias = w.pointer("bias_of_product", "bias of the product, (N,)") if variant.bias else None
         about = f"{variant.source} before the first step, (late, B, N), oldest first"
         self.before = w.pointer(f"{variant.source}_start", about)
-        self.courses = {x: _operand(w, variant, x, layout[x], "input") for x in self.inputs}
+        late = variant.layout.late_of(scan.inputs)
+        self.courses = {x: _input(w, variant, x, layout[x], late.get(x, "")) for x in self.inputs}
+        #: numbers of steps of each neuron, to be loaded
+        self.steps = [c.late for c in self.courses.values() if by_neuron(c)]
         self.coefs = {c: w.pointer(c, "coefficient") for c in self.read_coefs}
         about = "state before the first step, (B, N)" if variant.kept else "state, (B, N), read and written"
         how = "start" if variant.kept else "running"
@@ -126,6 +137,7 @@ class Forward:
     def source(self, what: str, layout: str, constants: tuple[str, ...], helpers: list[str]) -> KernelSource:
         """The finished kernel."""
         scan = self.scan
+        helpers = [*helpers, *late_helpers(self.courses.values())]
         text = module_text(scan, what, self.w, self.name, [self.step], helpers, layout, constants)
         return KernelSource(
             self.name,
@@ -164,7 +176,8 @@ class Backward:
         self.read_states = [s for s in scan.states if s in step.args]
         self.read_grads = [r for r in given if f"grad_{r}" in step.args]
         self.weight: Weight = weight_arguments(w, variant.product, variant.rows)
-        courses = {x: _operand(w, variant, x, layout[x], "input") for x in self.inputs}
+        late = variant.layout.late_of(scan.inputs)
+        courses = {x: _input(w, variant, x, layout[x], late.get(x, "")) for x in self.inputs}
         self.current = w.pointer("product", "the product, (T, B, N)", own=own)
         self.coefs = {c: w.pointer(c, "reverse coefficient") for c in self.read_coefs}
         saved = {s: w.pointer(f"{s}_saved", _SAVED, own=own) for s in self.read_states}
@@ -185,8 +198,15 @@ class Backward:
             about = "gradient of the state, (B, N), read and written"
             self.carry = {s: w.pointer(f"grad_{s}_running", about) for s in carried}
         self.grad_product = w.pointer("grad_product", "gradient of the product, (T, B, N)", own=own)
-        about = "gradient of the input, (T, B, N)"
-        self.grad_inputs = {x: w.pointer(f"grad_{x}", about, own=own) for x in variant.need_inputs}
+        self.grad_inputs = {x: w.pointer(f"grad_{x}", _gradient(late.get(x, "")), own=own) for x in variant.need_inputs}
+        #: input whose gradient goes to other rows than its step's -> how many rows on, for each neuron
+        self.shifts: dict[str, str] = {}
+        self.steps = [c.late for c in courses.values() if by_neuron(c)]
+        for x in self.grad_inputs:
+            if late.get(x, "one") == "one":
+                continue  # the row of a step's number is the one that it saw
+            reach, steps = (courses[x].reach, courses[x].late) if x in courses else self._steps_of(x)
+            self.shifts[x] = f"{reach} - {steps}"
         sums = scan.accumulators if variant.need_accumulators else ()
         how = "(B, N)" if variant.kept else "(B, N), read and written"
         self.sums = {a: w.pointer(f"{a}_running", f"sum over time, {how}", own=own) for a in sums}
@@ -195,9 +215,32 @@ class Backward:
             about = f"gradient of {variant.source} before the first step, (B, N)"
             self.grad_start = w.pointer(f"grad_{variant.source}_before", about)
 
+    def _steps_of(self, x: str) -> tuple[str, str]:
+        """Add how late an input is that the step does not read: the names of L and of its steps."""
+        reach = self.w.number(self.w.names.new(f"{x}_reach"), "L")
+        self.steps.append(self.w.lateness(f"{x}_late", "each"))
+        return reach, self.steps[-1]
+
+    def print_grad_inputs(self, depth: int, made: dict[str, str], place: Callable[[str, str], str]) -> None:
+        """Store the gradients of inputs.
+
+        Args:
+            depth: indentation.
+            made: names of the step's results.
+            place: from a pointer and a row of a course to where its elements lie.
+        """
+        for x, pointer in self.grad_inputs.items():
+            if x in self.shifts:
+                where = place(pointer, f"(t + {self.shifts[x]})")
+                self.w.line(depth, f"snn_store_late({where}, {tile_of(self.step, made, f'grad_{x}')}, active)")
+            else:
+                value = value_of(self.step, made, f"grad_{x}")
+                self.w.line(depth, f"tl.store({place(pointer, 't')}, {value}, mask=active)")
+
     def source(self, what: str, layout: str, constants: tuple[str, ...], helpers: list[str]) -> KernelSource:
         """The finished kernel."""
         scan = self.scan
+        helpers = [*helpers, *late_helpers(self.courses.values(), bool(self.shifts))]
         text = module_text(scan, what, self.w, self.name, [self.step], helpers, layout, constants)
         return KernelSource(
             self.name,
@@ -228,6 +271,18 @@ def _operand(w: Writer, variant: RecurrentVariant, name: str, flat: bool, about:
     return _whole(name, w.pointer(name, f"{about}, (T, B, N), at a multiple of 16 bytes", own=True))
 
 
+def _input(w: Writer, variant: RecurrentVariant, name: str, flat: bool, late: str) -> Course:
+    """Add an input; ``late``: how late it is."""
+    return late_course(w, name, flat, late, variant.dense) if late else _operand(w, variant, name, flat, "input")
+
+
+def _gradient(late: str) -> str:
+    """What the gradient of an input is, for the header."""
+    if late in ("", "one"):
+        return "gradient of the input, (T, B, N)"
+    return "gradient of the input and its past, (L + T, B, N), zeros at first"
+
+
 def _whole(value: str, pointer: str) -> Course:
     """A course of our own, ``(T, B, N)`` contiguous."""
     return Course(value, pointer, "cells", None, None)
@@ -237,16 +292,30 @@ def print_offsets(w: Writer, depth: int, courses: dict[str, Course]) -> dict[str
     """Compute the offsets of each course's elements inside a time step; their names."""
     offsets = {}
     for x, course in courses.items():
-        offsets[x] = "at"
-        if course.row is not None:
+        offsets[x] = print_late_offsets(w, depth, course) if course.late else "at"
+        if course.row is not None and not course.late:
             offsets[x] = w.names.new(f"{course.base}_at")
             rows, columns = f"{course.row}.to(tl.int64)", f"{course.column}.to(tl.int64)"
             w.line(depth, f"{offsets[x]} = column[:, None] * {columns} + row[None, :] * {rows}")
     return offsets
 
 
-def address(course: Course, offset: str, t: str, origin: str = "") -> str:
-    """Where step ``t`` of a course lies; ``origin``: where in it, if it is contiguous, ``offset`` counts from."""
+def load_of(course: Course, offset: str, t: str, mask: str, origin: str = "") -> str:
+    """The load of a tile of a course.
+
+    Args:
+        course: the course.
+        offset: offsets of the tile's elements inside a time step.
+        t: the step.
+        mask: what there is of the tile.
+        origin: where in a step, if it is contiguous, ``offset`` counts from.
+    """
+    if course.late:
+        return load_late(course, offset, t, mask, origin)
+    return f"tl.load({_address(course, offset, t, origin)}, mask={mask}, other=0.0)"
+
+
+def _address(course: Course, offset: str, t: str, origin: str) -> str:
     step = course.step if course.step == "cells" else f"{course.step}.to(tl.int64)"
     time = t if t.isidentifier() else f"({t})"
     if origin and course.row is None:
@@ -287,6 +356,11 @@ def print_tile_bounds(w: Writer, depth: int, place: str = "at") -> None:
     """Compute where the elements of a tile lie inside a time step, and which of them exist."""
     w.line(depth, f"{place} = column[:, None] + row[None, :] * N")
     w.line(depth, "active = (column < N)[:, None] & (row < B)[None, :]")
+
+
+def place_of(pointer: str, t: str) -> str:
+    """Where the elements of a tile lie in step ``t`` of a course of our own."""
+    return f"{pointer} + ({t} * cells + at)"
 
 
 #: Computes ``at`` anew at every step, with a 0 that the compiler cannot know. Otherwise it would hold the address of

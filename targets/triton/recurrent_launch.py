@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snncompile.targets.scan import Late
 from snncompile.targets.triton.availability import interpreting
 from snncompile.targets.triton.courses import add_course, on_device
 from snncompile.targets.triton.load import load
@@ -44,6 +45,11 @@ class Arguments:
             self.values.append(tensor)
         else:
             add_course(self.values, tensor, flat)
+
+    def late(self, tensor: Tensor, how: Late, flat: bool, dense: bool) -> None:
+        """Add an input that is read late, as ``targets/triton/recurrent_offsets.py`` lists what it takes."""
+        self.values += (tensor, *(() if dense else tensor.stride()[: 1 if flat else 2]), how.past, len(how.past))
+        self.values += () if how.kind == "one" else (how.steps,) if how.kind == "each" else (how.steps, how.share)
 
     def update(self, *tensors: Tensor) -> None:
         """Add tensors that are read and written."""

@@ -9,14 +9,16 @@ from snncompile.targets.triton.recurrent_kernel import (
     Backward,
     Forward,
     RecurrentVariant,
-    address,
+    load_of,
+    place_of,
     print_call,
     print_coefficients,
     print_offsets,
     print_tile_bounds,
     value_of,
 )
-from snncompile.targets.triton.recurrent_product import Weight, print_streamed
+from snncompile.targets.triton.recurrent_offsets import print_steps
+from snncompile.targets.triton.recurrent_product import print_streamed
 
 #: Compile-time arguments: neurons, sequences and neurons of a tile, terms of the product summed at a time, the length
 #: of a row of a weight in parts, and whether programs that share the neurons wait for each other after every step.
@@ -45,8 +47,9 @@ def print_looped(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     return _backward(scan, variant) if variant.backward else _forward(scan, variant)
 
 
-def _print_loops(w: Writer, courses: dict[str, Course], weight: Weight, time: str) -> tuple[str, dict[str, str]]:
+def _print_loops(f: Forward | Backward, time: str) -> tuple[str, dict[str, str]]:
     """Open the loops over time and blocks; the name of the barrier's counter, and the courses' offsets."""
+    w = f.w
     arrived = w.pointer("arrived", "how often programs came to a barrier, for each group of sequences", "*i32")
     w.number("T", "time steps")
     w.number("B", "sequences")
@@ -62,9 +65,10 @@ def _print_loops(w: Writer, courses: dict[str, Course], weight: Weight, time: st
     w.line(3, "column = block * COLUMNS + tl.arange(0, COLUMNS)")
     print_tile_bounds(w, 3, "place")
     w.line(3, AT)
-    if weight.scale:
-        w.line(3, f"scale = tl.load({weight.scale} + column)")
-    return arrived, print_offsets(w, 3, courses)
+    if f.weight.scale:
+        w.line(3, f"scale = tl.load({f.weight.scale} + column)")
+    print_steps(w, 3, f.steps)
+    return arrived, print_offsets(w, 3, f.courses)
 
 
 def _print_end(w: Writer, arrived: str) -> None:
@@ -77,14 +81,14 @@ def _print_end(w: Writer, arrived: str) -> None:
 def _load(w: Writer, courses: dict[str, Course], offsets: dict[str, str]) -> dict[str, str]:
     values = {x: w.names.new(x) for x in courses}
     for x, course in courses.items():
-        w.line(3, f"{values[x]} = tl.load({address(course, offsets[x], 't')}, mask=active, other=0.0)")
+        w.line(3, f"{values[x]} = {load_of(course, offsets[x], 't', 'active')}")
     return values
 
 
 def _forward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     f = Forward(scan, variant)
     w, step = f.w, f.step
-    arrived, offsets = _print_loops(w, f.courses, f.weight, "done")
+    arrived, offsets = _print_loops(f, "done")
     w.line(3, f"before = {f.before} + t * cells")
     w.line(3, "if t >= late:")
     w.line(4, f"before = {f.stores[variant.source]} + (t - late) * cells")
@@ -115,7 +119,7 @@ def _forward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
 def _backward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     b = Backward(scan, variant)
     w, step = b.w, b.step
-    arrived, offsets = _print_loops(w, b.courses, b.weight, "T - 1 - done")
+    arrived, offsets = _print_loops(b, "T - 1 - done")
     w.line(3, "limit = tl.where(t + late < T, N, 0)  # nothing comes after the last step")
     w.line(3, f"before = {b.grad_product} + (t + late) * cells")
     print_streamed(w, 3, variant.product, b.weight, "before", "limit", swapped=True)
@@ -133,8 +137,7 @@ def _backward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
         w.line(3, f"tl.store({pointer} + at, {value_of(step, made, f'grad_{s}')}, mask=active)")
     port = value_of(step, made, f"grad_{variant.port}")
     w.line(3, f"tl.store({b.grad_product} + (t * cells + at), {port}, mask=active)")
-    for x, pointer in b.grad_inputs.items():
-        w.line(3, f"tl.store({pointer} + (t * cells + at), {value_of(step, made, f'grad_{x}')}, mask=active)")
+    b.print_grad_inputs(3, made, place_of)
     for a, pointer in b.sums.items():
         total = f"tl.load({pointer} + at, mask=active, other=0.0) + {value_of(step, made, a)}"
         w.line(3, f"tl.store({pointer} + at, {total}, mask=active)")

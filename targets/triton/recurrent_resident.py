@@ -11,12 +11,14 @@ from snncompile.targets.triton.recurrent_kernel import (
     Backward,
     Forward,
     RecurrentVariant,
+    place_of,
     print_call,
     print_coefficients,
     print_tile_bounds,
     tile_of,
     value_of,
 )
+from snncompile.targets.triton.recurrent_offsets import print_steps
 from snncompile.targets.triton.recurrent_product import Weight, print_loaded_weight, print_resident
 
 #: Compile-time arguments: neurons, sequences and neurons of a tile, and the length of a row of the weight.
@@ -75,6 +77,7 @@ def _forward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     for s, pointer in f.states.items():
         w.line(1, f"{state[s]} = tl.load({pointer} + at, mask=active, other=0.0)")
     w.line(1, f"source = tl.load({f.before} + at, mask=active, other=0.0)")
+    print_steps(w, 1, f.steps)
     ahead = Ahead(w, f.courses, forward=True)
     w.line(1, "for t in range(0, T):")
     w.line(2, AT)
@@ -122,6 +125,7 @@ def _backward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     totals = {a: w.names.new(f"{a}_total") for a in b.sums}
     for name in ("later", *totals.values()):
         w.line(1, f"{name} = {nothing}")
+    print_steps(w, 1, b.steps)
     ahead = Ahead(w, b.courses, forward=False)
     w.line(1, "for done in range(0, T):")
     w.line(2, "t = T - 1 - done")
@@ -139,8 +143,7 @@ def _backward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     print_call(w, 2, step, values, made)
     port = value_of(step, made, f"grad_{variant.port}")
     w.line(2, f"tl.store({b.grad_product} + (t * cells + at), {port}, mask=active)")
-    for x, pointer in b.grad_inputs.items():
-        w.line(2, f"tl.store({pointer} + (t * cells + at), {value_of(step, made, f'grad_{x}')}, mask=active)")
+    b.print_grad_inputs(2, made, place_of)
     for s, name in carry.items():
         w.line(2, f"{name} = {tile_of(step, made, f'grad_{s}')}")
     for a, total in totals.items():

@@ -21,6 +21,7 @@ from snncompile.targets.triton.recurrent_kernel import (
     tile_of,
     value_of,
 )
+from snncompile.targets.triton.recurrent_offsets import print_steps
 from snncompile.targets.triton.recurrent_product import Product, Weight, print_loaded_weight, print_resident
 
 #: Compile-time arguments: neurons, sequences and neurons of a tile, and the length of a row of the weight.
@@ -126,6 +127,7 @@ def _forward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     state = {s: w.names.new(s) for s in scan.states}
     for s, pointer in f.states.items():
         w.line(1, f"{state[s]} = tl.load({pointer} + {_AT}, mask=active, other=0.0)")
+    print_steps(w, 1, f.steps)
     ahead = Ahead(w, f.courses, forward=True, early=False, origin="origin")
     w.line(1, "for t in range(0, T):")
     values.update(ahead.print_start())
@@ -169,6 +171,7 @@ def _backward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     totals = {a: w.names.new(f"{a}_total") for a in b.sums}
     for name in totals.values():
         w.line(1, f"{name} = {nothing}")
+    print_steps(w, 1, b.steps)
     ahead = Ahead(w, b.courses, forward=False, early=False, origin="origin")
     w.line(1, "for done in range(0, T):")
     w.line(2, "t = T - 1 - done")
@@ -185,8 +188,7 @@ def _backward(scan: Scan, variant: RecurrentVariant) -> KernelSource:
     exchange.print_send(2, "done", "source")
     exchange.print_arrive("done")
     w.line(2, f"tl.store({_step(b.grad_product)}, source, mask=active)")
-    for x, pointer in b.grad_inputs.items():
-        w.line(2, f"tl.store({_step(pointer)}, {value_of(step, made, f'grad_{x}')}, mask=active)")
+    b.print_grad_inputs(2, made, _step)
     for s, name in carry.items():
         w.line(2, f"{name} = {tile_of(step, made, f'grad_{s}')}")
     for a, total in totals.items():
