@@ -84,10 +84,10 @@ def model_of(net: Net) -> Any:
     features, outs = (IMAGE, (3, 5, 4)) if net.conv else ((20,), (9,))
     taken = 40 if net.x is not None and "shared" in net.seen["x"] else 20
 
-    def late(x, given):
+    def late(x, given, name="snn_late"):  # names that mean something in the printed file
         if given is None:
             return x
-        seen = x >> snn.Delay(given[0], **given[1])
+        seen = x >> snn.Delay(given[0], **given[1], name=name)
         return seen >> snn.Flatten() if taken == 40 and x.shape == features else seen
 
     @snn.model(dt=1 * ms)
@@ -97,11 +97,11 @@ def model_of(net: Net) -> Any:
         h = late(x, net.x) >> connection
         told = {"reward": reward >> snn.Delay(2 * ms)} if isinstance(net.rule, snn.MSTDPET) else {}
         if net.pre is not None:
-            told["pre"] = late(x, net.pre)
+            told["pre"] = late(x, net.pre, "t")
         if net.post is not None:
-            told["post"] = late(other, net.post)
+            told["post"] = late(other, net.post, "first")
         else:
-            h = h + late(more, net.current) >> snn.ExpSyn(tau=3 * ms) >> snn.LIF(threshold=4.0)
+            h = h + late(more, net.current, "b") >> snn.ExpSyn(tau=3 * ms) >> snn.LIF(threshold=4.0)
         snn.learn(connection, net.rule, **told)
         return h
 
