@@ -29,9 +29,9 @@ from snncompile.targets.triton.plastic_conv import print_conv
 from snncompile.targets.triton.plastic_conv_plan import ConvPlan, choose_conv_plan
 from snncompile.targets.triton.plastic_held import print_held
 from snncompile.targets.triton.plastic_parts import PlasticSource, PlasticVariant
-from snncompile.targets.triton.plastic_plan import PlasticPlan, choose_plan
+from snncompile.targets.triton.plastic_plan import NOTHING, Making, PlasticPlan, choose_plan
 from snncompile.targets.triton.plastic_resident import print_resident
-from snncompile.targets.triton.plastic_seen import kinds_of, late_arguments, seen_arguments, seen_variant
+from snncompile.targets.triton.plastic_seen import kinds_of, late_arguments, making_of, seen_arguments, seen_variant
 from snncompile.targets.triton.plastic_streamed import print_streamed
 
 _LIMIT = 2**31
@@ -93,20 +93,24 @@ class PlasticSequences:
         beyond = self._choose(rule, (shape[0], shape[1]), most + 1).where
         return f"{plan.text(shape[0])}; of more than {most} sequence{'s' if most > 1 else ''} {beyond}"
 
-    def _plan(self, rule: PlasticRule, shape: tuple[int, ...], batch: int, warp: int = 32) -> PlasticPlan | ConvPlan:
+    def _plan(
+        self, rule: PlasticRule, shape: tuple[int, ...], batch: int, warp: int = 32, making: Making = NOTHING
+    ) -> PlasticPlan | ConvPlan:
         fields = fields_of(rule.node)
         if fields is not None:
             return choose_conv_plan(fields, warp)
-        return self._choose(rule, (shape[0], shape[1]), batch, warp)
+        return self._choose(rule, (shape[0], shape[1]), batch, warp, making)
 
     def forward(self, scan: Scan, rule: PlasticRule, call: PlasticForwardCall) -> PlasticForwardResult:
         """Run from the first step to the last, in one launch."""
         check_runnable(call.weight)
         device = call.weight.device
-        plan = self._plan(rule, call.weight.shape, call.shape[1], 64 if torch.version.hip else 32)
+        making = making_of(seen_variant(one) for one in call.seen.values())
+        warp = 64 if torch.version.hip else 32
+        plan = self._plan(rule, call.weight.shape, call.shape[1], warp, making)
         variant = _variant(scan, rule, call, plan)
         source, kernel = self._kernel(scan, rule, variant)
-        plan = plan.reading_late() if variant.each else plan
+        plan = plan.reading_late() if variant.reads_late else plan
         run = _Launch(self._empty, rule, call, plan)
         arguments = run.arguments(scan)
         with on_device(device):

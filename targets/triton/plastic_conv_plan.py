@@ -43,7 +43,7 @@ class ConvPlan:
         return {"maxnreg": self.registers} if cuda else {}
 
     def reading_late(self) -> ConvPlan:
-        """The plan where each value is read late by steps of its own."""
+        """The plan where anything is read late."""
         return self
 
     @property

@@ -14,8 +14,8 @@ from snncompile.targets.triton.arch import Arch
 from snncompile.targets.triton.plastic import print_plastic
 from snncompile.targets.triton.plastic_conv_plan import ConvPlan, choose_conv_plan
 from snncompile.targets.triton.plastic_parts import PlasticSource, PlasticVariant
-from snncompile.targets.triton.plastic_plan import PlasticPlan, choose_plan
-from snncompile.targets.triton.plastic_seen import Shows
+from snncompile.targets.triton.plastic_plan import Making, PlasticPlan, choose_plan
+from snncompile.targets.triton.plastic_seen import Shows, making_of
 
 
 @dataclass(frozen=True)
@@ -53,23 +53,23 @@ def plastic_kernel(
         late: per input of the scan how late it is, ``""``, ``"one"``, ``"each"`` or ``"shared"``; empty where none is.
         seen: ``"x"`` and ``"pre"``, those that are made of a course where they are read.
     """
-    plans = {arch.name: _plan(rule, arch) for arch in archs}
+    x, watched = (seen[of].variant() if of in seen else None for of in ("x", "pre"))
+    plans = {arch.name: _plan(rule, arch, making_of([x, watched])) for arch in archs}
     one = one_number(scan, per_neuron)
     store = tuple(r for r in scan.results if r in read)
     plan = next(iter(plans.values()))  # its form depends on the rule and the size alone
     port, source, bias, product, other = wiring
     scalar = tuple(c in one for c in scan.coefs)
-    x, watched = (seen[of].variant() if of in seen else None for of in ("x", "pre"))
     form = (plan.resident, other, plan.held, late, x, watched)
     variant = PlasticVariant(port, source, scalar, bias, store, (), product, *form)
-    if variant.each:
+    if variant.reads_late:
         plans = {arch: each.reading_late() for arch, each in plans.items()}
     return PlasticKernel(print_plastic(scan, rule, variant), plans)
 
 
-def _plan(rule: PlasticRule, arch: Arch) -> PlasticPlan | ConvPlan:
+def _plan(rule: PlasticRule, arch: Arch, making: Making) -> PlasticPlan | ConvPlan:
     fields = fields_of(rule.node)
     if fields is not None:
         return choose_conv_plan(fields, arch.warp)
     outs, ins = rule.node.weight.shape
-    return choose_plan(rule, (outs, ins), 1, arch.warp)
+    return choose_plan(rule, (outs, ins), 1, arch.warp, making)

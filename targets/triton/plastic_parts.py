@@ -88,10 +88,9 @@ class PlasticVariant(NamedTuple):
     watched: SeenVariant | None = None
 
     @property
-    def each(self) -> bool:
-        """Whether any value is read late by steps of its own, or computed of such."""
-        computed = any(seen is not None and not seen.by_row for seen in (self.x, self.watched))
-        return computed or any(kind in ("each", "shared") for kind in self.late)
+    def reads_late(self) -> bool:
+        """Whether anything is read late."""
+        return bool(self.late or self.x or self.watched)
 
 
 def key(trace: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from snncompile.ir.definitions import definition
 from snncompile.ir.exact import COMPOSITE
@@ -37,6 +38,22 @@ _SHORT = 8
 _UNROLLED = 1000
 
 
+class Making(NamedTuple):
+    """What it costs to make, of late values, what is seen of a chunk of one sequence, beyond a load.
+
+    Attributes:
+        registers: that a thread keeps for it.
+        work: operations.
+    """
+
+    registers: int
+    work: int
+
+
+#: Where nothing is made.
+NOTHING = Making(0, 0)
+
+
 @dataclass(frozen=True)
 class PlasticPlan:
     """How a plastic layer runs.
@@ -66,7 +83,7 @@ class PlasticPlan:
         return {"maxnreg": self.registers} if cuda and self.registers else {}
 
     def reading_late(self) -> PlasticPlan:
-        """The plan where each value is read late by steps of its own."""
+        """The plan where anything is read late."""
         return replace(self, registers=self.registers or _MOST_REGISTERS)
 
     @property
@@ -99,7 +116,9 @@ class PlasticPlan:
         return f"weights streamed from memory, {self.reason}; {block}"
 
 
-def choose_plan(rule: PlasticRule, shape: tuple[int, int], batch: int = 1, warp: int = 32) -> PlasticPlan:
+def choose_plan(
+    rule: PlasticRule, shape: tuple[int, int], batch: int = 1, warp: int = 32, making: Making = NOTHING
+) -> PlasticPlan:
     """The plan of a layer.
 
     Args:
@@ -107,14 +126,16 @@ def choose_plan(rule: PlasticRule, shape: tuple[int, int], batch: int = 1, warp:
         shape: outputs and inputs.
         batch: sequences.
         warp: threads of a warp.
+        making: what it costs to make what is seen late.
     """
     outs, ins = shape
     chunks, warps = -(-ins // LANES), LANES // warp
-    reason = _why_not_all(rule, chunks, batch)
+    reason, streamed = _why_not_all(rule, chunks, batch, making), _why_streamed(rule, chunks)
+    if reason and streamed:  # it had better be made with too few registers than that weights were streamed
+        reason = _why_not_all(rule, chunks, batch, NOTHING)
     if not reason:
-        posts = _posts(outs, lambda posts: _fits(rule, posts, chunks, batch))
+        posts = _posts(outs, lambda posts: _fits(rule, posts, chunks, batch, making))
         return PlasticPlan(posts, chunks, batch, warps)
-    streamed = _why_streamed(rule, chunks)
     if not streamed:
         posts = _posts(outs, lambda posts: _held(rule, posts, chunks))
         return PlasticPlan(posts, chunks, 0, warps, reason, registers=_MOST_REGISTERS, held=True)
@@ -130,12 +151,12 @@ def _posts(outs: int, fits: Callable[[int], bool]) -> int:
     return posts
 
 
-def _why_not_all(rule: PlasticRule, chunks: int, batch: int) -> str:
+def _why_not_all(rule: PlasticRule, chunks: int, batch: int, making: Making) -> str:
     if not 1 <= batch <= _MOST_SEQUENCES:
         return f"since those of {batch} sequences do not fit beside them (at most {_MOST_SEQUENCES} do)"
-    if not _fits(rule, 2, chunks, batch):
+    if not _fits(rule, 2, chunks, batch, making):
         return f"since with {chunks} chunks of {LANES} inputs they do not fit beside them"
-    if _unrolled(rule, chunks, batch) > _UNROLLED:
+    if _unrolled(rule, chunks, batch, making.work) > _UNROLLED:
         return f"since its rule is too long to unroll over {chunks} chunks of {batch} sequences"
     return ""
 
@@ -150,10 +171,10 @@ def _why_streamed(rule: PlasticRule, chunks: int) -> str:
     return ""
 
 
-def _unrolled(rule: PlasticRule, chunks: int, batch: int) -> int:
+def _unrolled(rule: PlasticRule, chunks: int, batch: int, making: int = 0) -> int:
     """Operations of a rule that is written out for each chunk, and so many sequences."""
     programs = rule.programs
-    each = _work(programs["before"]) + (_work(programs["synapse"]) if "synapse" in programs else 0) + 4
+    each = _work(programs["before"]) + (_work(programs["synapse"]) if "synapse" in programs else 0) + 4 + making
     return chunks * (batch * each + _work(programs["update"]))
 
 
@@ -168,10 +189,11 @@ def _operations(rule: PlasticRule) -> int:
     return sum(_work(program) for part, program in rule.programs.items() if part in ("synapse", "update"))
 
 
-def _fits(rule: PlasticRule, posts: int, chunks: int, batch: int) -> bool:
+def _fits(rule: PlasticRule, posts: int, chunks: int, batch: int, making: Making) -> bool:
     """Whether what lasts from step to step fits into the registers of a thread, which owns one lane of each chunk."""
     weights = chunks * posts * (1 + len(rule.node.fixed) + batch * len(rule.node.of_side("synapse")))
-    inputs = chunks * batch * (1 + len(rule.node.of_side("pre")))  # what arrives, and its traces
+    each = 1 + len(rule.node.of_side("pre")) + making.registers
+    inputs = chunks * batch * each  # what arrives, and its traces
     return weights + inputs <= (_KEPT if _operations(rule) <= _SHORT else _KEPT_LONG)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from snncompile.targets.scan import Late, Scan, Seen, one_number
+from snncompile.targets.triton.plastic_plan import Making
+
+#: Operations of reading one value late.
+_WORK = 12
 
 
 class SeenVariant(NamedTuple):
@@ -26,6 +30,20 @@ class SeenVariant(NamedTuple):
     def by_row(self) -> bool:
         """Whether what is seen lies in memory as it is."""
         return self.scan is None and self.kinds[0] == "one"
+
+    @property
+    def making(self) -> Making:
+        """What it costs to make what is seen."""
+        each, shared = (self.kinds.count(kind) for kind in ("each", "shared"))
+        ops = 0 if self.scan is None else len(self.scan.forward.ops)
+        registers = each + 2 * shared if self.scan is not None else shared
+        return Making(registers, _WORK * (each + shared) + ops)
+
+
+def making_of(seen: Iterable[SeenVariant | None]) -> Making:
+    """What it costs to make several."""
+    each = [one.making for one in seen if one is not None]
+    return Making(sum(one.registers for one in each), sum(one.work for one in each))
 
 
 class Shows(NamedTuple):

@@ -21,12 +21,12 @@ from ..plastic_calls import RULES, PlainPlastic, assert_same, plastic_case
 from ..scan_calls import poisoned
 
 
-def streamed(rule: PlasticRule, shape: tuple[int, int], batch: int = 1, warp: int = 32) -> PlasticPlan:
+def streamed(rule: PlasticRule, shape: tuple[int, int], batch: int = 1, warp: int = 32, *_: object) -> PlasticPlan:
     reason = "since a test says so"
     return replace(choose_plan(rule, shape, batch, warp), posts=4, batch=0, reason=reason, held=False)
 
 
-def held(rule: PlasticRule, shape: tuple[int, int], batch: int = 1, warp: int = 32) -> PlasticPlan:
+def held(rule: PlasticRule, shape: tuple[int, int], batch: int = 1, warp: int = 32, *_: object) -> PlasticPlan:
     return replace(streamed(rule, shape, batch, warp), held=True)
 
 

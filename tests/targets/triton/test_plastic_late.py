@@ -18,8 +18,8 @@ from snncompile.targets.triton.arch import ARCHS
 from snncompile.targets.triton.plastic import PlasticSequences, _variant, print_plastic
 from snncompile.targets.triton.plastic_conv_plan import choose_conv_plan
 from snncompile.targets.triton.plastic_kernels import plastic_kernel
-from snncompile.targets.triton.plastic_plan import STREAMED_POSTS, choose_plan
-from snncompile.targets.triton.plastic_seen import Shows
+from snncompile.targets.triton.plastic_plan import STREAMED_POSTS, Making, choose_plan
+from snncompile.targets.triton.plastic_seen import Shows, making_of, seen_variant
 
 from ..late_plastic import DELAYS, late_case
 from ..plastic_calls import Convolution, PlainPlastic, assert_same, plastic_case
@@ -135,12 +135,13 @@ def jobs(name: str, shown: dict, neurons: str, shape: tuple[int, int], batch: in
     found = []
     for chip in (ARCHS[arch] for arch in archs):
         if conv is None:
-            plan = choose_plan(case.rule, shape, batch, chip.warp)
+            making = making_of(seen_variant(one) for one in case.call.seen.values())
+            plan = choose_plan(case.rule, shape, batch, chip.warp, making)
         else:
             plan = choose_conv_plan(fields_of(case.rule.node), chip.warp)
         variant = _variant(case.scan, case.rule, case.call, plan)
         source = print_plastic(case.scan, case.rule, variant)
-        found.append(Job("plastic", source, chip, plan.reading_late() if variant.each else plan))
+        found.append(Job("plastic", source, chip, plan.reading_late() if variant.reads_late else plan))
     return found
 
 
@@ -177,7 +178,17 @@ def test_the_kernel_made_ahead_of_time_is_that_of_a_call() -> None:
         chips, late = [ARCHS["sm_90"]], variant.late
         made = plastic_kernel(case.scan, case.rule, wiring, call.store, per_neuron, chips, late, seen)
         assert made.source.text == print_plastic(case.scan, case.rule, variant).text
-        assert made.settings["sm_90"].registers == (255 if neurons else 0)
+        assert made.settings["sm_90"].registers == 255
+
+
+def test_plans() -> None:
+    rule = plastic_case("additive", steps=1).rule
+    between, several = Making(2, 27), Making(4, 27)
+    assert choose_plan(rule, (100, 784), 1, 32, several) == choose_plan(rule, (100, 784))
+    assert choose_plan(rule, (4000, 2312)).posts == 4 and choose_plan(rule, (4000, 2312), 1, 32, between).posts == 2
+    assert choose_plan(rule, (100, 784), 4).resident and choose_plan(rule, (100, 784), 4, 32, between).held
+    assert choose_plan(rule, (100, 2312)).resident and choose_plan(rule, (100, 2312), 1, 32, several).held
+    assert choose_plan(rule, (100, 4096), 1, 32, several).resident  # not streamed
 
 
 def kinds_of(seen: Seen) -> tuple[str, ...]:
