@@ -14,7 +14,9 @@ from snncompile.targets.triton.arch import ARCHS
 from snncompile.targets.triton.layer_kernels import LayerShape, layer_kernels
 from snncompile.targets.triton.recurrent import RecurrentLayers
 from snncompile.targets.triton.recurrent_launch import Launcher
+from snncompile.targets.triton.target import TritonTarget
 
+from ..late_layer_networks import check_layer_network
 from ..recurrent_calls import scan_of
 from ..recurrent_late_calls import GATED, LATE_KINDS, at_hand, check_late_layer, late_calls
 from ..scan_calls import poisoned, same_bits
@@ -142,3 +144,17 @@ def test_compiles_for_every_chip(kind, role):
     for b in _compiled(GATED, "x", 20, kind, list(ARCHS.values()), (role,)):
         assert b.resources.spills == 0, f"{b.role} {b.arch.name} {b.resources}"
         assert b.resources.shared <= b.arch.shared
+
+
+@pytest.mark.parametrize(
+    ("kinds", "want", "behind"),
+    [
+        (("one", "each"), ["each", "one"], 1),
+        (("several", "between"), ["each", "each", "shared"], 1),
+        (("all between", "trained"), ["each", "each", "one", "one"], 2),
+        (("several between", "too far"), ["each", "shared"], 1),
+    ],
+)
+def test_networks(kinds, want, behind):
+    """All kinds of delays before a layer; runs that are too short for any."""
+    check_layer_network(kinds, [(2, 7), (1, 2)], TritonTarget(), want, behind)
