@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from torch import Tensor
 
 from snncompile.ir.connection import Connection
 from snncompile.ir.graph import Edge, Graph, Ref, Region
-from snncompile.ir.interpolated import roles, showing
+from snncompile.ir.interpolated import roles
 from snncompile.targets.autograd import BoundScan
 from snncompile.targets.cycle_plan import CyclePlan, LateSource
 from snncompile.targets.evaluation import Evaluation
 from snncompile.targets.late_kinds import behind_views, late_kinds
-from snncompile.targets.late_scan import one_each, shower
-from snncompile.targets.scan import Late, Scan, make_scan
+from snncompile.targets.late_scan import shower
+from snncompile.targets.scan import Late
 
 
 def late_here(ev: Evaluation, edges: Iterable[Edge]) -> dict[Ref, LateSource]:
@@ -37,11 +37,6 @@ def late_usually(graph: Graph, region: Region) -> dict[Ref, LateSource]:
             if edge.source.node not in region.nodes and isinstance(op, Connection) and op.attrs.get("offset"):
                 found[edge.source] = LateSource(delay, tuple(late_kinds(graph, delay)), not roles(op))
     return found
-
-
-def showing_scans(graph: Graph, late: Mapping[Ref, LateSource]) -> dict[str, Scan]:
-    """Delay -> the scan that makes what it shows."""
-    return {one.delay: make_scan(one.delay, showing(one.delay, one_each(graph.op(one.delay)))) for one in late.values()}
 
 
 def bound_scans(ev: Evaluation, plan: CyclePlan) -> dict[str, BoundScan]:

@@ -242,9 +242,14 @@ def _tap(op: Connection, tap: str) -> int:
 def late_reader(graph: Graph, name: str) -> tuple[Elementwise, tuple[str, ...]]:
     """An elementwise node as a run that is long enough computes it, with what delays make of what they read; and how
     late its inputs are, as in ``targets.variant.Layout``, empty where none is."""
-    op: Elementwise = graph.op(name)
+    reader, kinds = usual_reader(graph, graph.op(name), graph.inputs_of(name))
+    return reader.node, kinds
+
+
+def usual_reader(graph: Graph, op: Elementwise, edges: Mapping[str, Edge]) -> tuple[Reader, tuple[str, ...]]:
+    """As :func:`late_reader`, of a node that ``edges`` feed."""
     delays: dict[str, tuple[str, Connection]] = {}
-    for port, edge in graph.inputs_of(name).items():
+    for port, edge in edges.items():
         at = behind_views(graph, edge.source.node)
         source = graph.op(at)
         if isinstance(source, Connection) and source.attrs.get("offset"):
@@ -255,7 +260,7 @@ def late_reader(graph: Graph, name: str) -> tuple[Elementwise, tuple[str, ...]]:
         late_kinds(graph, delays[port][0])[_tap(delays[port][1], tap) if tap else 0] if port in delays else ""
         for port, tap in reader.inputs
     ]
-    return reader.node, tuple(kinds) if any(kinds) else ()
+    return reader, tuple(kinds) if any(kinds) else ()
 
 
 def made_reader(graph: Graph, name: str) -> tuple[Elementwise, tuple[str, ...]]:

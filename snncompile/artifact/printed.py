@@ -22,11 +22,11 @@ from snncompile.ir.graph import Graph
 from snncompile.passes.pipeline import Request, compile_graph
 
 if TYPE_CHECKING:
+    from snncompile.artifact.usual import Usual
     from snncompile.targets.c.cycle_writer import CycleSource
     from snncompile.targets.c.kernel import KernelSource as CSource
     from snncompile.targets.plastic_layer import PlasticLayer
     from snncompile.targets.recurrent_layer import Layer
-    from snncompile.targets.scan import Scan
     from snncompile.targets.triton.kernel import KernelSource
 
 #: Kernels that training uses where it keeps the states of every step, and where it keeps those of some.
@@ -95,9 +95,8 @@ def printed_kernels(
 
 
 def _of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
-    from snncompile.targets.drawn import reading
+    from snncompile.artifact.usual import usual_layer, usual_learner, usual_scan
     from snncompile.targets.late_linear import late_products
-    from snncompile.targets.late_scan import late_reader
     from snncompile.targets.scan import make_scan
     from snncompile.targets.triton.aot import scan_kernels
 
@@ -123,18 +122,16 @@ def _of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     for name, op in (*compiled.of_type(Elementwise), *_stand_ins(compiled, plastic)):
         if name in inside:
             continue
-        scan = make_scan(name, op)
-        per_neuron = [role for role, p in op.params.items() if p.shape != ()]
-        read = _read(compiled, name, scan.results)
+        read = _read(compiled, name, op.results)
         if name in layers:
-            yield from _layer_kernels(compiled, layers[name], reading(scan), read, per_neuron, options)
+            edges = compiled.inputs_of(name)
+            usual = usual_layer(compiled, name, op, edges, layers[name].port)
+            yield from _layer_kernels(compiled, layers[name], usual, read, options)
             continue
         if name in plastic:
-            yield _plastic_kernel(compiled, plastic[name], reading(scan), read, per_neuron, options)
+            yield _plastic_kernel(compiled, plastic[name], usual_learner(compiled, plastic[name]), read, options)
             continue
-        node, late = late_reader(compiled, name)
-        if node is not op:
-            scan, per_neuron = make_scan(name, node), [role for role, p in node.params.items() if p.shape != ()]
+        scan, per_neuron, late, _ = usual_scan(compiled, name)
         for role, source in scan_kernels(scan, read, per_neuron, late).items():
             if not scan.states or role not in (_SAVE_ALL if options.save_some else _SAVE_SOME):
                 yield Printed(name, f"{name}_{role}", source)
@@ -162,6 +159,8 @@ def _stand_ins(compiled: Graph, plastic: Mapping[str, PlasticLayer]) -> list[tup
 
 
 def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
+    from snncompile.artifact.usual import usual_layer, usual_learner, usual_scan, usual_seen
+    from snncompile.targets.c.plastic_seen import make_form
     from snncompile.targets.c.sources import (
         event_conv_sources,
         event_sources,
@@ -173,9 +172,7 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     )
     from snncompile.targets.c.target import CTarget
     from snncompile.targets.conv_scan import conv_pairs
-    from snncompile.targets.drawn import reading
     from snncompile.targets.late_linear import late_products
-    from snncompile.targets.late_scan import late_reader
     from snncompile.targets.plastic_rule import make_rule
     from snncompile.targets.pooled_scan import pooled_scans
     from snncompile.targets.scan import make_scan, one_number
@@ -213,26 +210,29 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
     for name, op in (*compiled.of_type(Elementwise), *_stand_ins(compiled, plastic)):
         if name in inside:
             continue
-        scan = make_scan(name, op)
-        per_neuron = [role for role, p in op.params.items() if p.shape != ()]
+        read = _read(compiled, name, op.results)
+        if name in layers:
+            usual = usual_layer(compiled, name, op, compiled.inputs_of(name), layers[name].port)
+        else:
+            usual = usual_learner(compiled, plastic[name]) if name in plastic else usual_scan(compiled, name)
+        scan, per_neuron, late, port = usual
         one, one_back = (one_number(scan, per_neuron, reverse) for reverse in (False, True))
-        read = _read(compiled, name, scan.results)
         if name in layers:
             layer = layers[name]
             bias = "bias" in compiled.op(layer.connection).params
-            sources = layer_sources(reading(scan), layer.port, layer.source, bias, read, one, one_back)
+            sources = layer_sources(scan, port, layer.source, bias, read, one, one_back, late)
         elif name in plastic:
             taught = plastic[name]
-            rule = make_rule(taught.rule, compiled.op(taught.rule))
-            sources = plastic_sources(reading(scan), rule, taught.wiring(compiled), read, one)
+            rule, wiring = make_rule(taught.rule, compiled.op(taught.rule)), taught.wiring(compiled)._replace(port=port)
+            seen = {
+                what: make_form(made, kinds, tuple(c in one_number(made, each) for c in made.coefs))
+                for what, (made, kinds, each) in usual_seen(compiled, taught).items()
+            }
+            sources = plastic_sources(scan, rule, wiring, read, one, late, seen)
         else:
             windows = pooled[name].windows if name in pooled else None
             ways = (False, True) if options.save_some is None else (options.save_some,)
             sources = {}
-            node, late = late_reader(compiled, name)
-            if node is not op:
-                scan, per_neuron = make_scan(name, node), [role for role, p in node.params.items() if p.shape != ()]
-                one, one_back = (one_number(scan, per_neuron, reverse) for reverse in (False, True))
             for way in ways:
                 sources |= scan_sources(scan, read, one, one_back, way, late, windows)
                 if name in convs:
@@ -244,15 +244,16 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
 
 
 def _layer_kernels(
-    graph: Graph, layer: Layer, scan: Scan, read: Sequence[str], per_neuron: Sequence[str], options: _Options
+    graph: Graph, layer: Layer, usual: Usual, read: Sequence[str], options: _Options
 ) -> Iterator[Printed]:
     from snncompile.targets.triton.arch import parse_arch
     from snncompile.targets.triton.layer_kernels import LayerShape, layer_kernels
 
     bias = "bias" in graph.op(layer.connection).params
-    shape = LayerShape(layer.port, layer.source, layer.most, bias, graph.op(layer.neurons).size, layer.late > 1)
+    scan, per_neuron, late, port = usual
+    shape = LayerShape(port, layer.source, layer.most, bias, graph.op(layer.neurons).size, layer.late > 1)
     chips = [parse_arch(name) for name in options.archs or ("sm_90",)]
-    for kernel in layer_kernels(scan, shape, read, per_neuron, options.precision, chips):
+    for kernel in layer_kernels(scan, shape, read, per_neuron, options.precision, chips, late):
         yield Printed(layer.neurons, f"{layer.neurons}_{kernel.role}", kernel.source, kernel.settings)
 
 
@@ -293,16 +294,19 @@ def _sparse_kernels(graph: Graph, cycles: set[str], learning: set[str], options:
 
 
 def _plastic_kernel(
-    graph: Graph, layer: PlasticLayer, scan: Scan, read: Sequence[str], per_neuron: Sequence[str], options: _Options
+    graph: Graph, layer: PlasticLayer, usual: Usual, read: Sequence[str], options: _Options
 ) -> Printed:
+    from snncompile.artifact.usual import usual_seen
     from snncompile.targets.plastic_rule import make_rule
     from snncompile.targets.triton.arch import parse_arch
     from snncompile.targets.triton.plastic_kernels import plastic_kernel
+    from snncompile.targets.triton.plastic_seen import Shows
 
     rule = make_rule(layer.rule, graph.op(layer.rule))
-    wiring = layer.wiring(graph)
+    wiring = layer.wiring(graph)._replace(port=usual.port)
+    seen = {what: Shows(*shown) for what, shown in usual_seen(graph, layer).items()}
     chips = [parse_arch(name) for name in options.archs or ("sm_90",)]
-    kernel = plastic_kernel(scan, rule, wiring, read, per_neuron, chips)
+    kernel = plastic_kernel(usual.scan, rule, wiring, read, usual.per_neuron, chips, usual.late, seen)
     name = layer.neurons or layer.connection
     return Printed(name, f"{name}_plastic", kernel.source, kernel.settings)
 

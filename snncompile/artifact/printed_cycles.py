@@ -7,13 +7,14 @@ from math import inf, prod
 from typing import TYPE_CHECKING
 
 from snncompile.ir.elementwise import Elementwise
-from snncompile.ir.graph import Graph
+from snncompile.ir.graph import Graph, Ref, Region
 from snncompile.ir.plasticity import Plasticity
 
 if TYPE_CHECKING:
     from snncompile.targets.c.cycle_writer import CycleSource
-    from snncompile.targets.cycle_plan import Conv, CyclePlan, Product, Read
+    from snncompile.targets.cycle_plan import Conv, CyclePlan, LateSource, Product, Read
     from snncompile.targets.plastic_plan import PlasticPlan
+    from snncompile.targets.scan import Scan
     from snncompile.targets.triton.cycle_kernels import CompiledCycle
     from snncompile.targets.triton.cycle_writer import CycleKernel
     from snncompile.targets.triton.plastic_region_design import RegionSettings
@@ -23,21 +24,38 @@ if TYPE_CHECKING:
 
 def cycle_plans(compiled: Graph, layers: Collection[str], target: str) -> list[CyclePlan]:
     """The cycles of a network that are one function each on ``target``, but for those of the populations ``layers``."""
+    from snncompile.targets.cycle_late import late_usually
     from snncompile.targets.cycle_limits import way_of
     from snncompile.targets.cycle_plan import CyclePlan
     from snncompile.targets.cycle_planner import plan_cycle
-    from snncompile.targets.scan import make_scan
 
     found = []
     for region in compiled.regions:
         if region.kind != "recurrent" or set(region.nodes) & set(layers):
             continue
-        nodes = {n: compiled.op(n) for n in region.nodes}
-        scans = {n: make_scan(n, op) for n, op in nodes.items() if isinstance(op, Elementwise)}
-        plan = plan_cycle(compiled, region, scans, training=True)  # what drops is there in training alone
+        late = late_usually(compiled, region)
+        # what drops is there in training alone
+        plan = plan_cycle(compiled, region, _scans(compiled, region, late), training=True, late=late)
         if isinstance(plan, CyclePlan) and way_of(plan, target).blocks_up_to < inf:
             found.append(plan)
     return found
+
+
+def _node(compiled: Graph, name: str) -> Elementwise:
+    """An elementwise node of a plan: the network's, or what makes what a delay shows."""
+    from snncompile.ir.interpolated import showing
+    from snncompile.targets.late_scan import one_each
+
+    op = compiled.op(name)
+    return op if isinstance(op, Elementwise) else showing(name, one_each(op))
+
+
+def _scans(compiled: Graph, region: Region, late: Mapping[Ref, LateSource]) -> dict[str, Scan]:
+    """The scans of its nodes, and of delays whose signals it reads late."""
+    from snncompile.targets.scan import make_scan
+
+    names = [n for n in region.nodes if isinstance(compiled.op(n), Elementwise)]
+    return {n: make_scan(n, _node(compiled, n)) for n in (*names, *(one.delay for one in late.values()))}
 
 
 def cycle_kernels(compiled: Graph, plan: CyclePlan) -> Iterator[tuple[str, str, CycleSource]]:
@@ -75,7 +93,7 @@ def _one_number(compiled: Graph, plan: CyclePlan) -> tuple[dict[str, set[str]], 
 
     one, one_reverse = {}, {}
     for name, scan in plan.scans.items():
-        per_neuron = [role for role, p in compiled.op(name).params.items() if p.shape != ()]
+        per_neuron = [role for role, p in _node(compiled, name).params.items() if p.shape != ()]
         one[name] = one_number(scan, per_neuron)
         one_reverse[name] = one_number(scan, per_neuron, reverse=True)
     return one, one_reverse
@@ -83,19 +101,18 @@ def _one_number(compiled: Graph, plan: CyclePlan) -> tuple[dict[str, set[str]], 
 
 def plastic_plans(compiled: Graph, layers: Collection[str], target: str) -> list[PlasticPlan]:
     """The regions of a network that learn and are one function each, but for those of the populations ``layers``."""
+    from snncompile.targets.cycle_late import late_usually
     from snncompile.targets.cycle_limits import way_of
     from snncompile.targets.plastic_planner import plan_plastic
     from snncompile.targets.plastic_rule import make_rule
-    from snncompile.targets.scan import make_scan
 
     found = []
     for region in compiled.regions:
         if region.kind != "plastic" or set(region.nodes) & set(layers):
             continue
-        nodes = {n: compiled.op(n) for n in region.nodes}
-        scans = {n: make_scan(n, op) for n, op in nodes.items() if isinstance(op, Elementwise)}
+        nodes, late = {n: compiled.op(n) for n in region.nodes}, late_usually(compiled, region)
         rules = {n: make_rule(n, op) for n, op in nodes.items() if isinstance(op, Plasticity)}
-        plan = plan_plastic(compiled, region, scans, rules)
+        plan = plan_plastic(compiled, region, _scans(compiled, region, late), rules, late=late)
         if way_of(plan, target).blocks_up_to < inf:
             found.append(plan)
     return found
@@ -108,7 +125,7 @@ def plastic_region_kernel(compiled: Graph, plan: PlasticPlan) -> tuple[str, str,
 
     scalar = []
     for node in plan.neurons:
-        scan, params = plan.scans[node.name], compiled.op(node.name).params
+        scan, params = plan.scans[node.name], _node(compiled, node.name).params
         one = one_number(scan, [role for role, p in params.items() if p.shape != ()])
         scalar.append(tuple(c in one for c in scan.coefs))
     source = print_plastic_region(plan, RegionForward(tuple(scalar), plan.live(_leaving(compiled, plan))))
@@ -130,7 +147,7 @@ def taught_kernels(
 
     scalar = []
     for node in plan.neurons:
-        scan, params = plan.scans[node.name], compiled.op(node.name).params
+        scan, params = plan.scans[node.name], _node(compiled, node.name).params
         one = one_number(scan, [role for role, p in params.items() if p.shape != ()])
         scalar.append(tuple(c in one for c in scan.coefs))
     products = (*plan.products, *plan.plastic_products)

@@ -98,6 +98,7 @@ def layer_sources(
     outputs: Collection[str],
     one: Collection[str],
     one_reverse: Collection[str],
+    late: tuple[str, ...] = (),
 ) -> dict[str, KernelSource]:
     """Role -> file of a recurrent layer: inference, and training forward and backward.
 
@@ -109,15 +110,16 @@ def layer_sources(
         outputs: results whose course is wanted.
         one: coefficients that are one number for all neurons.
         one_reverse: reverse coefficients that are.
+        late: per input how late it is read, as in :class:`~snncompile.targets.variant.Layout`; empty where none is.
     """
     store = tuple(r for r in scan.results if r in outputs or r == source)
     unit = (True,) * len(scan.inputs)
-    layout = Layout(unit, tuple(c in one for c in scan.coefs))
+    layout = Layout(unit, tuple(c in one for c in scan.coefs), late)
     forward = LayerForward(port, source, layout, bias, store, False)
     backward = LayerBackward(
         port,
         source,
-        Layout(unit, tuple(c in one_reverse for c in scan.reverse_coefs)),
+        Layout(unit, tuple(c in one_reverse for c in scan.reverse_coefs), late),
         tuple((r, True) for r in store),
         (),
         tuple(x for x in scan.inputs if x != port),
