@@ -8,6 +8,7 @@ from math import prod
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
+from snncompile.delay_report import made_for
 from snncompile.ir.connection import PRODUCTS, WHOLE_SEQUENCE, Connection
 from snncompile.ir.cost import Work, network_cost, region_costs
 from snncompile.ir.density import event_driven, why
@@ -315,7 +316,10 @@ def _runs_as(graph: Graph, region: Region, target: str) -> str:
     if region.kind == "plastic":
         return _plastic(graph, region, target)
     if region.kind == "product" and getattr(graph.op(region.nodes[0]), "attrs", {}).get("offset") and target != "torch":
-        return _at_offsets(graph, region.nodes[0], target)
+        made = made_for(graph, region.nodes[0], target)
+        return f"{_product(graph, region.nodes[0], target)}: {made}" if made else (
+            _at_offsets(graph, region.nodes[0], target)
+        )
     if region.kind == "product":
         return _pooled(graph, region, target) or _product(graph, region.nodes[0], target)
     if target == "torch":
