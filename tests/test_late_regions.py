@@ -1,0 +1,208 @@
+"""Delays before recurrent layers, cycles and what learns: their kernels read the signal itself, late."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import snncompile as snn
+from snncompile import ms
+from snncompile.explain import explain
+
+N = 6
+EACH, BETWEEN = np.array([0, 3, 1, 4, 2, 3]), np.array([0.3, 1.5, 2.9, 0, 1, 3.25])
+TWO = np.array([[1, 3], [2, 2], [4, 1]])
+
+DELAYS = {
+    "one": lambda: snn.Delay(3 * ms),
+    "each": lambda: snn.Delay(EACH * ms),
+    "several": lambda: snn.Delay(TWO * ms),
+    "between": lambda: snn.Delay(1.5 * ms, interpolation="linear"),
+    "each between": lambda: snn.Delay(BETWEEN * ms, interpolation="linear"),
+    "decayed": lambda: snn.Delay(BETWEEN * ms, interpolation="expdecay", tau=5 * ms),
+    "out of reach": lambda: snn.Delay(BETWEEN * ms, interpolation="linear", max_delay=2 * ms, overbound=0.25),
+    "trained": lambda: snn.Delay(BETWEEN * ms, interpolation="linear", max_delay=4 * ms, trainable=True),
+}
+
+
+def layer(x):
+    return x >> snn.recurrent(snn.LIF(threshold=0.6), snn.Linear(N))
+
+
+def noisy(x):
+    return x >> snn.recurrent(snn.LIF(threshold=0.6, noise_std=0.1), snn.Linear(N))
+
+
+def cycle(x):
+    back = snn.Feedback(N)
+    a = (x + (back >> snn.Linear(N))) >> snn.LIF(threshold=0.5)
+    b = ((a >> snn.Linear(N)) + x) >> snn.LIF(threshold=0.4)
+    back.close(b)
+    return a, b
+
+
+def learns(x):
+    linear = snn.Linear(N)
+    h = x >> linear >> snn.LIF(threshold=0.3)
+    snn.learn(linear, snn.STDP(), pre=x, post=h)
+    return h
+
+
+def driven(x):
+    linear = snn.Linear(N)
+    h = ((x >> linear) + x) >> snn.LIF(threshold=0.3)
+    snn.learn(linear, snn.STDP(), pre=x, post=h)
+    return h
+
+
+def taught(x):
+    linear = snn.Linear(N)
+    h = x >> linear >> snn.LIF(threshold=0.3)
+    snn.learn(linear, snn.STDP(), pre=x, post=x)
+    return h
+
+
+def several(x):
+    linear, back = snn.Linear(N), snn.Feedback(N)
+    h = ((x >> linear) + x - (back >> snn.Linear(N, bias=False))) >> snn.LIF(threshold=0.3)
+    k = h >> snn.Linear(N) >> snn.LIF(threshold=0.3)
+    back.close(k)
+    snn.learn(linear, snn.STDP(), pre=x, post=h)
+    return h, k
+
+
+LEARN = (learns, driven, taught, several)
+CASES = [
+    (layer, "one"), (layer, "each"), (layer, "several"), (layer, "trained"), (noisy, "out of reach"),
+    (cycle, "one"), (cycle, "each"), (cycle, "several"), (cycle, "each between"), (cycle, "trained"),
+    (learns, "one"), (learns, "several"), (learns, "each between"), (driven, "each"), (driven, "decayed"),
+    (taught, "each"), (taught, "out of reach"), (several, "one"), (several, "each"), (several, "between"),
+]  # fmt: skip
+
+
+def network(region, delay):
+    size = TWO.shape[0] if delay == "several" else N
+
+    @snn.model(dt=1 * ms)
+    def net(x=snn.Spikes(size)):
+        late = x >> DELAYS[delay]()
+        return region(late >> snn.Flatten() if delay == "several" else late)
+
+    return net
+
+
+def outcome(net, steps, learns):
+    """Outputs, states and gradients of a run from a drawn state."""
+    generator = torch.Generator().manual_seed(1)
+    x = (torch.rand(2, steps, *net.graph.op("x").type.shape, generator=generator) < 0.4).float()
+    state = dict(net.initial_state(2, seed=3))
+    for name, value in state.items():
+        if value.is_floating_point() and "weight" not in name:
+            state[name] = torch.rand(value.shape, generator=generator).round(decimals=1)
+    if learns:
+        with torch.no_grad():
+            out, after, _ = net.evolve(x, state=state)
+        return {**_named(out), **after}, {}
+    taken = {"x": x.requires_grad_(), **{n: v.requires_grad_() for n, v in state.items() if v.is_floating_point()}}
+    out, after, _ = net.evolve(x, state=state)
+    values = {**_named(out), **after}
+    floats = [v for v in values.values() if v.is_floating_point()]
+    loss = sum((v * torch.linspace(0.1, 1, v.shape[-1])).sum() for v in floats)
+    taken.update(net.named_parameters())
+    grads = torch.autograd.grad(loss, list(taken.values()), allow_unused=True)
+    return values, {n: torch.zeros(()) if g is None else g for n, g in zip(taken, grads, strict=True)}
+
+
+def _named(out):
+    return {f"out {i}": v for i, v in enumerate(out if isinstance(out, tuple) else (out,))}
+
+
+@pytest.mark.parametrize("target", ["c", "triton"])
+@pytest.mark.parametrize(("region", "delay"), CASES)
+def test_as_the_reference(region, delay, target, monkeypatch) -> None:
+    """Spikes bit for bit, states and gradients; a run shorter than the delay makes the signal."""
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    torch.manual_seed(0)
+    model = network(region, delay)
+    want, got = snn.compile(model, target="torch"), snn.compile(model, target=target)
+    got.load_state_dict(want.state_dict())
+    for steps in (9, 2) if target == "c" else (7,):
+        (values, grads), (same, same_grads) = (outcome(net, steps, region in LEARN) for net in (want, got))
+        for name, value in values.items():
+            if name.startswith("out"):
+                assert torch.equal(value, same[name]), name
+            assert torch.allclose(value, same[name], rtol=1e-4, atol=1e-5), name
+        for name, grad in grads.items():
+            assert torch.allclose(grad, same_grads[name], rtol=1e-4, atol=1e-5), name
+
+
+@pytest.mark.parametrize("target", ["c", "triton"])
+@pytest.mark.parametrize("delay", ["one", "each", "each between"])
+@pytest.mark.parametrize("region", [layer, cycle, learns, several])
+def test_no_late_signal_is_made(region, delay, target, monkeypatch) -> None:
+    """The kernels are given the signal itself, where it lies, and how late it is."""
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    net = snn.compile(network(region, delay), target=target)
+    x = (torch.rand(9, 2, N) < 0.4).float().transpose(0, 1)  # inside, time comes first: no copy on the way in
+    runner = net.executor(x.device)._target
+    part = {layer: "recurrent", cycle: "cycles", learns: "plastic", several: "plastic_regions"}[region]
+    kernels, calls = getattr(runner, part), []
+    forward = kernels.forward
+    monkeypatch.setattr(kernels, "forward", lambda *given: calls.append(given[-1]) or forward(*given))
+    with torch.no_grad():
+        net.evolve(x)
+    (call,) = calls
+    call = getattr(call, "cycle", call)
+    if region is learns:
+        taken, late = [call.x], call.seen["x"].late
+    else:
+        late = call.offsets if region is layer else call.late
+        taken = [x for x, one in zip(call.inputs, late, strict=True) if one is not None]
+    assert taken and {one.data_ptr() for one in taken} == {x.data_ptr()}
+    steps = [one.steps.tolist() if isinstance(one.steps, torch.Tensor) else one.steps for one in late if one]
+    at = np.floor(BETWEEN).astype(int).tolist()
+    assert {"one": 3, "each": EACH.tolist()}.get(delay, at) in steps
+
+
+@pytest.mark.parametrize("target", ["c", "triton"])
+def test_explain_says_so(target) -> None:
+    for region in (layer, cycle, learns, several):
+        found = {r.nodes: r for r in explain(network(region, "each").build(), target).regions}
+        assert found["delay",].runs_as.startswith("nothing of its own"), region
+        assert "no buffer" in found["delay",].why
+
+
+def test_explain_says_where_a_cycle_goes_node_by_node() -> None:
+    """Of C, very late cycles with large dense products."""
+
+    @snn.model(dt=1 * ms)
+    def net(x=snn.Spikes(512)):
+        back = snn.Feedback(512, delay=40)
+        a = (x >> snn.Delay(2 * ms)) + (back >> snn.Linear(512)) >> snn.LI()
+        back.close(a >> snn.Linear(512) >> snn.LI())
+        return a
+
+    found = {r.nodes: r for r in explain(net.build(), "c").regions}
+    assert "for add_li, which goes node by node" in found["delay",].runs_as
+
+
+def test_a_reward_that_is_late_is_made() -> None:
+    """A layer's rule hears one number of each sequence at a step."""
+
+    @snn.model(dt=1 * ms)
+    def net(x=snn.Spikes(N), reward=snn.Current(1)):
+        linear = snn.Linear(N)
+        h = x >> linear >> snn.LIF(threshold=0.3)
+        snn.learn(linear, snn.MSTDPET(), pre=x, post=h, reward=reward >> snn.Delay(2 * ms))
+        return h
+
+    found = {r.nodes: r for r in explain(net.build(), "c").regions}
+    assert "hears one value of it at a step" in found["delay",].runs_as
+    torch.manual_seed(0)
+    want, got = snn.compile(net, target="torch"), snn.compile(net, target="c")
+    got.load_state_dict(want.state_dict())
+    x, reward = (torch.rand(2, 9, N) < 0.4).float(), torch.randn(2, 9, 1)
+    with torch.no_grad():
+        ends = [one.evolve(x, reward)[1] for one in (want, got)]
+    assert all(torch.equal(a, b) for a, b in zip(ends[0].values(), ends[1].values(), strict=True))
