@@ -277,7 +277,8 @@ def _at_offsets(graph: Graph, name: str, target: str) -> str:
     pairs = {pair.connection: n for n, pair in conv_pairs(graph, graph.regions).items()} if target != "triton" else {}
     together = [n for n in products if n in pairs]
     if together:
-        said += f"; it is made where {together[0]} and {pairs[together[0]]} run as one function"
+        which = f"{together[0]} and {pairs[together[0]]}"
+        said += f"; where {which} run as one function, a thread makes each image where it is read"
     return said
 
 

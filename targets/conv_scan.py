@@ -97,7 +97,7 @@ def made_again(op: Connection) -> bool:
 
 
 @dataclass(frozen=True)
-class _Pair:
+class ConvPair:
     """What both directions know.
 
     Attributes:
@@ -160,7 +160,7 @@ def run_conv_scan(
     x, weight, bias = product
     x = x if x[0, 0].is_contiguous() else x.contiguous()
     call, wants_grad = bound.call((), *rest, (), *[t for t in (x, weight, bias) if t is not None])
-    pair = _Pair(bound, replace(call, windows=windows), target, op)
+    pair = ConvPair(bound, replace(call, windows=windows), target, op)
     if wants_grad:
         return named(call, _ConvScan.apply(pair, x, weight, bias, *bound.tokens, *call.states))
     with torch.no_grad():
@@ -173,7 +173,7 @@ class _ConvScan(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, pair: _Pair, x: Tensor, weight: Tensor, bias: Tensor | None, *tensors: Tensor
+        ctx: Any, pair: ConvPair, x: Tensor, weight: Tensor, bias: Tensor | None, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
         conv = pair.conv(x, weight, bias)
         current_too = any(ctx.needs_input_grad[1:4])
@@ -185,7 +185,7 @@ class _ConvScan(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
-        pair: _Pair = ctx.pair
+        pair: ConvPair = ctx.pair
         x, weight, bias, current, *saved = ctx.saved_tensors
         _, need_x, need_weight, need_bias, *needs = ctx.needs_input_grad
         tokens, any_of_it = ctx.counts[0], need_x or need_weight or need_bias

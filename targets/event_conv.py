@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from snncompile.ir.connection import Connection
+from snncompile.targets.scan import Seen
 
 Size = tuple[int, int]
 
@@ -37,16 +38,26 @@ class ImageCourse:
     """A convolution of images over time.
 
     Attributes:
-        x: the images, ``(T, B, C, H, W)`` float32, each of them contiguous.
+        x: the images, ``(T, B, C, H, W)`` float32, each of them contiguous; or what a delay shows them of, ``(T, B,
+            channels)``.
         weight: ``(O, C / groups, kh, kw)``.
         bias: ``(O,)``, or None.
         window: how the kernel goes over an image.
+        seen: the delay, or None.
+        shown: C, H and W of what it shows.
     """
 
     x: Tensor
     weight: Tensor
     bias: Tensor | None
     window: Window
+    seen: Seen | None = None
+    shown: tuple[int, ...] = ()
+
+    @property
+    def image(self) -> tuple[int, ...]:
+        """C, H and W."""
+        return self.shown or tuple(self.x.shape[2:])
 
 
 class EventConvTarget(Protocol):

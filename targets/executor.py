@@ -17,6 +17,7 @@ from snncompile.targets.evaluation import Evaluation, Prepared, Run, RunResult, 
 from snncompile.targets.event_conv import apply_event_conv
 from snncompile.targets.event_linear import LEAST_ROWS, EventTarget, apply_events
 from snncompile.targets.late_chain import first_of, kept
+from snncompile.targets.late_conv_scan import run_late_conv_scan
 from snncompile.targets.late_few import run_few
 from snncompile.targets.late_linear import run_late_linear
 from snncompile.targets.late_panels import read_panels
@@ -106,7 +107,10 @@ class Executor:
         product = ev.course(pair.edge).float(), *folded(pair.op, ev.params(pair.connection))
         if name in self._convs and self._conv_scans is not None:
             rest, windows = scan_call(ev, name, pair.place)[1][:-1], pooled and pooled.windows
-            made = run_conv_scan(ev.bind(name), self._conv_scans, pair.op, product, rest, windows)
+            if pair.edge.source in ev.late:
+                made = run_late_conv_scan(ev, pair, ev.bind(name), self._conv_scans, rest, windows)
+            else:
+                made = run_conv_scan(ev.bind(name), self._conv_scans, pair.op, product, rest, windows)
             keep_scan(ev, name, pooled, *made)
             return
         sparse = event_driven(pair.op) and ev.r.steps * ev.r.batch >= LEAST_ROWS

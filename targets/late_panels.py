@@ -286,7 +286,7 @@ class _Panels(Function):
         need_signal, need_sums = any(needs[:2]), any(needs[2 : 2 + n_tokens])
         wanted = (need_signal or need_sums, *needs[2 + n_tokens :])
         pieces, fills, looks = panels.pieces(), panels.bound is not None, reader.looks_back(wanted)
-        whole = _gradient_room(panels, x) if need_signal else None
+        whole = gradient_room(panels, x) if need_signal else None
         sums = [x.new_zeros(prod(panels.features)) for _ in range(n_tokens if need_sums else 0)]
         kept, ctx.room = ctx.room, None
         room = (_room(panels, x) if kept is None else kept) if fills and looks else None
@@ -318,7 +318,7 @@ class _Panels(Function):
         return None, None, d_x, d_before, *(sums or [None] * n_tokens), *totals
 
 
-def _gradient_room(panels: Panels, x: Tensor) -> Tensor:
+def gradient_room(panels: Panels, x: Tensor) -> Tensor:
     """Zeros for the gradient of what came before and of the signal, ``(reach + T, B, channels)``, in its own order."""
     steps, batch, size = panels.shape
     rows = panels.reach + steps

@@ -41,7 +41,8 @@ def late_of(ev: Evaluation, name: str, op: Connection, history: Tensor, x: Tenso
     if ev.prepared.panel is not None and ev.prepared.panel.choose and _apart(ev, name, op):
         given = (x, history, *ev.params(name).values())
         signal = torch.is_grad_enabled() and any([t.requires_grad for t in given])
-        if any([quicker_made(ev.graph.op(n), ev.params(n), signal) for n in panel_readers(ev.graph, name)]):
+        panels = [n for n in panel_readers(ev.graph, name) if not _with_neurons(ev, n)]
+        if any([quicker_made(ev.graph.op(n), ev.params(n), signal) for n in panels]):
             return None
     return shown(ev, name, op, history, x)
 
@@ -50,6 +51,12 @@ def _apart(ev: Evaluation, name: str, op: Connection) -> bool:
     """Whether what a delay shows is no other view of the signal."""
     first = first_of(ev, name)
     return op.same_for_all is None or (first is not None and not isinstance(first.lags[0][0], int))
+
+
+def _with_neurons(ev: Evaluation, name: str) -> bool:
+    """Whether a connection runs as one with its neurons here, and makes what it reads where it does so."""
+    pair = ev.prepared.by_sequence.get(name)
+    return pair is not None and by_sequence(ev, pair)
 
 
 def products_behind(ev: Evaluation, name: str) -> bool:
@@ -85,9 +92,6 @@ def _fits(ev: Evaluation, name: str) -> bool:
             if recorded(ev, reader) or not _fits(ev, reader):
                 return False
             continue
-        pair = ev.prepared.by_sequence.get(reader)
-        if pair is not None and by_sequence(ev, pair):
-            return False  # a thread takes a whole sequence of its signal
     return True
 
 

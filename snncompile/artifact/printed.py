@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from snncompile.artifact.usual import Usual
     from snncompile.targets.c.cycle_writer import CycleSource
     from snncompile.targets.c.kernel import KernelSource as CSource
+    from snncompile.targets.c.plastic_seen import SeenForm
     from snncompile.targets.plastic_layer import PlasticLayer
     from snncompile.targets.recurrent_layer import Layer
     from snncompile.targets.triton.kernel import KernelSource
@@ -237,7 +238,8 @@ def _c_of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
                 sources |= scan_sources(scan, read, one, one_back, way, late, windows)
                 if name in convs:
                     pair = convs[name]
-                    together = scan_sources(scan, read, one, one_back, way, late, windows, pair.op)
+                    shown = _shown_form(compiled, pair.edge.source.node)
+                    together = scan_sources(scan, read, one, one_back, way, late, windows, pair.op, shown)
                     sources |= {f"with_{pair.connection}_{role}": source for role, source in together.items()}
         for role, source in sources.items():
             yield Printed(name, f"{name}_{role}", source, suffix=C_SOURCE)
@@ -269,6 +271,22 @@ def _made_delays(graph: Graph) -> Iterator[tuple[str, Elementwise, tuple[str, ..
         made = region.kind == "product" and isinstance(op, Connection) and gathers(graph, name)
         if made and (panel_readers(graph, name) or not op.attrs.get("offset")):
             yield name, *made_reader(graph, name)
+
+
+def _shown_form(graph: Graph, name: str) -> SeenForm | None:
+    """What makes the images that C reads of a delay; None where ``name`` is none."""
+    from snncompile.targets.c.plastic_seen import make_form
+    from snncompile.targets.late_kinds import behind_views
+    from snncompile.targets.late_scan import made_reader
+    from snncompile.targets.scan import make_scan, one_number
+
+    at = behind_views(graph, name)
+    if not getattr(graph.op(at), "attrs", {}).get("offset"):
+        return None
+    node, kinds = made_reader(graph, at)
+    scan = make_scan(at, node)
+    one = one_number(scan, [role for role, p in node.params.items() if p.shape != ()])
+    return make_form(scan, kinds, tuple(c in one for c in scan.coefs))
 
 
 def _late_kernels(graph: Graph, name: str, options: _Options) -> Iterator[Printed]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from textwrap import indent
 
 from snncompile.targets.c.events_conv_source import Taps, part
 from snncompile.targets.c.kernel import Argument, Blocks, Course
+from snncompile.targets.c.late_images import LateImages
+from snncompile.targets.c.plastic_seen import SeenForm
 from snncompile.targets.c.printer import call_lines
 
 _ARGUMENTS = """const float *images
@@ -47,6 +50,10 @@ _ABOUT = """
  *   rows, columns  of an image of the result
  *   kept  whether the result has room for all sequences{already}"""
 
+_ABOUT_LATE = """
+ * A delay shows the images: what it delays is (T, B, values). A thread makes an image where it reads it.
+ *"""
+
 _ABOUT_BACK = """
  * Backward it is made again, unless it was kept; then its gradient, likewise in memory of the thread; then what that
  * gives for the weight.
@@ -60,15 +67,21 @@ class ConvFrame:
     Attributes:
         taps: the convolution.
         backward: which direction.
+        form: the delay that shows the images, or None.
     """
 
     taps: Taps
     backward: bool
+    form: SeenForm | None = None
+
+    @cached_property
+    def _late(self) -> LateImages | None:
+        return None if self.form is None else LateImages(self.form, self.backward, _LOCALS)
 
     @property
     def locals(self) -> str:
         """Names that mean something in it."""
-        return _LOCALS
+        return _LOCALS if self._late is None else f"{_LOCALS} {self._late.locals}"
 
     @property
     def types(self) -> str:
@@ -78,10 +91,11 @@ class ConvFrame:
     @property
     def about(self) -> str:
         """What it does."""
+        late = _ABOUT_LATE if self.form is not None else ""
         if not self.backward:
-            return _ABOUT.format(more="", already="")
+            return _ABOUT.format(more=late, already="")
         return (
-            _ABOUT.format(more=_ABOUT_BACK, already=", and is there already")
+            _ABOUT.format(more=late + _ABOUT_BACK, already=", and is there already")
             + "\n *   sums, totals  gradients of weight and bias, of each of `parts`; none where sums is 0"
             + "\n *   block  images whose gradients are turned at once"
             + "\n *   whole  whether the result's gradient has room for all sequences"
@@ -89,7 +103,7 @@ class ConvFrame:
 
     @property
     def _own(self) -> list[str]:
-        return [*_ARGUMENTS, *(_BACK if self.backward else [])]
+        return [*_ARGUMENTS, *(_BACK if self.backward else []), *(self._late.declared if self._late else [])]
 
     def lines(self, name: str, blocks: Blocks, source: Course | None, grad: Course | None) -> list[str]:
         """The function ``name``."""
@@ -100,18 +114,35 @@ class ConvFrame:
         body: list[str] = []
         if source:
             at = f"{source.pointer} + place * {source_row} + t * {source.step}"
-            body.append(_CONV.format(times="t < T && !kept" if self.backward else "t < T", out=at))
+            body += self._image(at)
         body.append(_EACH_BLOCK)
         deep = indent("\n".join(body), "    " * depth).splitlines() + blocks.call(depth + 1) + ["    " * depth + "}"]
         if grad:
-            at = f"{grad.pointer} + grad_place * {grad_row}, {grad.step}"
-            deep += indent(_WEIGHT.format(grad=at), "    " * depth).splitlines()
+            at = f"{grad.pointer} + grad_place * {grad_row}"
+            weight = _WEIGHT.format(grad=at, step=grad.step, rest=_REST)
+            if self._late:
+                weight = self._late.weight(at, grad.step, _REST, held=source is not None)
+            deep += indent(weight, "    " * depth).splitlines()
         frame = _BACKWARD if self.backward else _FORWARD
         own = f"float *own = scratch + thread * K * {blocks.scratch} * width;" if blocks.scratch else ""
+        late = self._late
+        start, of_thread = (late.at_start(), late.of_thread()) if late else ([], [])
+        frame = frame.replace("LATE_START", "\n".join(start).strip())
+        frame = frame.replace("LATE_THREAD", "\n".join(of_thread).strip())
         text = frame.replace("OWN_SCRATCH", own).replace("EACH_SEQUENCE", "\n".join(deep).lstrip())
         ways = [way for way, there in (("forward", source), ("weight", grad)) if there]
         head = call_lines(f"void {name}", [*self._own, *blocks.declared])
-        return [part(self.taps, *ways), *head, *(line for line in text.splitlines() if line.strip())]
+        helpers = [part(self.taps, *ways), *([late.text] if late and late.text else [])]
+        return [*helpers, *head, *(line for line in text.splitlines() if line.strip())]
+
+    def _image(self, out: str) -> list[str]:
+        """What convolves the image of each step."""
+        times = "t < T && !kept" if self.backward else "t < T"
+        if self._late is None:
+            return [_CONV.format(times=times, image="images + t * images_t + b * images_b", out=out)]
+        make, image = self._late.image()
+        first, *rest = _CONV.format(times=times, image=image, out=out).splitlines()
+        return [f"{first} {{", *make, *rest, "}"] if make else [first, *rest]
 
 
 def _placed(
@@ -139,10 +170,12 @@ _THREAD = """\
 #endif
         int32_t *listed = lists + thread * each;
         float *factors = values + thread * each, *mine = room + thread * block * rows * columns * OUTPUTS;
+        LATE_THREAD
         OWN_SCRATCH"""
 
 _FORWARD = f"""{{
     const int64_t block = 1;
+    LATE_START
     (void)threads;
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t b = 0; b < B; b++) {{
@@ -155,6 +188,7 @@ _FORWARD = f"""{{
 
 _BACKWARD = f"""{{
     const int64_t size = groups * channels * KH * KW * OUTPUTS;
+    LATE_START
     (void)threads;
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t part = 0; part < parts; part++) {{
@@ -174,7 +208,7 @@ _BACKWARD = f"""{{
 _CONV = """\
 for (int64_t t = 0; {times}; t++)
     snn_conv_image(
-        images + t * images_t + b * images_b, weight, bias, listed, factors, mine,
+        {image}, weight, bias, listed, factors, mine,
         {out}, groups, channels, image_height,
         image_width, rows, columns);"""
 
@@ -183,10 +217,13 @@ for (int64_t first = 0; first < N; first += width) {
     const int64_t at = b * N + first;
     const int m = (int)(N - first < width ? N - first : width);"""
 
+_REST = """\
+block, listed, factors, mine,
+        sums + part * size, totals + part * groups * OUTPUTS, groups, channels, image_height,
+        image_width, rows, columns"""
+
 _WEIGHT = """\
 if (sums)
     snn_conv_weight(
         images + b * images_b, images_t,
-        {grad}, T, block, listed, factors, mine,
-        sums + part * size, totals + part * groups * OUTPUTS, groups, channels, image_height,
-        image_width, rows, columns);"""
+        {grad}, {step}, T, {rest});"""

@@ -17,6 +17,8 @@ from snncompile.targets.c.events_conv import BLOCK, SUMS, turned, turned_shape, 
 from snncompile.targets.c.events_conv_source import TURNED, taps_of
 from snncompile.targets.c.forward import print_forward
 from snncompile.targets.c.kernel import LANES, KernelSource
+from snncompile.targets.c.late_images import add_late_images
+from snncompile.targets.c.plastic_seen import form_of
 from snncompile.targets.event_conv import ImageCourse
 from snncompile.targets.pooling import Windows
 from snncompile.targets.scan import BackwardCall, BackwardResult, ForwardCall, ForwardResult, Scan, allocate
@@ -45,6 +47,7 @@ class ConvScans(Caller):
         source = self._source(scan, variant, conv)
         args, held = _of_conv(conv, size, team, 1)
         args.append(keep)
+        held += add_late_images(args, conv, 1, team)
         for _ in source.inputs:
             add_course(args, current, True)
         coefs = [call.coefs[i] for i in source.coefs]
@@ -88,6 +91,7 @@ class ConvScans(Caller):
             each = turned_shape(conv.weight.shape, conv.window.groups)
             sums = self._make((parts, *each)), self._make((parts, len(conv.weight)))
         args += [current is not None, *([t.data_ptr() for t in sums] or (0, 0)), parts, block, whole]
+        held += add_late_images(args, conv, steps if current is None else block, team)
         for _ in source.inputs:
             add_course(args, made, True)
         coefs = [call.coefs[i] for i in source.coefs] + [call.forward_coefs[i] for i in source.forward_coefs]
@@ -126,20 +130,20 @@ class ConvScans(Caller):
         return self._empty((team, shape[0], shape[2]), dtype=torch.float32, device="cpu").transpose(0, 1)
 
     def _source(self, scan: Scan, variant: ForwardVariant | BackwardVariant, conv: ImageCourse) -> KernelSource:
-        taps = taps_of(conv.weight.shape, conv.window)
+        taps, form = taps_of(conv.weight.shape, conv.window), form_of(conv.seen)
 
         def build() -> KernelSource:
             if isinstance(variant, ForwardVariant):
-                return print_forward(scan, variant, ConvFrame(taps, False))
-            return print_backward(scan, variant, ConvFrame(taps, True))
+                return print_forward(scan, variant, ConvFrame(taps, False, form))
+            return print_backward(scan, variant, ConvFrame(taps, True, form))
 
-        return self._sources.get(scan, (taps, variant), build)
+        return self._sources.get(scan, (taps, form, variant), build)
 
 
 def _of_conv(conv: ImageCourse, size: int, team: int, block: int) -> tuple[list[int], list[Tensor]]:
     """The arguments of a convolution with ``size`` outputs, of ``block`` images at a time; what must live until it has
     run."""
-    _, _, channels, *image = conv.x.shape
+    channels, *image = conv.image
     groups, each = conv.window.groups, image[0] * image[1] * (block + 1)
     held = [turned(conv.weight, groups), *([] if conv.bias is None else [conv.bias.contiguous()])]
     room = scratch(team * (2 * each + block * size))  # lists of whole numbers, their values, and images

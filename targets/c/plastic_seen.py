@@ -113,8 +113,8 @@ class SeenRows:
         scan = form.scan
         self.coefs = [w.whole(f"{wanted}_coef_{k}", _coefficient(form.coefs[k])) for k in form.used]
         self.rows = w.whole(f"{wanted}_rows", f"scratch: what is shown of {self.course}, (blocks, B, M)", "float")
-        about = f"scratch: more values that this takes, (blocks, {self._more}, M)"
-        self.room = w.whole(f"{wanted}_room", about, "float") if self._more else ""
+        about = f"scratch: more values that this takes, (blocks, {self.more}, M)"
+        self.room = w.whole(f"{wanted}_room", about, "float") if self.more else ""
         self.name = w.name(f"{scan.name}_row")
         if scan.forward.ops or not self._gathered:
             name = w.name(f"{scan.name}_shown")
@@ -139,7 +139,7 @@ class SeenRows:
         return [k for k, tap in enumerate(self.taps) if tap.places]
 
     @property
-    def _more(self) -> int:
+    def more(self) -> int:
         """Rows besides its own that a row is made of: what is gathered first goes where the row does."""
         return max(len(self._gathered) - 1, 0)
 
@@ -161,20 +161,22 @@ class SeenRows:
                 f"{pad}const float *{self.now} = {self.old} ? {tap.past} : {self.course};",
                 f"{pad}{self.now} += (t - {tap.late}) * ({self.old} ? B * M : {self.course_t});",
             ]
+        return [
+            f"{pad}float *{self.now} = {self.rows} + block * B * M;",
+            f"{pad}const int64_t {self.now_b} = M;",
+            f"{pad}for (int64_t b = 0; b < B; b++)",
+            *self.make(depth + 1, f"{self.room} + block * {self.more} * M", f"{self.now} + b * M"),
+        ]
+
+    def make(self, depth: int, room: str, to: str) -> list[str]:
+        """Make the row of sequence ``b`` at step ``t`` at ``to``; in ``room`` is what it takes besides."""
         items = [f"{self.course} + b * {self.course_b}", self.course_t, f"B * M{self._by_share}"]
         items += [] if self.share == "1" else [self.share]
         for tap in self.taps:
             past = [f"{tap.past} + b * {'M' if self.share == '1' else f'(M / {self.share})'}"] if tap.kind else []
             items += [*past, *(n for n in (tap.late, tap.places, tap.most) if n)]
         items += [f"*{c}" if self.form.coefs[k] else c for k, c in zip(self.form.used, self.coefs, strict=True)]
-        items += [f"{self.room} + block * {self._more} * M"] if self.room else []
-        items += ["M", "t", f"{self.now} + b * M"]
-        return [
-            f"{pad}float *{self.now} = {self.rows} + block * B * M;",
-            f"{pad}const int64_t {self.now_b} = M;",
-            f"{pad}for (int64_t b = 0; b < B; b++)",
-            *call_lines(self.name, items, depth + 1, ";"),
-        ]
+        return call_lines(self.name, [*items, *([room] if self.room else []), "M", "t", to], depth, ";")
 
     # -- the function that makes a row ---------------------------------------------------------------------------------
 

@@ -53,6 +53,7 @@ def scan_sources(
     late: tuple[str, ...] = (),
     windows: Windows | None = None,
     conv: Connection | None = None,
+    shown: SeenForm | None = None,
 ) -> dict[str, KernelSource]:
     """Role -> file: inference, and training forward and backward.
 
@@ -65,9 +66,10 @@ def scan_sources(
         late: per input how late it is read, as in :class:`~snncompile.targets.variant.Layout`; empty where none is.
         windows: pooling of a result.
         conv: the event-driven convolution that runs in the same function.
+        shown: the delay that shows its images, or None.
     """
     store = tuple(r for r in scan.results if r in outputs)
-    frames = [None if conv is None else ConvFrame(_taps(conv), way) for way in (False, True)]
+    frames = [None if conv is None else ConvFrame(_taps(conv), way, shown) for way in (False, True)]
     unit, scalar = (True,) * len(scan.inputs), tuple(c in one for c in scan.coefs)
     forward = ForwardVariant(Layout(unit, scalar, late), store, (), "none", windows)
     backward = BackwardVariant(
