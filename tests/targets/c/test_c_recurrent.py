@@ -6,11 +6,14 @@ import pytest
 import torch
 
 import snncompile as snn
+from snncompile.targets.c import recurrent
+from snncompile.targets.c.compiler import function
 from snncompile.targets.c.recurrent import RecurrentLayers
+from snncompile.targets.c.sources import layer_sources
 from snncompile.targets.recurrent_call import RecurrentForwardCall
 
 from ..recurrent_calls import KINDS, SHAPES, check_layer, make_calls
-from ..recurrent_late_calls import LATE_KINDS, LATE_SHAPES, check_late_layer, late_calls
+from ..recurrent_late_calls import GATED, LATE_KINDS, LATE_SHAPES, check_late_layer, late_calls
 
 
 def poisoned(shape, **like):
@@ -18,6 +21,7 @@ def poisoned(shape, **like):
 
 
 LAYERS = RecurrentLayers(threads=3, empty=poisoned)
+LATE_OF_ALL = ("", "one", "each", "shared")
 
 
 @pytest.mark.parametrize(("kind", "port", "settings"), KINDS)
@@ -136,3 +140,17 @@ def test_inference_reads_late_inputs():
     made, wanted = (LAYERS.forward(scan, replace(call, train=train)) for train in (False, True))
     assert all(torch.equal(made.stored[r], course) for r, course in wanted.stored.items())
     assert made.product is None
+
+
+def test_late_layers_are_printed_without_a_call(monkeypatch):
+    printed = layer_sources(GATED, "x", "spikes", True, ("spikes", "v"), GATED.coefs, GATED.reverse_coefs, LATE_OF_ALL)
+    assert list(printed) == ["recurrent", "recurrent_save", "recurrent_backward"]
+    run = []
+    monkeypatch.setattr(recurrent, "function", lambda *args: run.append(args) or function(*args))
+    scan, call, backward_call = late_calls(LATE_OF_ALL[1:], (2, 1, 4), 2)
+    layers = RecurrentLayers(1)
+    layers.forward(scan, replace(call, store=("spikes", "v"), train=False))
+    made = layers.forward(scan, replace(call, store=("spikes", "v")))
+    backward = replace(backward_call(made), grad_finals=(None, None))
+    layers.backward(scan, backward)
+    assert run == [(source.name, source.text, source.types) for source in printed.values()]
