@@ -1,13 +1,13 @@
 """Delays: read at an offset against a copy, one per synapse, and cycles that are late.
 
-    python benchmarks/delays.py [--runs 9] [--threads 1]
+    python benchmarks/delays.py [--runs 9] [--threads 1] [--only-late | --only-made | --only-layers]
 
 First a Delay before a synapse and a neuron on the C target: with the pass ``delays-to-offsets`` the kernels read
 earlier steps of the signal (and, between two steps, compute what is seen), without it the late signal is made. Then a
 connection with a delay per synapse against one without, and read at an offset against a product for each number of
 steps, as other targets compute it. Then products and poolings that read a Delay, a panel at a time and made first, and
-what memory that takes. Then a recurrent layer whose spikes come back 1, 5 or 15 steps later. Times are the minimum and
-the median in milliseconds of runs that are interleaved in one process.
+what memory that takes. Then recurrent layers that read a Delay, late and made first, and one whose spikes come back 1,
+5 or 15 steps later. Times are the minimum and the median in milliseconds of runs that are interleaved in one process.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import snncompile as snn
 from snncompile import ms
 from snncompile.ir.graph import Graph
 from snncompile.passes.pipeline import Request, compile_graph
+from snncompile.targets.c.recurrent import RecurrentLayers
 from snncompile.targets.c.target import CTarget
 from snncompile.targets.executor import Executor, Run
 
@@ -143,6 +144,17 @@ def made_runs(
     return _compared(net, compile_graph(net.graph, Request()), ways if options else {"no delay": CTarget()}, x)
 
 
+def layer_runs(inputs: int, **options: object) -> dict[str, Callable[[], object]]:
+    """A recurrent layer that reads a Delay late, or after a kernel has made its signal; and one without a Delay."""
+    net = late_network(inputs, lambda: snn.recurrent(snn.LIF(), via=snn.Linear(256)), **options)
+    made, layers = CTarget(), RecurrentLayers()
+    layers.offsets = False
+    made.__dict__["recurrent"] = layers
+    ways = {"late": CTarget(), "made": made} if options else {"no delay": CTarget()}
+    x = (torch.rand(250, 16, inputs) < 0.05).float()
+    return _compared(net, compile_graph(net.graph, Request()), ways, x)
+
+
 def peak(panels: bool) -> int:
     """Bytes by which a training step of (1000, 16, 700 to 256) makes a process grow, which does nothing else."""
     net = late_network(700, lambda: snn.Linear(256), delay=np.arange(700) % 61 * ms)
@@ -221,6 +233,22 @@ def report_made(n: int) -> None:
             print(f"  {name:<56} {one.map(peak, [panels])[0] / 2**20:9.0f}")
 
 
+def report_layers(n: int) -> None:
+    """Recurrent layers that read a Delay."""
+    rng = np.random.default_rng(0)
+    between = rng.uniform(0, 8, 256) * ms
+    runs = {f"none: {name}": run for name, run in layer_runs(256).items()}
+    cases: dict[str, tuple[int, dict[str, object]]] = {
+        "8 steps for all": (256, {"delay": 8 * ms}),
+        "per neuron": (256, {"delay": between.round(3)}),
+        "eight per channel": (32, {"delay": rng.integers(0, 9, (32, 8)) * ms}),
+        "per neuron, linear, trained": (256, {"delay": between, "interpolation": "linear", "trainable": True}),
+    }
+    for what, (inputs, options) in cases.items():
+        runs |= {f"{what}: {name}": run for name, run in layer_runs(inputs, **options).items()}
+    report("Delay and recurrent LIF, C, (250, 16, 256), up to 8 steps", runs, n)
+
+
 def report_late(n: int) -> None:
     """Products with a delay for each synapse: sizes, densities, and delays that are trained."""
     for size in ((100, 16, 256, 256, 25), (250, 8, 700, 256, 60)):
@@ -268,6 +296,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=9, help="interleaved runs (default: 9)")
     parser.add_argument("--only-late", action="store_true", help="only delays for each synapse, against products")
     parser.add_argument("--only-made", action="store_true", help="only delays that a product reads")
+    parser.add_argument("--only-layers", action="store_true", help="only delays that a recurrent layer reads")
     parser.add_argument("--threads", type=int, default=1, help="threads (default: 1)")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -277,6 +306,9 @@ def main() -> None:
         return
     if args.only_made:
         report_made(args.runs)
+        return
+    if args.only_layers:
+        report_layers(args.runs)
         return
     shape = f"Delay, ExpSyn, LIF, C, ({BATCH}, {STEPS}, {SIZE})"
     report(f"{shape}, 5 ms for all", offset_runs(5 * ms), args.runs)
@@ -289,6 +321,7 @@ def main() -> None:
     report(f"Linear and LIF, C, ({BATCH}, {STEPS}, 128 to 128)", synapse_runs(), args.runs)
     report_late(max(args.runs // 3, 1))
     report_made(args.runs)
+    report_layers(args.runs)
     report("Recurrent LIF, torch, (1, 1500, 256)", cycle_runs(), max(args.runs // 3, 1))
 
 
