@@ -179,11 +179,11 @@ def ways(model: snn.Model, batch: int, steps: int, trained: bool) -> dict[str, C
     (shape,) = (t.shape for t in net.graph.input_types().values())
     x = (torch.rand(batch, steps, *shape) < 0.05).float()
     executor = net.executor(torch.device("cpu"))
-    targets = {"one function": executor._cycle_target, "node by node": None}
+    targets = {"one function": executor.runner.cycles, "node by node": None}
 
     def run(way: str) -> torch.Tensor:
         torch.manual_seed(0)
-        executor._cycle_target = targets[way]
+        executor.runner.cycles = targets[way]
         return net(x)
 
     def forward(way: str) -> torch.Tensor:

@@ -57,11 +57,12 @@ def ways(
     x = (torch.rand(batch, steps, 64, device=device) < 0.05).float()
     executor = net.executor(x.device)
     found = {"one program": Cycles(form="one"), "several programs": Cycles(form="several"), "node by node": None}
-    executor._layers = dict.fromkeys(executor._layers, "a cycle like any other here")
-    executor._ways = {plan: Way() for plan in executor._ways}  # also where node by node is held to be quicker
+    runner = executor.runner
+    runner.layers = dict.fromkeys(runner.layers, "a cycle like any other here")
+    runner._ways = {plan: Way() for plan in runner._ways}  # also where node by node is held to be quicker
 
     def run(way: str) -> Tensor:
-        executor._cycle_target = found[way]
+        runner.cycles = found[way]
         y: Tensor = net(x)
         return y
 

@@ -149,7 +149,7 @@ def ours(name: str, weight: Tensor, form: str | None, precision: str) -> Contend
         net.get_parameter("back.weight").copy_(weight)
     for training in (True, False):  # every executor made for this network gets the form
         net.train(training)
-        net.executor(weight.device)._recurrent = RecurrentLayers(precision=precision, form=form)
+        net.executor(weight.device).runner.recurrent = RecurrentLayers(precision=precision, form=form)
     own = net.get_parameter("back.weight")
 
     def forward(x: Tensor) -> Tensor:

@@ -31,11 +31,11 @@ def ways(made: snn.Network, batch: int, steps: int, device: str = "cuda") -> tup
     net.to(device)
     x, state = given(net, batch, steps)
     x, state = x.to(device), {n: value.to(device) for n, value in state.items()}
-    executor = net.executor(x.device)
-    target = executor._region_target
+    runner = net.executor(x.device).runner
+    target, plans = runner._taught, runner._plans
 
     def run(way: str) -> dict[str, torch.Tensor]:
-        executor._region_target = None if way == "steps" else target
+        runner._plans = {} if way == "steps" else plans
         target.form = way
         with torch.no_grad():
             return net.evolve(x, state=state)[1]

@@ -157,18 +157,18 @@ def main() -> int:
             continue
         net = make(size)
         x, state = given(net, batch, steps)
-        executor: Any = net.executor(torch.device("cpu"))
-        targets = {"one": executor._region_target, "steps": None}
+        runner: Any = net.executor(torch.device("cpu")).runner
+        plans = {"one": runner._plans, "steps": {}}
 
-        def run(way: str, net=net, x=x, state=state, executor=executor, targets=targets) -> Any:  # type: ignore[no-untyped-def]
-            executor._region_target = targets[way]
+        def run(way: str, net=net, x=x, state=state, runner=runner, plans=plans) -> Any:  # type: ignore[no-untyped-def]
+            runner._plans = plans[way]
             with torch.no_grad():
                 return net.evolve(x, state=state)
 
         one, other = run("one"), run("steps")
         assert all(torch.equal(one[1][n], value) for n, value in other[1].items())
-        taken = interleaved({way: lambda way=way, run=run: run(way) for way in targets}, options.runs)  # type: ignore[misc]
-        new, old = (min(taken[way]) * 1e3 for way in targets)
+        taken = interleaved({way: lambda way=way, run=run: run(way) for way in plans}, options.runs)  # type: ignore[misc]
+        new, old = (min(taken[way]) * 1e3 for way in plans)
         fire = float(one[0].mean())
         print(f"{name:<32} {fire:>6.1%} {new:>13.2f} {old:>13.2f} {new / steps * 1e3:>8.1f} {old / new:>6.1f}")
     return 0
