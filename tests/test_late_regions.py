@@ -8,6 +8,7 @@ import torch
 
 import snncompile as snn
 from snncompile import ms
+from snncompile.artifact.printed import printed_kernels
 from snncompile.explain import explain
 
 N = 6
@@ -206,3 +207,35 @@ def test_a_reward_that_is_late_is_made() -> None:
     with torch.no_grad():
         ends = [one.evolve(x, reward)[1] for one in (want, got)]
     assert all(torch.equal(a, b) for a, b in zip(ends[0].values(), ends[1].values(), strict=True))
+
+
+def texts(found, depth=6):
+    """The sources among what a target keeps of kernels."""
+    if isinstance(getattr(found, "text", None), str):
+        return {found.text}
+    if not depth or isinstance(found, (str, bytes, int, float, torch.Tensor)):
+        return set()
+    if hasattr(found, "values") and callable(found.values):
+        parts = list(found.values())
+    elif isinstance(found, (tuple, list)):
+        parts = found
+    else:
+        parts = list(vars(found).values()) if hasattr(found, "__dict__") else []
+    return set().union(*(texts(part, depth - 1) for part in parts)) if parts else set()
+
+
+@pytest.mark.parametrize("target", ["c", "triton"])
+@pytest.mark.parametrize(("region", "delay"), [
+    (layer, "one"), (layer, "trained"), (cycle, "each"), (cycle, "each between"), (learns, "each"), (driven, "decayed"),
+    (taught, "out of reach"), (several, "one"), (several, "between"),
+])  # fmt: skip
+def test_artifacts_show_what_runs(region, delay, target, monkeypatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    net = snn.compile(network(region, delay), target=target)
+    shown = {k.source.text for k in printed_kernels(net.graph, None, target)}
+    with torch.no_grad():
+        net.evolve((torch.rand(1, 9, N) < 0.4).float())
+    runner = net.executor(torch.device("cpu"))._target
+    part = {layer: "recurrent", cycle: "cycles", several: "plastic_regions"}.get(region, "plastic")
+    ran = texts(getattr(runner, part))
+    assert ran and ran <= shown
