@@ -8,6 +8,7 @@ from typing import ClassVar
 import networkx as nx
 
 from snncompile.ir.connection import DELAYS, Connection
+from snncompile.ir.density import event_driven
 from snncompile.ir.elementwise import Elementwise
 from snncompile.ir.graph import Graph, Note
 from snncompile.ir.interpolated import moves_only, roles
@@ -15,7 +16,7 @@ from snncompile.ir.plasticity import Plasticity
 from snncompile.ir.regions import late_readers, panel_readers
 from snncompile.passes.base import Pass
 
-#: Products that read one late signal a panel at a time, each panels of its own.
+#: Products that read one late signal a panel at a time, each panels of its own; dense convolutions do not count.
 MOST_PRODUCTS = 2
 
 
@@ -81,7 +82,9 @@ def _no_chain(graph: Graph, name: str) -> str:
 def _too_many(graph: Graph, name: str) -> str:
     """Why it is quicker to make the late signal once for all that read it; "" where that is not so."""
     op: Connection = graph.op(name)
-    products = panel_readers(graph, name)
+    read = {n: graph.op(n) for n in panel_readers(graph, name)}
+    # a dense convolution gains more by panels than filling them costs, whoever else does (docs/delays.md)
+    products = [n for n, at in read.items() if at.kind not in ("Conv1d", "Conv2d") or event_driven(at)]
     if op.same_for_all is not None or len(products) <= MOST_PRODUCTS:
         return ""
     return f"{len(products)} products read it: for so many it is made once"

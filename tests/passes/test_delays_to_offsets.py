@@ -48,6 +48,19 @@ DECLINED = {
 }  # fmt: skip
 
 
+def test_many_dense_convolutions_read_panels_each() -> None:
+    @snn.model(dt=1 * ms)
+    def net(x=snn.Spikes((2, 6, 6))):
+        late = x >> snn.Delay(np.arange(72).reshape(2, 6, 6) % 5 * ms)
+        return tuple(late >> snn.Conv2d(8, 3) for _ in range(4))
+
+    assert not [n for n in compile_graph(net.build(), Request()).notes if n.node == "delay"]
+    x = (torch.rand(2, 12, 2, 6, 6) < 0.3).float()
+    made, want = [snn.compile(net, target=target) for target in ("c", "torch")]
+    made.load_state_dict(want.state_dict())
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(made(x), want(x), strict=True))
+
+
 @pytest.mark.parametrize("name", DECLINED)
 def test_declined(name) -> None:
     built, reason = DECLINED[name]
