@@ -7,6 +7,7 @@ from math import inf
 from snncompile.ir.graph import Graph, Region
 
 _WHERE = {"triton": "Triton", "c": "C"}
+_WITH_FEWER = " with fewer than "
 
 
 def made_for(graph: Graph, name: str, target: str) -> str:
@@ -24,6 +25,24 @@ def made_for(graph: Graph, name: str, target: str) -> str:
             if why:
                 found.append(f"for {reader}, which {why}" + (f" on {_WHERE[backend]}" if target == "auto" else ""))
     return " and ".join(found)
+
+
+def always_made(graph: Graph, name: str, target: str) -> bool:
+    """Whether the signal of the delay ``name``, which kernels can read at offsets, is made in every run on ``target``,
+    ``"triton"`` or ``"c"``, all the same."""
+    from snncompile.ir.regions import panel_readers
+    from snncompile.targets.c.target import CTarget
+    from snncompile.targets.late_choice import ALWAYS
+    from snncompile.targets.late_kinds import late_kinds
+    from snncompile.targets.triton.target import TritonTarget
+
+    loops = [_loops(graph, reader, port, target) for reader, port in _readers(graph, name)]
+    if any(why and _WITH_FEWER not in why for why in loops):
+        return True
+    if not (TritonTarget if target == "triton" else CTarget).panel.choose:
+        return False
+    view = graph.op(name).same_for_all is not None and late_kinds(graph, name) == ["one"]
+    return not view and any(graph.op(n).kind in ALWAYS for n in panel_readers(graph, name))
 
 
 def _readers(graph: Graph, name: str) -> list[tuple[str, str]]:
@@ -56,7 +75,7 @@ def _cycle(graph: Graph, region: Region, target: str) -> str:
     least = way_of(plan, target).blocks_up_to
     if not least:
         return ""
-    return "goes node by node" if least == inf else f"goes node by node with fewer than {least} sequences"
+    return "goes node by node" if least == inf else f"goes node by node{_WITH_FEWER}{least} sequences"
 
 
 def _learning(graph: Graph, region: Region, port: str, target: str) -> str:

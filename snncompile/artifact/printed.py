@@ -86,13 +86,29 @@ def printed_kernels(
     options = _Options(save_some, precision, tuple(archs))
     found: dict[str, Printed] = {}
     for training in (False, True):
-        for kernel in kernels_of(compile_graph(graph, Request(training)), options):
+        compiled = _without_made(compile_graph(graph, Request(training)), target)
+        for kernel in kernels_of(compiled, options):
             known = found.get(kernel.stem)
             if known is not None and known.source.text == kernel.source.text:
                 continue
             stem = f"{kernel.stem}_training" if training else kernel.stem
             found[stem] = replace(kernel, stem=stem)
     return list(found.values())
+
+
+def _without_made(compiled: Graph, target: str) -> Graph:
+    """The graph with no offset at delays whose signals are made on ``target`` all the same: what reads them is printed
+    as it runs."""
+    from snncompile.delay_report import always_made
+
+    made = [n for n, op in compiled.of_type(Connection) if op.attrs.get("offset") and always_made(compiled, n, target)]
+    if not made:
+        return compiled
+    graph = compiled.copy()
+    for name in made:
+        op = graph.op(name)
+        graph.nx.nodes[name]["op"] = replace(op, attrs={k: v for k, v in op.attrs.items() if k != "offset"})
+    return graph
 
 
 def _of_graph(compiled: Graph, options: _Options) -> Iterator[Printed]:
