@@ -20,8 +20,8 @@ def made_for(graph: Graph, name: str, target: str) -> str:
     """
     found = []
     for backend in ("triton", "c") if target == "auto" else (target,):
-        for reader, port in _readers(graph, name):
-            why = _loops(graph, reader, port, backend)
+        for reader in _readers(graph, name):
+            why = _loops(graph, reader, backend)
             if why:
                 found.append(f"for {reader}, which {why}" + (f" on {_WHERE[backend]}" if target == "auto" else ""))
     return " and ".join(found)
@@ -36,7 +36,7 @@ def always_made(graph: Graph, name: str, target: str) -> bool:
     from snncompile.targets.late_kinds import late_kinds
     from snncompile.targets.triton.target import TritonTarget
 
-    loops = [_loops(graph, reader, port, target) for reader, port in _readers(graph, name)]
+    loops = [_loops(graph, reader, target) for reader in _readers(graph, name)]
     if any(why and _WITH_FEWER not in why for why in loops):
         return True
     if not (TritonTarget if target == "triton" else CTarget).panel.choose:
@@ -45,21 +45,21 @@ def always_made(graph: Graph, name: str, target: str) -> bool:
     return not view and any(graph.op(n).kind in ALWAYS for n in panel_readers(graph, name))
 
 
-def _readers(graph: Graph, name: str) -> list[tuple[str, str]]:
-    """The nodes that read ``name``, or another view of it, each with the port where it does."""
+def _readers(graph: Graph, name: str) -> list[str]:
+    """The nodes that read ``name``, or another view of it."""
     found = []
-    for reader, port, _ in graph.consumers(name):
+    for reader, _, _ in graph.consumers(name):
         views = getattr(graph.op(reader), "kind", "") == "Flatten"
-        found += _readers(graph, reader) if views else [(reader, port)]
+        found += _readers(graph, reader) if views else [reader]
     return found
 
 
-def _loops(graph: Graph, reader: str, port: str, target: str) -> str:
-    """Why ``reader`` does not read late what comes to ``port``; "" where it does, or is in no region of several."""
+def _loops(graph: Graph, reader: str, target: str) -> str:
+    """Why ``reader`` does not read late; "" where it does, or is in no region of several."""
     region = next(r for r in graph.regions if reader in r.nodes)
     if region.kind == "recurrent":
         return _cycle(graph, region, target)
-    return _learning(graph, region, port, target) if region.kind == "plastic" else ""
+    return _learning(graph, region, target) if region.kind == "plastic" else ""
 
 
 def _cycle(graph: Graph, region: Region, target: str) -> str:
@@ -78,13 +78,13 @@ def _cycle(graph: Graph, region: Region, target: str) -> str:
     return "goes node by node" if least == inf else f"goes node by node{_WITH_FEWER}{least} sequences"
 
 
-def _learning(graph: Graph, region: Region, port: str, target: str) -> str:
+def _learning(graph: Graph, region: Region, target: str) -> str:
     from snncompile.targets.cycle_limits import way_of
     from snncompile.targets.plastic_layer import PlasticLayer, match, planned
     from snncompile.targets.plastic_planner import plan_plastic
 
     layer = match(graph, region)
     if isinstance(layer, PlasticLayer) and not planned(graph, layer, target):
-        return "hears one value of it at a step" if port in graph.op(layer.rule).signals else ""
+        return ""
     way = way_of(plan_plastic(graph, region, {}, {}), target)
     return "goes node by node" if way.blocks_up_to == inf else ""

@@ -27,6 +27,11 @@ from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Late, Scan, Seen
 
 
+def heard(signal: str) -> str:
+    """What a signal that the rule hears is called among what a delay shows of a layer's inputs."""
+    return f"signal.{signal}"
+
+
 class Wiring(NamedTuple):
     """What decides which kernel of its neurons and its rule a layer needs.
 
@@ -75,8 +80,8 @@ class PlasticForwardCall:
         late: per input of the scan what makes it late, or None; empty where none is. Such an input is
             ``(T, B, N / share)`` with its neurons one after the other. This and ``seen`` are only for targets that say
             ``offsets``.
-        seen: ``"x"`` and ``"pre"``, those that are made of a course where they are read: then that is the course, of
-            as many features as it has, one after the other.
+        seen: ``"x"``, ``"pre"`` and, by :func:`heard`, signals, those that are made of a course where they are read:
+            then that is the course, of as many features as it has, one after the other. A signal has one.
     """
 
     port: str

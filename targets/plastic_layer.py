@@ -22,7 +22,7 @@ from snncompile.targets.drawn import reading
 from snncompile.targets.evaluation import Evaluation
 from snncompile.targets.layer_inputs import course, fed, seen
 from snncompile.targets.plastic import refuse_gradient
-from snncompile.targets.plastic_call import PlasticForwardCall, PlasticTarget, Wiring
+from snncompile.targets.plastic_call import PlasticForwardCall, PlasticTarget, Wiring, heard
 from snncompile.targets.plastic_rule import make_rule
 from snncompile.targets.registry import make_target
 from snncompile.targets.scan import make_scan
@@ -173,6 +173,7 @@ def _run(ev: Evaluation, layer: PlasticLayer, target: PlasticTarget) -> None:
     feed = fed(ev, name, op, feeds, layer.port, lambda: _bound(ev, layer))
     taken = {"x": ev.prepared.inputs[layer.connection]["x"], **({"pre": edges["pre"]} if layer.other else {})}
     made_here = {what: seen(ev, edge) for what, edge in taken.items()}
+    made_here |= {heard(port): seen(ev, edges[port]) for port in rule.signals}
     courses = {what: course(ev, edge, (steps, batch, ins)) for what, edge in taken.items()}
     call = PlasticForwardCall(
         port=feed.port,

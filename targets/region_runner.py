@@ -100,7 +100,7 @@ class RegionRunner:
         if isinstance(by, Layer):
             return getattr(self.recurrent, "offsets", False)
         if isinstance(by, PlasticLayer):
-            return port not in self.graph.op(by.rule).signals and getattr(self._plastic, "offsets", False)
+            return getattr(self._plastic, "offsets", False)
         target = self._taught if isinstance(by, PlasticPlan) else self.cycles if by is not None else None
         return getattr(target, "offsets", False)
 

@@ -12,6 +12,7 @@ from snncompile.ir.interpolated import showing
 from snncompile.targets.drawn import reading
 from snncompile.targets.late_kinds import behind_views, late_kinds
 from snncompile.targets.late_scan import one_each, usual_reader
+from snncompile.targets.plastic_call import heard
 from snncompile.targets.plastic_layer import PlasticLayer
 from snncompile.targets.scan import Scan, make_scan
 
@@ -76,10 +77,12 @@ class UsualSeen(NamedTuple):
 
 
 def usual_seen(graph: Graph, layer: PlasticLayer) -> dict[str, UsualSeen]:
-    """``"x"``, what a layer that learns takes, and ``"pre"``, what its rule watches instead: those that are late."""
+    """Those of what a layer that learns takes, and its rule watches or hears, that are late, named as in a call."""
+    listened = graph.inputs_of(layer.rule)
     edges = {"x": graph.inputs_of(layer.connection)["x"]}
     if layer.other:
-        edges["pre"] = graph.inputs_of(layer.rule)["pre"]
+        edges["pre"] = listened["pre"]
+    edges |= {heard(signal): listened[signal] for signal in graph.op(layer.rule).signals}
     found = {}
     for what, edge in edges.items():
         delay = behind_views(graph, edge.source.node)

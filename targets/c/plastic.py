@@ -24,7 +24,7 @@ from snncompile.targets.c.plastic_late import add_late
 from snncompile.targets.c.plastic_printing import PlasticSource, PlasticVariant
 from snncompile.targets.c.plastic_product import PAD
 from snncompile.targets.c.plastic_seen import add_seen, form_of
-from snncompile.targets.plastic_call import PlasticForwardCall, PlasticForwardResult
+from snncompile.targets.plastic_call import PlasticForwardCall, PlasticForwardResult, heard
 from snncompile.targets.plastic_fields import Fields, fields_of
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan
@@ -97,6 +97,8 @@ class PlasticLayers(Caller):
             args += [t.data_ptr() for t in (*made.finals, *made.stored.values(), product, *held, *courses)]
             for name in source.signals:
                 args += [call.signals[name].data_ptr(), *call.signals[name].stride()]
+                if heard(name) in call.seen:
+                    late += add_seen(args, call.seen[heard(name)], batch, 1, blocks)
             args += [call.rule_coefs[part][c].data_ptr() for part, c in source.rule_coefs]
             args += [t.data_ptr() for t in room]
             run(*args, steps, batch, outs, ins, *divided, blocks, blocks)
@@ -120,6 +122,7 @@ class PlasticLayers(Caller):
             call.pre is not None,
             form_of(call.seen.get("x")),
             None if call.pre is None else form_of(call.seen.get("pre")),
+            tuple((s, form) for s in call.signals if (form := form_of(call.seen.get(heard(s))))),
         )
 
         def make() -> tuple[PlasticSource, Callable[..., Any]]:

@@ -33,6 +33,7 @@ class PlasticVariant(NamedTuple):
         pre: whether the rule watches another input than the connection takes.
         seen_x: how what the connection takes is made of a course; None: it is that.
         seen_pre: the same of what the rule watches.
+        heard: the same of signals that the rule hears, by their names.
     """
 
     port: str
@@ -45,11 +46,13 @@ class PlasticVariant(NamedTuple):
     pre: bool = False
     seen_x: SeenForm | None = None
     seen_pre: SeenForm | None = None
+    heard: tuple[tuple[str, SeenForm], ...] = ()
 
     @property
     def gathers(self) -> bool:
         """Whether anything is late by steps of its own."""
-        kinds = [*self.layout.late, *(kind for one in (self.seen_x, self.seen_pre) if one for kind in one.late)]
+        seen = (self.seen_x, self.seen_pre, *(form for _, form in self.heard))
+        kinds = [*self.layout.late, *(kind for one in seen if one for kind in one.late)]
         return "each" in kinds or "shared" in kinds
 
 
@@ -153,7 +156,8 @@ class PlasticPrinter(ABC):
         kept = {s: [t for t in self.sides[s] if t in variant.store_traces] for s in ("pre", "post")}
         self.pre_courses = {t: w.whole(f"{t}_course", "trace, (T, B, M)", "float") for t in kept["pre"]}
         self.post_courses = {t: w.cells(f"{t}_course", "trace, (T, B, N)", True) for t in kept["post"]}
-        self.heard = {s: self._signal(s) for s in self.signals}
+        #: likewise of the signals
+        self.heard = {s: self._signal(s, dict(variant.heard).get(s)) for s in self.signals}
         for part in ("before", "synapse", "update"):
             for c in self.rule.coefs.get(part, ()):
                 self.coefs[part, c] = w.whole(f"{part}_{c}", f"coefficient of {part}, one number")
@@ -166,17 +170,20 @@ class PlasticPrinter(ABC):
         if seen is not None:
             about = f"{about} is made of"
         course = w.whole(wanted, f"{about}, (T, B, M{' / share' if seen and seen.shared else ''})")
+        return self._at_step(wanted, course, seen, "M")
+
+    def _at_step(self, wanted: str, course: str, seen: SeenForm | None, size: str) -> tuple[str, str]:
+        w = self.w
         time, row = (w.whole(f"{course}_{axis}", f"stride of {course}", number=True) for axis in "tb")
         if seen is None:
             return f"{course} + t * {time}", row
-        self.made.append(SeenRows(w, wanted, seen, (course, time, row)))
+        self.made.append(SeenRows(w, wanted, seen, (course, time, row), size))
         return self.made[-1].now, self.made[-1].now_b
 
-    def _signal(self, signal: str) -> tuple[str, str, str]:
-        """Add a signal: its pointer, and its strides over time and batch."""
+    def _signal(self, signal: str, seen: SeenForm | None) -> tuple[str, str]:
+        """Add a signal, likewise."""
         pointer = self.w.whole(f"{signal}_signal", "(T, B)")
-        time, row = (self.w.whole(f"{pointer}_{axis}", f"stride of {pointer}", number=True) for axis in "tb")
-        return pointer, time, row
+        return self._at_step(f"{signal}_signal", pointer, seen, "1")
 
     def factor(self, wanted: str, part: str, about: str) -> str:
         """Add factors of the outputs; ``part`` says where a block's are in them."""
@@ -269,10 +276,7 @@ class PlasticPrinter(ABC):
     @property
     def told(self) -> list[str]:
         """What the synapses are handed of the signals."""
-        return [
-            *(f"{pointer} + t * {time}" for pointer, time, _ in self.heard.values()),
-            *(row for _, _, row in self.heard.values()),
-        ]
+        return [*(now for now, _ in self.heard.values()), *(row for _, row in self.heard.values())]
 
     def taken(self, part: str, function: Function) -> list[str]:
         """The coefficients of a program that its function takes."""

@@ -98,10 +98,14 @@ class SeenRows:
         wanted: what the course is called.
         form: how they are made.
         course: the course, and its strides over time and batch.
+        size: C of how many values a row has.
     """
 
-    def __init__(self, w: Writer, wanted: str, form: SeenForm, course: tuple[str, str, str]) -> None:
+    def __init__(
+        self, w: Writer, wanted: str, form: SeenForm, course: tuple[str, str, str], size: str = "M"
+    ) -> None:
         self.form, (self.course, self.course_t, self.course_b) = form, course
+        self.size = size
         about = "values that are shown of one"
         self.share = w.whole(f"{wanted}_share", about, number=True) if form.shared else "1"
         self.taps = [self._take(w, f"{wanted}_{k}", form.late[k]) for k in form.read]
@@ -111,9 +115,10 @@ class SeenRows:
         if form.scan is None:
             return
         scan = form.scan
-        self.coefs = [w.whole(f"{wanted}_coef_{k}", _coefficient(form.coefs[k])) for k in form.used]
-        self.rows = w.whole(f"{wanted}_rows", f"scratch: what is shown of {self.course}, (blocks, B, M)", "float")
-        about = f"scratch: more values that this takes, (blocks, {self.more}, M)"
+        self.coefs = [w.whole(f"{wanted}_coef_{k}", _coefficient(form.coefs[k], size)) for k in form.used]
+        about = f"scratch: what is shown of {self.course}, (blocks, B, {size})"
+        self.rows = w.whole(f"{wanted}_rows", about, "float")
+        about = f"scratch: more values that this takes, (blocks, {self.more}, {size})"
         self.room = w.whole(f"{wanted}_room", about, "float") if self.more else ""
         self.name = w.name(f"{scan.name}_row")
         if scan.forward.ops or not self._gathered:
@@ -123,11 +128,12 @@ class SeenRows:
     def _take(self, w: Writer, wanted: str, kind: str) -> _Tap:
         if not kind:
             return _Tap(kind)
-        past = w.whole(f"{wanted}_past", f"where what came before {self.course} ends, (L, B, M{self._by_share})")
+        about = f"where what came before {self.course} ends, (L, B, {self.size}{self._by_share})"
+        past = w.whole(f"{wanted}_past", about)
         if kind == "one":
             return _Tap(kind, past, w.whole(f"{wanted}_late", f"steps that {self.course} is late", number=True))
-        late = w.whole(f"{wanted}_late", "steps late, (M,)", "const int32_t")
-        places = w.whole(f"{wanted}_places", "scratch, (M,)", "int64_t")
+        late = w.whole(f"{wanted}_late", f"steps late, ({self.size},)", "const int32_t")
+        places = w.whole(f"{wanted}_places", f"scratch, ({self.size},)", "int64_t")
         return _Tap(kind, past, late, places, w.name(f"{wanted}_most"))
 
     @property
@@ -143,12 +149,16 @@ class SeenRows:
         """Rows besides its own that a row is made of: what is gathered first goes where the row does."""
         return max(len(self._gathered) - 1, 0)
 
+    def _times(self, count: str) -> str:
+        """How many values ``count`` rows have."""
+        return count if self.size == "1" else f"{count} * {self.size}"
+
     # -- in the exported function --------------------------------------------------------------------------------------
 
     def whole(self, depth: int) -> list[str]:
         """What comes once, before the blocks."""
         rows = (LateRow("", self.course_t, "", "", t.late, t.places, t.most, self.share) for t in self.taps if t.places)
-        return [line for row in rows for line in row.prepare(depth, "M")]
+        return [line for row in rows for line in row.prepare(depth, self.size)]
 
     def each_step(self, depth: int) -> list[str]:
         """What comes at each step: :attr:`now` and :attr:`now_b`."""
@@ -157,26 +167,29 @@ class SeenRows:
             (tap,) = self.taps
             return [
                 f"{pad}const int {self.old} = t < {tap.late}; /* before the first step */",
-                f"{pad}const int64_t {self.now_b} = {self.old} ? M : {self.course_b};",
+                f"{pad}const int64_t {self.now_b} = {self.old} ? {self.size} : {self.course_b};",
                 f"{pad}const float *{self.now} = {self.old} ? {tap.past} : {self.course};",
-                f"{pad}{self.now} += (t - {tap.late}) * ({self.old} ? B * M : {self.course_t});",
+                f"{pad}{self.now} += (t - {tap.late}) * ({self.old} ? {self._times('B')} : {self.course_t});",
             ]
         return [
-            f"{pad}float *{self.now} = {self.rows} + block * B * M;",
-            f"{pad}const int64_t {self.now_b} = M;",
+            f"{pad}float *{self.now} = {self.rows} + {self._times('block * B')};",
+            f"{pad}const int64_t {self.now_b} = {self.size};",
             f"{pad}for (int64_t b = 0; b < B; b++)",
-            *self.make(depth + 1, f"{self.room} + block * {self.more} * M", f"{self.now} + b * M"),
+            *self.make(
+                depth + 1, f"{self.room} + {self._times(f'block * {self.more}')}", f"{self.now} + {self._times('b')}"
+            ),
         ]
 
     def make(self, depth: int, room: str, to: str) -> list[str]:
         """Make the row of sequence ``b`` at step ``t`` at ``to``; in ``room`` is what it takes besides."""
-        items = [f"{self.course} + b * {self.course_b}", self.course_t, f"B * M{self._by_share}"]
+        items = [f"{self.course} + b * {self.course_b}", self.course_t, f"{self._times('B')}{self._by_share}"]
         items += [] if self.share == "1" else [self.share]
         for tap in self.taps:
-            past = [f"{tap.past} + b * {'M' if self.share == '1' else f'(M / {self.share})'}"] if tap.kind else []
+            row = self.size if self.share == "1" else f"({self.size} / {self.share})"
+            past = [f"{tap.past} + b * {row}"] if tap.kind else []
             items += [*past, *(n for n in (tap.late, tap.places, tap.most) if n)]
         items += [f"*{c}" if self.form.coefs[k] else c for k, c in zip(self.form.used, self.coefs, strict=True)]
-        return call_lines(self.name, [*items, *([room] if self.room else []), "M", "t", to], depth, ";")
+        return call_lines(self.name, [*items, *([room] if self.room else []), self.size, "t", to], depth, ";")
 
     # -- the function that makes a row ---------------------------------------------------------------------------------
 
@@ -243,8 +256,8 @@ class SeenRows:
         ]
 
 
-def _coefficient(one: bool) -> str:
-    return "coefficient of what is shown, one number" if one else "coefficient of what is shown, (M,)"
+def _coefficient(one: bool, size: str) -> str:
+    return f"coefficient of what is shown, {'one number' if one else f'({size},)'}"
 
 
 def add_seen(args: list[int], seen: Seen, batch: int, size: int, blocks: int) -> list[Tensor]:

@@ -34,7 +34,7 @@ from snncompile.targets.c.sparse_source import NAME as SPARSE_NAME
 from snncompile.targets.c.sparse_source import SOURCE as SPARSE
 from snncompile.targets.c.sparse_source import TYPES as SPARSE_TYPES
 from snncompile.targets.event_conv import window_of
-from snncompile.targets.plastic_call import Wiring
+from snncompile.targets.plastic_call import Wiring, heard
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.pooling import Windows
 from snncompile.targets.scan import Scan
@@ -152,12 +152,14 @@ def plastic_sources(
         outputs: results whose course is wanted.
         one: coefficients that are one number for all neurons.
         late: per input how late it is read, as in :class:`~snncompile.targets.variant.Layout`; empty where none is.
-        seen: ``"x"`` and ``"pre"``, those that a delay shows -> :func:`~snncompile.targets.c.plastic_seen.make_form`.
+        seen: what a delay shows, as in :class:`~snncompile.targets.plastic_call.PlasticForwardCall` ->
+            :func:`~snncompile.targets.c.plastic_seen.make_form`.
     """
     layout = Layout((True,) * len(scan.inputs), tuple(c in one for c in scan.coefs), late)
     store = tuple(r for r in scan.results if r in outputs)
     port, source, bias, product, other = wiring
-    rows = seen.get("x"), seen.get("pre")
+    told = tuple((s, seen[heard(s)]) for s in rule.node.signals if heard(s) in seen)
+    rows = seen.get("x"), seen.get("pre"), told
     variant = PlasticVariant(port, source, layout, bias, store, (), product, other, *rows)
     return {"plastic": print_plastic(scan, rule, variant).kernel}
 

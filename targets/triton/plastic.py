@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from snncompile.ir.plasticity import FACTORS
-from snncompile.targets.plastic_call import PlasticForwardCall, PlasticForwardResult
+from snncompile.targets.plastic_call import PlasticForwardCall, PlasticForwardResult, heard
 from snncompile.targets.plastic_fields import fields_of
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan
@@ -105,7 +105,7 @@ class PlasticSequences:
         """Run from the first step to the last, in one launch."""
         check_runnable(call.weight)
         device = call.weight.device
-        making = making_of(seen_variant(one) for one in call.seen.values())
+        making = making_in(call)
         warp = 64 if torch.version.hip else 32
         plan = self._plan(rule, call.weight.shape, call.shape[1], warp, making)
         variant = _variant(scan, rule, call, plan)
@@ -134,6 +134,11 @@ class PlasticSequences:
         return kernels[key]
 
 
+def making_in(call: PlasticForwardCall) -> Making:
+    """What it costs to make what is seen late: of signals, which are one value, nothing."""
+    return making_of(seen_variant(call.seen[of]) for of in ("x", "pre") if of in call.seen)
+
+
 def _variant(scan: Scan, rule: PlasticRule, call: PlasticForwardCall, plan: PlasticPlan | ConvPlan) -> PlasticVariant:
     return PlasticVariant(
         call.port,
@@ -148,6 +153,7 @@ def _variant(scan: Scan, rule: PlasticRule, call: PlasticForwardCall, plan: Plas
         plan.held,
         kinds_of(call.late),
         *(seen_variant(call.seen[of]) if of in call.seen else None for of in ("x", "pre")),
+        tuple((s, seen_variant(call.seen[heard(s)])) for s in call.signals if heard(s) in call.seen),
     )
 
 
@@ -190,13 +196,13 @@ class _Launch:
         for slot, course in (
             *((slot, x if x.stride(2) == 1 or x.shape[2] == 1 else x.contiguous()) for slot, x in taken),
             *((f"input.{i}", x) for i, x in zip(scan.inputs, call.inputs, strict=True) if x is not None),
-            *((f"signal.{s}", course) for s, course in call.signals.items()),
+            *((heard(s), course) for s, course in call.signals.items()),
         ):
             given[slot] = course
             given |= {f"{slot}.{axis}": stride for axis, stride in enumerate(course.stride())}
         for i, one in zip(scan.inputs, call.late, strict=False):
             given |= late_arguments(f"input.{i}", [one])
-        for slot, of in (("x", "x"), ("watched", "pre")):
+        for slot, of in (("x", "x"), ("watched", "pre"), *((heard(s), heard(s)) for s in call.signals)):
             given |= seen_arguments(slot, call.seen[of]) if of in call.seen else {}
         given |= {f"coef.{c}": value for c, value in zip(scan.coefs, call.coefs, strict=True)}
         for part, coefs in call.rule_coefs.items():

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from snncompile.targets.plastic_call import Wiring
+from snncompile.targets.plastic_call import Wiring, heard
 from snncompile.targets.plastic_fields import fields_of
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan, one_number
@@ -51,7 +51,7 @@ def plastic_kernel(
         per_neuron: parameters that have one value for each neuron (the others are one number).
         archs: the chips, at least one.
         late: per input of the scan how late it is, ``""``, ``"one"``, ``"each"`` or ``"shared"``; empty where none is.
-        seen: ``"x"`` and ``"pre"``, those that are made of a course where they are read.
+        seen: as in :class:`~snncompile.targets.plastic_call.PlasticForwardCall`.
     """
     x, watched = (seen[of].variant() if of in seen else None for of in ("x", "pre"))
     plans = {arch.name: _plan(rule, arch, making_of([x, watched])) for arch in archs}
@@ -60,7 +60,8 @@ def plastic_kernel(
     plan = next(iter(plans.values()))  # its form depends on the rule and the size alone
     port, source, bias, product, other = wiring
     scalar = tuple(c in one for c in scan.coefs)
-    form = (plan.resident, other, plan.held, late, x, watched)
+    told = tuple((s, seen[heard(s)].variant()) for s in rule.node.signals if heard(s) in seen)
+    form = (plan.resident, other, plan.held, late, x, watched, told)
     variant = PlasticVariant(port, source, scalar, bias, store, (), product, *form)
     if variant.reads_late:
         plans = {arch: each.reading_late() for arch, each in plans.items()}

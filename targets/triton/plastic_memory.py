@@ -67,7 +67,7 @@ class InMemory(PlasticKernel):
     def hears(self, depth: int, signal: str) -> str:
         """Loaded where it is wanted."""
         name = self.w.names.new(f"{signal}_now")
-        self.w.line(depth, f"{name} = tl.load({self.heard[signal].format('t', 'b')})")
+        self.w.line(depth, f"{name} = {self.hear(depth, signal)}")
         return name
 
     def eligible(self, depth: int, trace: str) -> str:

@@ -71,6 +71,7 @@ class PlasticVariant(NamedTuple):
         late: per input of the scan how late it is, as in :class:`SeenVariant`; empty where none is.
         x: how the kernel sees what the connection takes; None where it reads that as it is.
         watched: likewise of what the rule watches instead.
+        heard: likewise of signals that the rule hears, by their names.
     """
 
     port: str
@@ -86,11 +87,12 @@ class PlasticVariant(NamedTuple):
     late: tuple[str, ...] = ()
     x: SeenVariant | None = None
     watched: SeenVariant | None = None
+    heard: tuple[tuple[str, SeenVariant], ...] = ()
 
     @property
     def reads_late(self) -> bool:
         """Whether anything is read late."""
-        return bool(self.late or self.x or self.watched)
+        return bool(self.late or self.x or self.watched or self.heard)
 
 
 def key(trace: str) -> str:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 from snncompile.ir.ordered import LANES
+from snncompile.targets.plastic_call import heard
 from snncompile.targets.plastic_rule import PlasticRule
 from snncompile.targets.scan import Scan
 from snncompile.targets.triton.kernel import module_text
@@ -128,7 +129,26 @@ class PlasticKernel(ABC):
         """What the neurons take besides the product, and what the rule hears."""
         p = self.parts
         self.courses = {i: self._of_neurons(i) for i in p.inputs}
-        self.heard = {s: p.strided(f"signal.{s}", s, "signal that the rule hears, (T, B)", "tb") for s in p.signals}
+        self.heard = {s: self._signal(s) for s in p.signals}
+
+    def _signal(self, signal: str) -> str | LateCourse:
+        """Take a signal, likewise."""
+        slot, about = heard(signal), "signal that the rule hears, (T, B)"
+        seen = dict(self.variant.heard).get(signal)
+        if seen is None:
+            return self.parts.strided(slot, signal, about, "tb")
+        return LateCourse(self.parts, slot, signal, about, seen, Extent(self.size, "1"))
+
+    def hear(self, depth: int, signal: str) -> str:
+        """Source of a signal in this step of sequence ``b``, with what must be printed to have it."""
+        course = self.heard[signal]
+        if isinstance(course, str):
+            return f"tl.load({course.format('t', 'b')})"
+        if course.by_row:
+            return f"tl.load({course.row('t', 'b')})"
+        name = self.w.names.new(f"{signal}_here")
+        course.load(depth, name, "t", "b", "0", "True")
+        return name
 
     def _of_neurons(self, i: str) -> str | LateCourse:
         """Take an input of the neurons: the address of its values, or how to read it late."""

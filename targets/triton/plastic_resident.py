@@ -112,7 +112,7 @@ class _Resident(PlasticKernel):
         if self.said:
             line(2, _BATCH)
         for s, name in self.said.items():
-            line(3, f"{name} = {name} + (tl.load({self.heard[s].format('t', 'b')}),)")
+            line(3, f"{name} = {name} + ({self.hear(3, s)},)")
         line(2, "# the product with the weights as they are, the neurons, and the output's side of the rule")
         each = [*self.scan.states, *map(key, p.side["post"])]
         for name in (*(self.next[n] for n in each), *self.post.values()):

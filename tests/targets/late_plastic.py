@@ -16,7 +16,7 @@ from snncompile.ir.interp import Interpreter
 from snncompile.ir.interpolated import showing
 from snncompile.passes.pipeline import Request, compile_graph
 from snncompile.targets.late_scan import one_each
-from snncompile.targets.plastic_call import PlasticForwardCall
+from snncompile.targets.plastic_call import PlasticForwardCall, heard
 from snncompile.targets.scan import ForwardCall, Late, Seen, make_scan
 from snncompile.targets.torch.delays import Past
 from snncompile.targets.torch.plain import PlainTarget
@@ -41,10 +41,18 @@ DELAYS: dict[str, tuple[Any, dict[str, Any]]] = {
     "shared between": ([[1.5, 5.0], [2.0, 3.25]], {"interpolation": "linear"}),
 }
 
+#: Those of a rule's signals, which have one value, besides.
+HEARD: dict[str, tuple[Any, dict[str, Any]]] = {
+    "one of its own": ([2.0], {}),
+    "trained": ([1.75], {"trainable": True, "max_delay": 4 * ms, "interpolation": "linear"}),
+    "one decayed": ([2.25], {"interpolation": "expdecay", "tau": 3 * ms}),
+}
+
 
 def delay(kind: str, size: int) -> tuple[Connection, dict[str, Tensor]]:
-    """A delay of :data:`DELAYS` that shows ``size`` values, where two of each, then of half as many; and its steps."""
-    steps, options = DELAYS[kind]
+    """A delay of :data:`DELAYS` or :data:`HEARD` that shows ``size`` values, where two of each, then of half as many;
+    and its steps."""
+    steps, options = (DELAYS | HEARD)[kind]
     times = np.array(steps)
     several = times.ndim == 2
     if times.ndim:
@@ -101,7 +109,7 @@ def late_case(
 
     Args:
         case: the layer; ``x``, ``pre`` and the current are replaced.
-        shown: ``"x"`` and ``"pre"`` -> the delay of :data:`DELAYS` before it.
+        shown: ``"x"``, ``"pre"`` and signals that the rule hears -> the delay of :data:`DELAYS` before it.
         neurons: how late the neurons' other input is, ``"one"``, ``"each"`` or ``"shared"``; else not.
         seed: of what is random.
         strided: whether courses are apart in memory.
@@ -111,6 +119,12 @@ def late_case(
     call, plain = case.call, case.call
     steps, batch, outs, ins = call.shape
     for name, kind in shown.items():
+        if name in call.signals:
+            seen, _ = seen_of(kind, 1, batch, draw)
+            x = torch.randn(batch, steps, generator=draw).t() if strided else torch.randn(steps, batch, generator=draw)
+            call = replace(call, signals={**call.signals, name: x}, seen={**call.seen, heard(name): seen})
+            plain = replace(plain, signals={**plain.signals, name: made(seen, x.unsqueeze(2), 1).squeeze(2)})
+            continue
         seen, size = seen_of(kind, ins, batch, draw)
         x = course(steps, batch, size, draw, strided, rate)
         call = replace(call, **{name: x}, seen={**call.seen, name: seen})

@@ -14,7 +14,7 @@ from snncompile.targets.c.plastic_seen import make_form
 from snncompile.targets.c.sources import plastic_sources
 from snncompile.targets.plastic_call import Wiring
 
-from ..late_plastic import late_case
+from ..late_plastic import HEARD, late_case
 from ..plastic_calls import Convolution, PlainPlastic, assert_same, plastic_case
 from ..scan_calls import poisoned
 
@@ -78,6 +78,16 @@ def test_convolutions(name, x, pre, neurons):
         conv = replace(CONV, outs=19)  # on several threads
         case = plastic_case(name, steps, batch, conv=conv, elsewhere=True, fixed=("mask",), bias=True)
         check(*late_case(case, shown, neurons, strided=batch == 2), threads)
+
+
+@pytest.mark.parametrize("kind", ["whole", "between", *HEARD])
+def test_what_a_rule_hears(kind):
+    for steps, batch, threads in ((9, 3, 2), (1, 2, 1), (0, 1, 1), (2, 0, 1), (12, 1, 1)):
+        case = plastic_case("reward", steps, batch, 40, 20)
+        check(*late_case(case, {"reward": kind}, strided=batch == 3), threads)
+    if kind == "trained":
+        conv = plastic_case("reward", 8, 2, conv=CONV)
+        check(*late_case(conv, {"reward": kind, "x": "each"}, "one"), 2)
 
 
 def test_a_whole_earlier_step_is_only_another_address(monkeypatch):

@@ -15,13 +15,13 @@ from snncompile.targets.plastic_fields import fields_of
 from snncompile.targets.scan import Seen
 from snncompile.targets.triton.aot import Job, compile_jobs
 from snncompile.targets.triton.arch import ARCHS
-from snncompile.targets.triton.plastic import PlasticSequences, _variant, print_plastic
+from snncompile.targets.triton.plastic import PlasticSequences, _variant, making_in, print_plastic
 from snncompile.targets.triton.plastic_conv_plan import choose_conv_plan
 from snncompile.targets.triton.plastic_kernels import plastic_kernel
 from snncompile.targets.triton.plastic_plan import STREAMED_POSTS, Making, choose_plan
-from snncompile.targets.triton.plastic_seen import Shows, making_of, seen_variant
+from snncompile.targets.triton.plastic_seen import Shows
 
-from ..late_plastic import DELAYS, late_case
+from ..late_plastic import DELAYS, HEARD, late_case
 from ..plastic_calls import Convolution, PlainPlastic, assert_same, plastic_case
 from ..scan_calls import poisoned
 from .test_plastic import held, streamed
@@ -43,6 +43,16 @@ def check(runs: PlasticSequences, name: str, shown: dict, neurons: str = "", str
 def test_what_the_connection_takes(x: str) -> None:
     for choose in DENSE if x in ("whole", "each", "shared between") else [choose_plan]:
         check(PlasticSequences(poisoned, choose), "additive", {"x": x}, steps=7, outs=2, ins=6)
+
+
+@pytest.mark.parametrize("kind", ["whole", "between", *HEARD])
+def test_what_the_rule_hears(kind: str) -> None:
+    for choose in DENSE:
+        check(PlasticSequences(poisoned, choose), "reward", {"reward": kind}, steps=5, batch=2, outs=2, ins=3)
+    check(PlasticSequences(poisoned), "reward", {"reward": kind}, steps=1, batch=3, outs=2, ins=3, strided=True)
+    for steps, batch in ((0, 1), (2, 0)):
+        check(PlasticSequences(poisoned), "reward", {"reward": kind}, steps=steps, batch=batch, outs=2, ins=3)
+    check(PlasticSequences(poisoned), "reward", {"reward": kind}, steps=3, conv=PLAIN, store=False)
 
 
 @pytest.mark.parametrize("neurons", ["one", "each", "shared"])
@@ -135,8 +145,7 @@ def jobs(name: str, shown: dict, neurons: str, shape: tuple[int, int], batch: in
     found = []
     for chip in (ARCHS[arch] for arch in archs):
         if conv is None:
-            making = making_of(seen_variant(one) for one in case.call.seen.values())
-            plan = choose_plan(case.rule, shape, batch, chip.warp, making)
+            plan = choose_plan(case.rule, shape, batch, chip.warp, making_in(case.call))
         else:
             plan = choose_conv_plan(fields_of(case.rule.node), chip.warp)
         variant = _variant(case.scan, case.rule, case.call, plan)
@@ -154,6 +163,7 @@ def test_compiles_for_every_chip() -> None:
             *jobs("additive", computed, "each", (100, 784), 1, ["sm_90"]),
             *jobs("additive", computed, "each", (400, 784), 8, ["sm_80"]),
             *jobs("reward", {**computed, "pre": "each"}, "each", (40, 5000), 1, every),
+            *jobs("reward", {"reward": "trained"}, "", (40, 5000), 1, ["sm_80", "sm_90"]),
             *jobs("additive", {**computed, "pre": "whole"}, "each", (0, 0), 1, every, image),
         ]
     )
