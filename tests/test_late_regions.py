@@ -188,25 +188,42 @@ def test_explain_says_where_a_cycle_goes_node_by_node() -> None:
     assert "for add_li, which goes node by node" in found["delay",].runs_as
 
 
-def test_a_reward_that_is_late_is_made() -> None:
-    """A layer's rule hears one number of each sequence at a step."""
-
+def rewarded(delay):
     @snn.model(dt=1 * ms)
     def net(x=snn.Spikes(N), reward=snn.Current(1)):
         linear = snn.Linear(N)
         h = x >> linear >> snn.LIF(threshold=0.3)
-        snn.learn(linear, snn.MSTDPET(), pre=x, post=h, reward=reward >> snn.Delay(2 * ms))
+        snn.learn(linear, snn.MSTDPET(eta=0.5), pre=x, post=h, reward=reward >> delay)
         return h
 
-    found = {r.nodes: r for r in explain(net.build(), "c").regions}
-    assert "hears one value of it at a step" in found["delay",].runs_as
+    return net
+
+
+@pytest.mark.parametrize("target", ["c", "triton"])
+@pytest.mark.parametrize("delay", ["one", "trained"])
+def test_a_reward_is_heard_late(delay, target, monkeypatch) -> None:
+    """No late course is made of what a layer's rule hears, either; artifacts show the kernel that hears it."""
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    trained = {"interpolation": "linear", "max_delay": 3 * ms, "trainable": True}
+    model = rewarded(snn.Delay(2 * ms) if delay == "one" else snn.Delay(np.array([1.5]) * ms, **trained))
+    found = {r.nodes: r for r in explain(model.build(), target).regions}
+    assert found["delay",].runs_as.startswith("nothing of its own")
     torch.manual_seed(0)
-    want, got = snn.compile(net, target="torch"), snn.compile(net, target="c")
+    want, got = snn.compile(model, target="torch"), snn.compile(model, target=target)
     got.load_state_dict(want.state_dict())
-    x, reward = (torch.rand(2, 9, N) < 0.4).float(), torch.randn(2, 9, 1)
-    with torch.no_grad():
-        ends = [one.evolve(x, reward)[1] for one in (want, got)]
-    assert all(torch.equal(a, b) for a, b in zip(ends[0].values(), ends[1].values(), strict=True))
+    runner = got.executor(torch.device("cpu"))._target
+    calls, forward = [], runner.plastic.forward
+    monkeypatch.setattr(runner.plastic, "forward", lambda *given: calls.append(given[-1]) or forward(*given))
+    for steps in (9, 1):  # one step is shorter than the delay: then the signal is made
+        x, reward = (torch.rand(steps, 2, N) < 0.6).float(), torch.randn(steps, 2, 1)  # time comes first inside
+        with torch.no_grad():
+            ends = [one.evolve(x.transpose(0, 1), reward.transpose(0, 1))[1] for one in (want, got)]
+        assert all(torch.equal(a, b) for a, b in zip(ends[0].values(), ends[1].values(), strict=True))
+        assert (calls[-1].signals["reward"].data_ptr() == reward.data_ptr()) == (steps > 1)
+        if steps > 1:
+            ran = texts(runner.plastic)
+            assert ran and ran <= {k.source.text for k in printed_kernels(got.graph, None, target)}
+    assert [list(call.seen) for call in calls] == [["signal.reward"], []]
 
 
 def texts(found, depth=6):

@@ -140,6 +140,7 @@ def making_in(call: PlasticForwardCall) -> Making:
 
 
 def _variant(scan: Scan, rule: PlasticRule, call: PlasticForwardCall, plan: PlasticPlan | ConvPlan) -> PlasticVariant:
+    seen = {of: seen_variant(one) for of, one in call.seen.items()}
     return PlasticVariant(
         call.port,
         call.source,
@@ -152,8 +153,9 @@ def _variant(scan: Scan, rule: PlasticRule, call: PlasticForwardCall, plan: Plas
         call.pre is not None,
         plan.held,
         kinds_of(call.late),
-        *(seen_variant(call.seen[of]) if of in call.seen else None for of in ("x", "pre")),
-        tuple((s, seen_variant(call.seen[heard(s)])) for s in call.signals if heard(s) in call.seen),
+        seen.get("x"),
+        seen.get("pre"),
+        tuple((s, seen[heard(s)]) for s in call.signals if heard(s) in seen),
     )
 
 

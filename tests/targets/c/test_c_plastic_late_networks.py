@@ -76,7 +76,9 @@ NETS = {
         seen={"x": ["each"]},
         late=["each"],
     ),
-    "reward": Net(snn.MSTDPET(eta=0.5), x=(times(IMAGE), {}), conv=True, seen={"x": ["each"]}),
+    "reward": Net(
+        snn.MSTDPET(eta=0.5), x=(times(IMAGE), {}), conv=True, seen={"x": ["each"], "signal.reward": ["one"]}
+    ),
 }
 
 
