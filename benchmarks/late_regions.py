@@ -1,10 +1,10 @@
-"""Delays before a recurrent layer, a cycle and what learns, on the C target: read late, and made first.
+"""Delays before a cycle and what learns, on the C target: read late, and made first.
 
     python benchmarks/late_regions.py [--runs 9] [--threads 1]
 
 Each network is run without its delay, with one that its kernel reads at offsets, and with one whose signal is made
-before the same kernel runs. Times are the minimum and the median in milliseconds of runs that are interleaved in one
-process.
+before the same kernel runs (recurrent layers: ``delays.py --only-layers``). Times are the minimum and the median in
+milliseconds of runs that are interleaved in one process.
 """
 
 from __future__ import annotations
@@ -22,11 +22,6 @@ from snncompile import ms
 from snncompile.passes.pipeline import Request, compile_graph
 from snncompile.targets.c.target import CTarget
 from snncompile.targets.executor import Executor, Run
-
-
-def layer(x: snn.Node, size: int) -> snn.Node:
-    """A recurrent layer."""
-    return x >> snn.recurrent(snn.LIF(), snn.Linear(size))
 
 
 def cycle(x: snn.Node, size: int) -> snn.Node:
@@ -56,9 +51,9 @@ def region(x: snn.Node, size: int) -> snn.Node:
 
 
 def made_first() -> CTarget:
-    """The C target whose layers and cycles read nothing late."""
+    """The C target whose cycles, and what learns on it, read nothing late."""
     target = CTarget()
-    for part in (target.recurrent, target.cycles, target.plastic, target.plastic_regions):
+    for part in (target.cycles, target.plastic, target.plastic_regions):
         part.offsets = False  # type: ignore[attr-defined]
     return target
 
@@ -102,7 +97,6 @@ def ways(
 
 
 CASES = {
-    "recurrent layer": (layer, (250, 16, 256), True),
     "cycle of two populations": (cycle, (100, 12, 200), True),
     "STDP, 784 to 100": (learner, (350, 1, 784), False),
     "STDP, 784 to 100, and 25 inhibitory": (region, (350, 1, 784), False),

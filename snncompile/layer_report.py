@@ -37,14 +37,13 @@ def layer_report(graph: Graph, layer: Layer, precision: str, archs: Sequence[str
         precision: what was asked for.
         archs: the chips; none takes the usual one.
     """
-    from snncompile.targets.drawn import reading
-    from snncompile.targets.scan import make_scan
+    from snncompile.artifact.usual import usual_layer
     from snncompile.targets.triton.arch import parse_arch
     from snncompile.targets.triton.layer_kernels import layer_designs
     from snncompile.targets.triton.recurrent_product import product_of
 
     op = graph.op(layer.neurons)
-    scan = reading(make_scan(layer.neurons, op))
+    scan = usual_layer(graph, layer.neurons, op, graph.inputs_of(layer.neurons), layer.port).scan
     lines = []
     for name in archs or USUAL:
         ahead, back = layer_designs(scan, op.size, precision, parse_arch(name), layer.late > 1, layer.most)
