@@ -364,13 +364,15 @@ def _kernels(graph: Graph, region: Region, target: str, precision: str, archs: S
 def _plastic(graph: Graph, region: Region, target: str) -> str:
     if target == "torch":
         return "a loop over the steps (the reference), weights updated at each"
+    from snncompile.artifact.usual import usual_seen
     from snncompile.targets.plastic_layer import PlasticLayer, match, plan_of, planned
 
     layer = match(graph, region)
     if isinstance(layer, PlasticLayer):
         if target == "auto":
             return f"on a GPU {_plastic(graph, region, 'triton')}; on a CPU {_plastic(graph, region, 'c')}"
-        plan = plan_of(graph, layer, target)
+        made = [one for what, one in usual_seen(graph, layer).items() if what in ("x", "pre")]
+        plan = plan_of(graph, layer, target, made)
         layer = planned(graph, layer, target)
         if not layer:
             said = f": {plan}" if plan else ""

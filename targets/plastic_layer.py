@@ -7,6 +7,7 @@ A target that offers ``plastic`` runs such a region with its own kernels; any ot
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +26,7 @@ from snncompile.targets.plastic import refuse_gradient
 from snncompile.targets.plastic_call import PlasticForwardCall, PlasticTarget, Wiring, heard
 from snncompile.targets.plastic_rule import make_rule
 from snncompile.targets.registry import make_target
-from snncompile.targets.scan import make_scan
+from snncompile.targets.scan import Scan, make_scan
 
 
 @dataclass(frozen=True)
@@ -125,13 +126,22 @@ def planned(graph: Graph, layer: PlasticLayer, target: str) -> str:
     return plastic.why_not(scan, rule, graph.op(layer.connection).params["weight"].shape)
 
 
-def plan_of(graph: Graph, layer: PlasticLayer, target: str) -> str:
-    """How the kernel of target ``target`` runs ``layer`` for one sequence, in words; "" where it says nothing."""
+def plan_of(
+    graph: Graph, layer: PlasticLayer, target: str, seen: Iterable[tuple[Scan, tuple[str, ...], list[str]]] = ()
+) -> str:
+    """How the kernel of target ``target`` runs ``layer`` for one sequence, in words; "" where it says nothing.
+
+    Args:
+        graph: the network after the passes.
+        layer: the layer in it.
+        target: where.
+        seen: what is made of late values where it takes or watches them, as ``plastic_seen.Shows`` of Triton has it.
+    """
     plan = getattr(getattr(make_target(target), "plastic", None), "plan", None)
     if plan is None:
         return ""
     scan, rule = reading(make_scan(*layer.population(graph))), make_rule(layer.rule, graph.op(layer.rule))
-    return str(plan(scan, rule, graph.op(layer.connection).params["weight"].shape))
+    return str(plan(scan, rule, graph.op(layer.connection).params["weight"].shape, seen=seen))
 
 
 def run_plastic_layer(ev: Evaluation, layer: PlasticLayer, region: Region, target: PlasticTarget) -> None:

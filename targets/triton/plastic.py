@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -31,7 +31,14 @@ from snncompile.targets.triton.plastic_held import print_held
 from snncompile.targets.triton.plastic_parts import PlasticSource, PlasticVariant
 from snncompile.targets.triton.plastic_plan import NOTHING, Making, PlasticPlan, choose_plan
 from snncompile.targets.triton.plastic_resident import print_resident
-from snncompile.targets.triton.plastic_seen import kinds_of, late_arguments, making_of, seen_arguments, seen_variant
+from snncompile.targets.triton.plastic_seen import (
+    Shows,
+    kinds_of,
+    late_arguments,
+    making_of,
+    seen_arguments,
+    seen_variant,
+)
 from snncompile.targets.triton.plastic_streamed import print_streamed
 
 _LIMIT = 2**31
@@ -84,13 +91,22 @@ class PlasticSequences:
             )
         return ""
 
-    def plan(self, scan: Scan, rule: PlasticRule, shape: tuple[int, ...], batch: int = 1) -> str:
-        """How such a layer runs, in words, and from how many sequences on otherwise."""
-        plan = self._plan(rule, shape, batch)
+    def plan(
+        self,
+        scan: Scan,
+        rule: PlasticRule,
+        shape: tuple[int, ...],
+        batch: int = 1,
+        seen: Iterable[tuple[Scan, tuple[str, ...], Collection[str]]] = (),
+    ) -> str:
+        """How such a layer runs, in words, and from how many sequences on otherwise; ``seen``: what is made of late
+        values where it takes or watches them, as :class:`Shows` has it."""
+        making = making_of(Shows(*one).variant() for one in seen)
+        plan = self._plan(rule, shape, batch, making=making)
         if not plan.resident:
             return plan.text(shape[0])
-        most = next(b for b in count(batch) if not self._plan(rule, shape, b + 1).resident)
-        beyond = self._choose(rule, (shape[0], shape[1]), most + 1).where
+        most = next(b for b in count(batch) if not self._plan(rule, shape, b + 1, making=making).resident)
+        beyond = self._choose(rule, (shape[0], shape[1]), most + 1, making=making).where
         return f"{plan.text(shape[0])}; of more than {most} sequence{'s' if most > 1 else ''} {beyond}"
 
     def _plan(
