@@ -5,9 +5,9 @@ from __future__ import annotations
 from math import inf
 
 from snncompile.ir.graph import Graph, Region
+from snncompile.ir.regions import late_readers, panel_readers
 
 _WHERE = {"triton": "Triton", "c": "C"}
-_WITH_FEWER = " with fewer than "
 
 
 def made_for(graph: Graph, name: str, target: str) -> str:
@@ -20,24 +20,24 @@ def made_for(graph: Graph, name: str, target: str) -> str:
     """
     found = []
     for backend in ("triton", "c") if target == "auto" else (target,):
-        for reader in _readers(graph, name):
-            why = _loops(graph, reader, backend)
-            if why:
-                found.append(f"for {reader}, which {why}" + (f" on {_WHERE[backend]}" if target == "auto" else ""))
+        for reader in late_readers(graph, name):
+            below = _by_node_below(graph, reader, backend)
+            few = "" if below == inf else f" with fewer than {below:g} sequences"
+            where = f" on {_WHERE[backend]}" if target == "auto" else ""
+            if below:
+                found.append(f"for {reader}, which goes node by node{few}{where}")
     return " and ".join(found)
 
 
 def always_made(graph: Graph, name: str, target: str) -> bool:
     """Whether the signal of the delay ``name``, which kernels can read at offsets, is made in every run on ``target``,
     ``"triton"`` or ``"c"``, all the same."""
-    from snncompile.ir.regions import panel_readers
     from snncompile.targets.c.target import CTarget
     from snncompile.targets.late_choice import ALWAYS
     from snncompile.targets.late_kinds import late_kinds
     from snncompile.targets.triton.target import TritonTarget
 
-    loops = [_loops(graph, reader, target) for reader in _readers(graph, name)]
-    if any(why and _WITH_FEWER not in why for why in loops):
+    if any(_by_node_below(graph, reader, target) == inf for reader in late_readers(graph, name)):
         return True
     if not (TritonTarget if target == "triton" else CTarget).panel.choose:
         return False
@@ -45,46 +45,31 @@ def always_made(graph: Graph, name: str, target: str) -> bool:
     return not view and any(graph.op(n).kind in ALWAYS for n in panel_readers(graph, name))
 
 
-def _readers(graph: Graph, name: str) -> list[str]:
-    """The nodes that read ``name``, or another view of it."""
-    found = []
-    for reader, _, _ in graph.consumers(name):
-        views = getattr(graph.op(reader), "kind", "") == "Flatten"
-        found += _readers(graph, reader) if views else [reader]
-    return found
-
-
-def _loops(graph: Graph, reader: str, target: str) -> str:
-    """Why ``reader`` does not read late; "" where it does, or is in no region of several."""
+def _by_node_below(graph: Graph, reader: str, target: str) -> float:
+    """Of fewer sequences than that ``reader`` goes node by node, and does not read late."""
     region = next(r for r in graph.regions if reader in r.nodes)
     if region.kind == "recurrent":
-        return _cycle(graph, region, target)
-    return _learning(graph, region, target) if region.kind == "plastic" else ""
+        return _cycle_below(graph, region, target)
+    return _learning_below(graph, region, target) if region.kind == "plastic" else 0
 
 
-def _cycle(graph: Graph, region: Region, target: str) -> str:
+def _cycle_below(graph: Graph, region: Region, target: str) -> float:
     from snncompile.targets.cycle_limits import way_of
     from snncompile.targets.cycle_planner import plan_cycle
     from snncompile.targets.recurrent_layer import Layer, match
 
     if isinstance(match(graph, region, ring=target != "c"), Layer):
-        return ""
+        return 0
     plan = plan_cycle(graph, region, {})
-    if isinstance(plan, str):
-        return "goes node by node"
-    least = way_of(plan, target).blocks_up_to
-    if not least:
-        return ""
-    return "goes node by node" if least == inf else f"goes node by node{_WITH_FEWER}{least} sequences"
+    return inf if isinstance(plan, str) else way_of(plan, target).blocks_up_to
 
 
-def _learning(graph: Graph, region: Region, target: str) -> str:
+def _learning_below(graph: Graph, region: Region, target: str) -> float:
     from snncompile.targets.cycle_limits import way_of
     from snncompile.targets.plastic_layer import PlasticLayer, match, planned
     from snncompile.targets.plastic_planner import plan_plastic
 
     layer = match(graph, region)
     if isinstance(layer, PlasticLayer) and not planned(graph, layer, target):
-        return ""
-    way = way_of(plan_plastic(graph, region, {}, {}), target)
-    return "goes node by node" if way.blocks_up_to == inf else ""
+        return 0
+    return way_of(plan_plastic(graph, region, {}, {}), target).blocks_up_to
