@@ -69,7 +69,6 @@ def test_what_is_late_is_as_if_made_before(name, x, pre, neurons, fixed):
     [
         ("reward", "shared between", "", "each"),
         ("root", "", "each between", "shared"),
-        ("step", "less than a step", "all replaced", "one"),
     ],
 )
 def test_convolutions(name, x, pre, neurons):

@@ -167,7 +167,7 @@ def test_a_batch_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_batches_beyond_the_limit_go_step_by_step(ran: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snncompile.targets.executor.way_of", lambda plan, target: Way(at_most=2))
+    monkeypatch.setattr("snncompile.targets.region_runner.way_of", lambda plan, target: Way(at_most=2))
     check(pair(models.competing(models.RULES["additive"]())), 3, 1)
     assert not ran
 
