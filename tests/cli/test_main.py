@@ -110,7 +110,8 @@ def test_signals_leave_nothing(write, tmp_path, number, code):
     """A signal while the artifact is being written."""
     write("import snncompile as snn\n\n@snn.model\ndef net(x=snn.Spikes(2)):\n    return x >> snn.LIF()\n")
     program = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run where it is ignored
 from snncompile.artifact import saving
 def wait(*_):
     print("writing", flush=True)
