@@ -17,10 +17,9 @@ from snncompile.ir.ordered import LANES
 from snncompile.ir.plasticity import FACTORS
 from snncompile.targets.c.calling import Caller, PerScan, check_all, scratch, zeros
 from snncompile.targets.c.compiler import function
-from snncompile.targets.c.courses import add_course, unit
+from snncompile.targets.c.courses import add_course, add_late, unit
 from snncompile.targets.c.plastic_conv_source import CHANNEL_PAD, room_of
 from snncompile.targets.c.plastic_kernel import print_plastic
-from snncompile.targets.c.plastic_late import add_late
 from snncompile.targets.c.plastic_printing import PlasticSource, PlasticVariant
 from snncompile.targets.c.plastic_product import PAD
 from snncompile.targets.c.plastic_seen import add_seen, form_of

@@ -8,14 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
-
-from snncompile.targets.c.calling import scratch
-from snncompile.targets.c.courses import add_course, past_end
 from snncompile.targets.c.kernel import Argument, Course, Writer
 from snncompile.targets.c.late_row import LateRow
-from snncompile.targets.scan import Late
 
 
 @dataclass(frozen=True)
@@ -90,25 +84,3 @@ def take_late(w: Writer, wanted: str, kind: str) -> Course:
     late = LateRow(course, time, past, past_t, steps, places, w.name(f"{wanted}_most"), share)
     own = ("first", "m") if share == "1" else (w.name(f"{wanted}_first"), w.name(f"{wanted}_count"))
     return Gathered(now, time, "", late, past_b, row, rows, *own)
-
-
-def add_late(args: list[int], course: Tensor, late: Late, size: int, blocks: int) -> list[Tensor]:
-    """Append such an input, as a function takes it; what must live until it has run.
-
-    Args:
-        args: the arguments so far.
-        course: ``(T, B, size / share)``, its neurons one after the other.
-        late: what makes it late.
-        size: how many neurons read it.
-        blocks: that they are divided into.
-    """
-    if late.kind == "shared":
-        args.append(late.share)
-    add_course(args, course, True)
-    args.append(past_end(late))
-    if isinstance(late.steps, int):
-        args.append(late.steps)
-        return []
-    room = [scratch(size, dtype=torch.int64), scratch(blocks, size)]
-    args += [late.steps.data_ptr(), *(r.data_ptr() for r in room)]
-    return room

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from snncompile.targets.c.calling import Caller, PerScan, check_all, scratch, zeros
 from snncompile.targets.c.compiler import function
-from snncompile.targets.c.courses import add_course, unit
+from snncompile.targets.c.courses import add_course, add_late, unit
 from snncompile.targets.c.kernel import KernelSource
 from snncompile.targets.c.products import TILE
 from snncompile.targets.c.recurrent_kernel import (
@@ -25,7 +25,7 @@ from snncompile.targets.c.recurrent_kernel import (
     print_layer_backward,
     print_layer_forward,
 )
-from snncompile.targets.c.recurrent_late import add_late_gradient, add_late_input
+from snncompile.targets.c.recurrent_late import add_late_gradient
 from snncompile.targets.recurrent_call import (
     RecurrentBackwardCall,
     RecurrentBackwardResult,
@@ -153,5 +153,5 @@ def _add_inputs(
         if late is None:
             add_course(args, x, unit(x, call.shape))
         else:
-            held += add_late_input(args, x, late, call.shape)
+            held += add_late(args, x, late, call.shape[2], call.shape[1])
     return held

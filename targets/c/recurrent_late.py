@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from snncompile.targets.c.calling import scratch
-from snncompile.targets.c.courses import add_course, past_end
 from snncompile.targets.c.kernel import Argument, Course, Writer
 from snncompile.targets.c.late_row import LATE_ROWS, LateGradient, LateRow
 from snncompile.targets.scan import Late
@@ -45,7 +44,7 @@ class LateRows:
     gradients: list[tuple[LateGradient, str, str]] = field(default_factory=list)
 
     def course(self, x: str, unit: bool) -> Course:
-        """Add input ``x``, :func:`add_late_input` in a call."""
+        """Add input ``x``, :func:`~snncompile.targets.c.courses.add_late` in a call."""
         w, kind = self.w, self.kinds.get(x, "")
         if kind in ("", "one"):
             return w.input_course(x, unit, kind)
@@ -103,22 +102,8 @@ class LateRows:
         return name
 
 
-def add_late_input(args: list[int], x: Tensor, late: Late, shape: tuple[int, int, int]) -> list[Tensor]:
-    """Append a late input as :meth:`LateRows.course` takes it; scratch memory that must live until the call is over."""
-    if late.share > 1:
-        args.append(late.share)
-    add_course(args, x, True)
-    args.append(past_end(late))
-    if isinstance(late.steps, int):
-        args.append(late.steps)
-        return []
-    room = [scratch(shape[2], dtype=torch.int64), scratch(*shape[1:])]
-    args += [late.steps.data_ptr(), *(t.data_ptr() for t in room)]
-    return room
-
-
 def add_late_gradient(args: list[int], grad: Tensor, late: Late, shape: tuple[int, int, int]) -> list[Tensor]:
-    """The same for the gradient of one, as :meth:`LateRows.gradient` takes it."""
+    """Append the gradient of a late input, as :meth:`LateRows.gradient` takes it; what must live until it has run."""
     args.append(grad.data_ptr())
     if isinstance(late.steps, int):
         return []

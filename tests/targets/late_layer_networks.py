@@ -10,12 +10,9 @@ from snncompile.passes.pipeline import Request, compile_graph
 from snncompile.targets.executor import Executor
 from snncompile.targets.recurrent_layer import Layer
 
-from ..compare import assert_close_gradients, assert_same_bits, outcome
-from ..mixed_models import counts
-from ..plain_target import PlainTarget
 from ..random_models import dyadic
 from .late_cycles import Gated
-from .late_networks import DELAYS
+from .late_networks import DELAYS, check_as_plain
 
 
 def layer_with(*kinds: str, behind: int = 1) -> snn.Model:
@@ -53,9 +50,5 @@ def check_layer_network(kinds, shapes, target, want: list[str], behind: int = 1)
         return forward(scan, call)
 
     executor.runner.recurrent.forward = spied
-    for i, shape in enumerate(shapes):
-        x = counts(i, *shape)
-        a, b = outcome(net, x, [], Executor(net.graph, PlainTarget())), outcome(net, x, [], executor)
-        assert_same_bits(a, b)
-        assert_close_gradients(a, b)
+    check_as_plain(net, executor, shapes)
     assert ran[0] == want and ran[-1] != want, ran

@@ -85,15 +85,20 @@ def watched(net: snn.Network, target, part: str):
     return executor, ran
 
 
-def check_cycle(kinds, shapes, target, want: tuple[str, ...]) -> None:
-    """Everything that comes out and all gradients; ``want``: how late the cycle reads where a run is long enough."""
-    net = snn.compile(cycle_with(*kinds), target=target.name)
-    executor, ran = watched(net, target, "cycles")
+def check_as_plain(net, executor, shapes) -> None:
+    """Everything that comes out and all gradients are those of the plain target, for batches and steps ``shapes``."""
     for i, shape in enumerate(shapes):
         x = counts(i, *shape)
         a, b = outcome(net, x, [], Executor(net.graph, PlainTarget())), outcome(net, x, [], executor)
         assert_same_bits(a, b)
         assert_close_gradients(a, b)
+
+
+def check_cycle(kinds, shapes, target, want: tuple[str, ...]) -> None:
+    """Everything that comes out and all gradients; ``want``: how late the cycle reads where a run is long enough."""
+    net = snn.compile(cycle_with(*kinds), target=target.name)
+    executor, ran = watched(net, target, "cycles")
+    check_as_plain(net, executor, shapes)
     assert ran[0] == want and ran[-1] != want, ran
 
 

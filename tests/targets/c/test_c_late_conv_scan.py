@@ -19,6 +19,8 @@ from snncompile.targets.c import conv_scan as own
 from snncompile.targets.c.target import CTarget
 from snncompile.targets.scan import PanelSize
 
+from .test_c_conv_scan import network as exact
+
 SHAPE = (2, 9, 10)
 RNG = np.random.default_rng(3)
 EACH, OTHER = RNG.integers(0, 5, SHAPE), RNG.integers(0, 3, SHAPE)
@@ -65,13 +67,7 @@ def network(case="each", target="c", neurons=None, **more):
         h = h >> snn.AvgPool2d(2, name="pool") if case != "several" else h
         return h >> snn.Flatten() >> snn.Linear(3, name="last") >> snn.LI()
 
-    torch.manual_seed(0)
-    net = snn.compile(model, target=target, **more)
-    with torch.no_grad():
-        for name, p in net.named_parameters():
-            if "conv" in name or "last" in name:  # sums are exact in any order
-                p.copy_((p * 64).round() / 64)
-    return net
+    return exact(model, target, **more)
 
 
 def data(case="each", batch=5, steps=11):
